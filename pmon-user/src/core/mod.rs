@@ -1,0 +1,9 @@
+//! The pure part: what is known of each entity, and what is to be done next.
+//!
+//! Must stay true: nothing here reads a clock, a file, a socket or a process,
+//! and nothing here imports another module of this crate. State and an event
+//! and the time go in, a new state and a list of effects come out.
+
+pub mod entity;
+pub mod identity;
+pub mod time;

@@ -1,0 +1,5 @@
+//! The one binary `pmon`: `pmon daemon` and every client verb.
+
+mod core;
+
+fn main() {}
