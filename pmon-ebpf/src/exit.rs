@@ -38,7 +38,10 @@ pub(crate) fn pmon_exit(ctx: BtfTracePointContext) -> i32 {
     if let Some(started) = task.start_time() {
         if started != start_time {
             count(|stats| &mut stats.strangers);
-            debug!(&ctx, "tgid {} started at {}, registered as {}", tgid, started, start_time);
+            debug!(
+                &ctx,
+                "tgid {} started at {}, registered as {}", tgid, started, start_time
+            );
             return 0;
         }
         flags |= flag::IDENTITY_CHECKED;

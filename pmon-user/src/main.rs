@@ -1,5 +1,3 @@
-//! The one binary `pmon`: `pmon daemon` and every client verb.
-
-mod core;
+//! The one binary `pmon`; everything is in the library beside it.
 
 fn main() {}
