@@ -4,3 +4,4 @@
 //! modules; nothing here is a stable interface. `docs/architecture.md` is the map.
 
 pub mod core;
+pub mod sys;

@@ -4,6 +4,10 @@
 //! and nothing here imports another module of this crate. State and an event
 //! and the time go in, a new state and a list of effects come out.
 
+pub mod death;
+pub mod effect;
 pub mod entity;
+pub mod event;
 pub mod identity;
+pub mod notice;
 pub mod time;

@@ -1,0 +1,87 @@
+//! What the core asks for: its output alphabet.
+//!
+//! Effects of one step are carried out in order. The order of a kill is part of
+//! the contract and visible here: [`Effect::Unregister`], then
+//! [`Effect::RemovePidfile`], then [`Effect::Signal`].
+
+use super::{entity::Severity, identity::Identity, notice::Notice};
+
+/// One thing to do for one entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Look for the entity's process; answered by [`super::event::Event::Seen`].
+    Look,
+    /// Put a process, seen before, into the pid table.
+    Register {
+        /// Who.
+        identity: Identity,
+    },
+    /// Take a process out of the pid table. It stays watched until it is gone
+    /// or released, and its end is then [`super::event::Event::Gone`], not a death.
+    Unregister {
+        /// Who.
+        identity: Identity,
+    },
+    /// Stop watching an unregistered process.
+    Release {
+        /// Who.
+        identity: Identity,
+    },
+    /// Remove the pidfile, only if it still names this process.
+    RemovePidfile {
+        /// Who.
+        identity: Identity,
+    },
+    /// Signal a verified process through its pidfd.
+    Signal {
+        /// Who.
+        identity: Identity,
+        /// Signal number.
+        signal: i32,
+    },
+    /// Run the start method; answered by [`super::event::Event::StartEnded`].
+    Start {
+        /// With which verb, where the method knows verbs.
+        verb: StartVerb,
+    },
+    /// The start method's own way to stop (a systemd unit); answered by the
+    /// process's end.
+    StopUnit,
+    /// End a start command that is still running, with its process group.
+    CancelStart,
+    /// Raise, refresh or clear the entity's alarm.
+    Alarm(AlarmChange),
+    /// Tell the log, the event stream and the incident's timeline.
+    Say(Notice),
+}
+
+/// Verb for a start method that knows verbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartVerb {
+    /// Nothing runs: start.
+    Start,
+    /// Something may be half up: stop and start.
+    Restart,
+}
+
+impl StartVerb {
+    /// As an init script's argument.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+/// What happens to the entity's alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlarmChange {
+    /// It is raised at this severity.
+    Raise(Severity),
+    /// It is still raised; receivers are told again.
+    Refresh(Severity),
+    /// It is cleared.
+    Clear,
+}

@@ -1,0 +1,131 @@
+//! What can happen to an entity: the core's input alphabet.
+
+use super::{
+    death::{Death, Hint},
+    identity::Identity,
+};
+
+/// One thing that happened to one entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody looked for the entity's process (answer to [`super::effect::Effect::Look`],
+    /// a change of the pidfile's directory, or the sweep).
+    Seen(Sighting),
+    /// The process is in the pid table; a death will be reported.
+    Registered {
+        /// Who.
+        identity: Identity,
+        /// The table's name for this registration.
+        generation: u64,
+    },
+    /// The process could not be registered.
+    RegisterFailed {
+        /// Who.
+        identity: Identity,
+        /// Why not.
+        reason: String,
+    },
+    /// A kernel source reported the death; not yet verified.
+    Hint(Hint),
+    /// The registered process is dead.
+    Died(Death),
+    /// A process that had been unregistered to be ended is gone.
+    Gone {
+        /// Who.
+        identity: Identity,
+    },
+    /// The start command came to an end, in one way or another.
+    StartEnded(StartEnd),
+    /// An operator asked for something.
+    Operator(OperatorRequest),
+    /// A deadline of the entity may have passed.
+    Tick,
+}
+
+/// What a look at the entity's pidfile (or remembered identity) showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// Why somebody looked.
+    pub occasion: Occasion,
+    /// What there was.
+    pub outcome: Outcome,
+    /// An init script of this entity is running right now, started by somebody
+    /// else: it is about to start or stop the process.
+    pub foreign_script: Option<u32>,
+}
+
+/// Why somebody looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// The core asked.
+    Asked,
+    /// The pidfile's directory changed.
+    PidfileChanged,
+    /// The periodic audit.
+    Sweep,
+}
+
+/// What a look showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A live process, verified: pidfd open, start time read.
+    Process(Identity),
+    /// No process: no pidfile, or it names nothing alive, or a stranger.
+    Nothing {
+        /// For people.
+        reason: String,
+    },
+    /// There is something, and it cannot be told what; nothing may be done to it.
+    Unverifiable {
+        /// For people.
+        reason: String,
+    },
+}
+
+/// How a start command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartEnd {
+    /// It runs and is itself the monitored process.
+    Running(Identity),
+    /// It exited.
+    Exited {
+        /// Exit code.
+        code: i32,
+        /// Last line it printed, where there was one.
+        last_line: Option<String>,
+    },
+    /// A signal ended it.
+    Signalled {
+        /// Signal number.
+        signal: i32,
+    },
+    /// It ran past its deadline and its process group was killed.
+    TimedOut,
+    /// It could not be executed, for instance ETXTBSY or EAGAIN after retries.
+    NotExecuted {
+        /// For people, with the errno's name.
+        reason: String,
+    },
+}
+
+/// What an operator can ask of one entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorRequest {
+    /// What to do.
+    pub action: OperatorAction,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// Who asked, for instance `uid 0 (pid 4711)`.
+    pub by: String,
+}
+
+/// The operator's verbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperatorAction {
+    /// Start a stopped or failed entity.
+    Start,
+    /// End the process and leave it down.
+    Stop,
+    /// End the process and start a successor.
+    Restart,
+}

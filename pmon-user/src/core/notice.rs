@@ -1,0 +1,232 @@
+//! What the core has to tell people: one typed line of an entity's story.
+//!
+//! Log lines, the event stream and incident timelines are all made from these,
+//! so they cannot disagree. Texts keep pmond's stable tokens (`Registered`,
+//! `Unregister`, `Killed`, `Spawn`, `Monitor`, `Stable`, `Recovered`,
+//! `Restarted`), each followed by the pid.
+
+use std::{fmt, time::Duration};
+
+use super::{
+    death::{Death, Hint},
+    effect::StartVerb,
+    entity::Severity,
+    event::OperatorRequest,
+    identity::Identity,
+};
+
+/// One line of the story.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The process is in the pid table.
+    Registered(Identity),
+    /// The process was taken out of the pid table.
+    Unregistered(Identity),
+    /// It could not be registered.
+    NotRegistered {
+        /// Who.
+        identity: Identity,
+        /// Why not.
+        reason: String,
+    },
+    /// A kernel source reported the death.
+    Hinted(Hint),
+    /// The death is verified.
+    Died(Death),
+    /// There is no process although there should be one.
+    Missing {
+        /// What the look showed.
+        reason: String,
+    },
+    /// There is something that cannot be verified; nothing is done to it.
+    Unverifiable {
+        /// What the look showed.
+        reason: String,
+    },
+    /// A process was signalled.
+    Signalled {
+        /// Who.
+        identity: Identity,
+        /// With what.
+        signal: i32,
+    },
+    /// A killed process does not go (state D, most likely).
+    Unkillable(Identity),
+    /// The start method runs.
+    Spawned {
+        /// Attempt of this cycle, from 1.
+        attempt: u32,
+        /// With which verb.
+        verb: StartVerb,
+    },
+    /// The start command ended badly, or is past its deadline.
+    StartFailed {
+        /// What happened.
+        reason: String,
+    },
+    /// A successor was seen and is being watched.
+    Successor {
+        /// Who.
+        identity: Identity,
+        /// Started by somebody else than pmon.
+        external: bool,
+    },
+    /// Another process has taken over although the old one's end was not
+    /// reported, or beside it.
+    PidChanged {
+        /// The one we knew.
+        old: Identity,
+        /// The one there is now.
+        new: Identity,
+    },
+    /// The start window closed well; the successor must now stay alive.
+    Monitoring(Identity),
+    /// An attempt failed.
+    AttemptFailed {
+        /// Why.
+        reason: String,
+        /// When the next one begins, from now.
+        next_in: Duration,
+    },
+    /// The successor has stayed alive long enough.
+    Stable(Identity),
+    /// The entity is healthy again.
+    Recovered(Identity),
+    /// An operator's restart is complete.
+    Restarted(Identity),
+    /// No (further) automatic recovery; an operator is needed.
+    GaveUp {
+        /// Why.
+        reason: String,
+    },
+    /// An operator asked for something.
+    Operator(OperatorRequest),
+    /// The entity was stopped by an operator and is down.
+    Stopped,
+    /// Somebody else is starting or stopping the entity; wait for the result.
+    Waiting {
+        /// The pid of the foreign script.
+        script: u32,
+    },
+    /// First failure of a cycle (pmond's LOG event).
+    FirstFailure,
+    /// The alarm is raised.
+    AlarmRaised(Severity),
+    /// The alarm is still raised.
+    AlarmRefreshed(Severity),
+    /// The alarm is cleared.
+    AlarmCleared,
+}
+
+impl Notice {
+    /// Stable snake-case name of the kind of notice, for JSON and the journal.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Registered(_) => "registered",
+            Self::Unregistered(_) => "unregistered",
+            Self::NotRegistered { .. } => "not_registered",
+            Self::Hinted(_) => "hint",
+            Self::Died(_) => "died",
+            Self::Missing { .. } => "missing",
+            Self::Unverifiable { .. } => "unverifiable",
+            Self::Signalled { .. } => "signalled",
+            Self::Unkillable(_) => "unkillable",
+            Self::Spawned { .. } => "spawned",
+            Self::StartFailed { .. } => "start_failed",
+            Self::Successor { .. } => "successor",
+            Self::PidChanged { .. } => "pid_changed",
+            Self::Monitoring(_) => "monitoring",
+            Self::AttemptFailed { .. } => "attempt_failed",
+            Self::Stable(_) => "stable",
+            Self::Recovered(_) => "recovered",
+            Self::Restarted(_) => "restarted",
+            Self::GaveUp { .. } => "gave_up",
+            Self::Operator(_) => "operator",
+            Self::Stopped => "stopped",
+            Self::Waiting { .. } => "waiting",
+            Self::FirstFailure => "first_failure",
+            Self::AlarmRaised(_) => "alarm_raised",
+            Self::AlarmRefreshed(_) => "alarm_refreshed",
+            Self::AlarmCleared => "alarm_cleared",
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registered(identity) => write!(f, "Registered ({})", identity.pid),
+            Self::Unregistered(identity) => write!(f, "Unregister ({})", identity.pid),
+            Self::NotRegistered { identity, reason } => {
+                write!(f, "could not register ({}): {reason}", identity.pid)
+            }
+            Self::Hinted(hint) => write!(
+                f,
+                "{} reports the death of ({})",
+                hint.source.as_str(),
+                hint.identity.pid
+            ),
+            Self::Died(death) => {
+                write!(f, "Died ({})", death.identity.pid)?;
+                match death.status {
+                    None => f.write_str(": cause unknown"),
+                    Some(status) => match (status.exit_code(), status.signal()) {
+                        (Some(code), _) => write!(f, ": exit code {code}"),
+                        (None, Some(signal)) if status.core_dumped() => {
+                            write!(f, ": signal {signal}, core dumped")
+                        }
+                        (None, Some(signal)) => write!(f, ": signal {signal}"),
+                        (None, None) => write!(f, ": wait status {:#x}", status.0),
+                    },
+                }
+            }
+            Self::Missing { reason } => write!(f, "not running: {reason}"),
+            Self::Unverifiable { reason } => write!(f, "cannot be verified: {reason}"),
+            Self::Signalled { identity, signal } => {
+                write!(f, "Killed ({}) with signal {signal}", identity.pid)
+            }
+            Self::Unkillable(identity) => {
+                write!(f, "({}) does not die of SIGKILL", identity.pid)
+            }
+            Self::Spawned { attempt, verb } => {
+                write!(f, "Spawn: attempt {attempt}, {}", verb.as_str())
+            }
+            Self::StartFailed { reason } => write!(f, "start command: {reason}"),
+            Self::Successor {
+                identity,
+                external: false,
+            } => write!(f, "successor ({}) is running", identity.pid),
+            Self::Successor {
+                identity,
+                external: true,
+            } => write!(f, "({}) was started by somebody else", identity.pid),
+            Self::PidChanged { old, new } => {
+                write!(f, "pid changed from ({}) to ({})", old.pid, new.pid)
+            }
+            Self::Monitoring(identity) => write!(f, "Monitor ({})", identity.pid),
+            Self::AttemptFailed { reason, next_in } => {
+                write!(f, "attempt failed: {reason}; next in {next_in:?}")
+            }
+            Self::Stable(identity) => write!(f, "Stable ({})", identity.pid),
+            Self::Recovered(identity) => write!(f, "Recovered ({})", identity.pid),
+            Self::Restarted(identity) => write!(f, "Restarted ({})", identity.pid),
+            Self::GaveUp { reason } => write!(f, "no automatic recovery: {reason}"),
+            Self::Operator(request) => {
+                write!(f, "{:?} asked for by {}", request.action, request.by)?;
+                match &request.reason {
+                    Some(reason) => write!(f, ": {reason}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Stopped => f.write_str("stopped by operator"),
+            Self::Waiting { script } => {
+                write!(f, "init script ({script}) is at work; waiting for it")
+            }
+            Self::FirstFailure => f.write_str("failed"),
+            Self::AlarmRaised(severity) => write!(f, "{severity} alarm raised"),
+            Self::AlarmRefreshed(severity) => write!(f, "{severity} alarm still raised"),
+            Self::AlarmCleared => f.write_str("alarm cleared"),
+        }
+    }
+}
