@@ -1,0 +1,111 @@
+//! What the control service asks of the daemon: the seam between the socket
+//! and the engine.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::sync::broadcast;
+
+use crate::{
+    core::event::OperatorAction,
+    view::{
+        diagnosis::{BpfView, DoctorView, ReloadView},
+        entity::{EntityView, ExplainView, ShowView},
+        event::EventView,
+        incident::IncidentView,
+        status::StatusView,
+    },
+};
+
+/// The daemon as the control service sees it. Access has been checked before
+/// any of these is called.
+pub trait Backend: Send + Sync + 'static {
+    /// The daemon and its entities; all of them when `names` is empty.
+    fn status(
+        &self,
+        names: Vec<String>,
+    ) -> impl Future<Output = Result<StatusView, Refusal>> + Send;
+    /// One entity in detail.
+    fn show(&self, name: String) -> impl Future<Output = Result<ShowView, Refusal>> + Send;
+    /// An operator's action; returns once it has been accepted.
+    fn operate(
+        &self,
+        name: String,
+        action: OperatorAction,
+        reason: Option<String>,
+        by: String,
+    ) -> impl Future<Output = Result<EntityView, Refusal>> + Send;
+    /// Monitors a process that no file describes.
+    fn register(
+        &self,
+        request: RegisterRequest,
+        by: String,
+    ) -> impl Future<Output = Result<EntityView, Refusal>> + Send;
+    /// Forgets an ad-hoc entity; its process is left alone.
+    fn unregister(
+        &self,
+        name: String,
+        by: String,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send;
+    /// Incidents, newest first; of one entity when `name` is given.
+    fn history(
+        &self,
+        name: Option<String>,
+    ) -> impl Future<Output = Result<Vec<IncidentView>, Refusal>> + Send;
+    /// Why an entity is in its state, and what would happen if it died now.
+    fn explain(&self, name: String) -> impl Future<Output = Result<ExplainView, Refusal>> + Send;
+    /// Reads the configuration again and puts it into force.
+    fn reload(&self, by: String) -> impl Future<Output = Result<ReloadView, Refusal>> + Send;
+    /// Every prerequisite, from inside the daemon.
+    fn doctor(&self) -> impl Future<Output = Result<DoctorView, Refusal>> + Send;
+    /// Our programs, maps and pins.
+    fn bpf(&self) -> impl Future<Output = Result<BpfView, Refusal>> + Send;
+    /// The last events (at most `recent`) and a receiver for all that follow.
+    fn events(&self, recent: usize) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>);
+}
+
+/// An ad-hoc entity: a live process, named by its pid or its pidfile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisterRequest {
+    /// Name of the new entity.
+    pub name: String,
+    /// Process id, unless a pidfile names it.
+    pub pid: Option<u32>,
+    /// File that names the process.
+    pub pidfile: Option<String>,
+    /// Shell command that starts a successor.
+    pub restart: Option<String>,
+}
+
+/// Why the daemon does not do what was asked.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// No such entity.
+    #[error("unknown entity `{name}`")]
+    UnknownEntity {
+        /// The name asked for.
+        name: String,
+        /// The nearest name there is.
+        nearest: Option<String>,
+    },
+    /// A parameter is not acceptable.
+    #[error("`{field}`: {reason}")]
+    InvalidParameter {
+        /// The parameter.
+        field: String,
+        /// What was expected.
+        reason: String,
+    },
+    /// The state of the entity forbids it.
+    #[error("{reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// The engine did not answer in time.
+    #[error("the daemon did not answer within {seconds} s")]
+    TimedOut {
+        /// The deadline.
+        seconds: u64,
+    },
+}

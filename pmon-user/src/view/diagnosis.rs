@@ -1,0 +1,117 @@
+//! What `pmon doctor`, `pmon bpf show` and `pmon reload` report.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `pmon doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DoctorView {
+    /// The checks, in order.
+    pub checks: Vec<CheckView>,
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckView {
+    /// Stable name, kebab case.
+    pub name: String,
+    /// Outcome.
+    pub result: CheckResult,
+    /// What was found.
+    pub found: String,
+    /// The exact fix, when there is something to fix.
+    pub fix: Option<String>,
+}
+
+/// Outcome of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckResult {
+    /// As it should be.
+    Ok,
+    /// pmon works, with less.
+    Degraded,
+    /// pmon cannot do its job.
+    Failed,
+}
+
+/// `pmon bpf show`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BpfView {
+    /// Why there is nothing to show.
+    pub off: Option<String>,
+    /// Programs.
+    pub programs: Vec<BpfProgramView>,
+    /// Maps.
+    pub maps: Vec<BpfMapView>,
+    /// Pins, absolute paths.
+    pub pins: Vec<String>,
+    /// How a group death is recognised on this kernel.
+    pub group_dead: Option<String>,
+    /// Kernel struct offsets resolved from BTF, 0 = feature off.
+    pub offsets: Vec<(String, u32)>,
+    /// Counters of the kernel side.
+    pub stats: Option<BpfStatsView>,
+}
+
+/// One program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BpfProgramView {
+    /// Kernel id.
+    pub id: u32,
+    /// Name.
+    pub name: String,
+    /// Attach point.
+    pub attached_to: String,
+    /// Kernel's hash of the instructions.
+    pub tag: String,
+    /// Runs counted while `kernel.bpf_stats_enabled` is 1.
+    pub run_count: Option<u64>,
+    /// Mean time of a run in nanoseconds, over the counted runs.
+    pub ns_per_run: Option<f64>,
+}
+
+/// One map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BpfMapView {
+    /// Kernel id.
+    pub id: u32,
+    /// Name.
+    pub name: String,
+    /// Kind.
+    pub kind: String,
+    /// Entries in use, where they can be counted.
+    pub entries: Option<u64>,
+    /// Capacity in entries, or bytes for the ring buffer.
+    pub max_entries: u32,
+}
+
+/// Sum over all CPUs of the kernel side's counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BpfStatsView {
+    /// Deaths written into the table.
+    pub deaths: u64,
+    /// Ring records that found no room.
+    pub drops: u64,
+    /// Exits whose start time was a stranger's.
+    pub strangers: u64,
+    /// Further group-dead exits of a dead entry.
+    pub repeats: u64,
+}
+
+/// `pmon reload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReloadView {
+    /// Whether the new configuration is in force.
+    pub applied: bool,
+    /// Generation in force now.
+    pub config_generation: u64,
+    /// New entities.
+    pub added: Vec<String>,
+    /// Entities with a changed configuration.
+    pub changed: Vec<String>,
+    /// Entities that are no longer monitored.
+    pub removed: Vec<String>,
+    /// What is wrong with the configuration.
+    pub findings: Vec<String>,
+}

@@ -1,0 +1,171 @@
+//! One entity as users see it.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::incident::{DeathCertificate, IncidentView};
+use crate::core::entity::{Mode, Severity};
+
+/// The state words of `pmon status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StateWord {
+    /// Running, verified, registered.
+    Up,
+    /// Not running, on purpose.
+    Down,
+    /// Being started for the first time or by an operator.
+    Starting,
+    /// Failed, and being brought back.
+    Recovering,
+    /// Taken out of recovery by an operator.
+    Held,
+    /// Failed, and nothing more will be done automatically.
+    Failed,
+    /// There is something that cannot be verified; nothing is done to it.
+    Unverifiable,
+    /// Not looked at yet, or not monitored.
+    Unknown,
+}
+
+/// One entity in `pmon status` and `pmon list`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EntityView {
+    /// Name.
+    pub name: String,
+    /// How it is monitored.
+    #[schemars(with = "String")]
+    pub mode: Mode,
+    /// State in one word.
+    pub state: StateWord,
+    /// Since when it has been in that state.
+    #[schemars(with = "Option<String>")]
+    pub since: Option<Timestamp>,
+    /// The stage of the recovery, in pmond's words.
+    pub stage: String,
+    /// Process id, when there is a verified process.
+    pub pid: Option<u32>,
+    /// When the process started.
+    #[schemars(with = "Option<String>")]
+    pub start_time: Option<Timestamp>,
+    /// `PID@TICKS`: pid and `/proc/PID/stat` start time.
+    pub identity: Option<String>,
+    /// Whether its death would be reported by the kernel.
+    pub registered: bool,
+    /// The table's name for this registration.
+    pub generation: Option<u64>,
+    /// Severity of a lasting failure.
+    #[schemars(with = "String")]
+    pub severity: Severity,
+    /// Severity of the alarm that is raised, if one is.
+    #[schemars(with = "Option<String>")]
+    pub alarm: Option<Severity>,
+    /// Starts by who caused them.
+    pub restarts: RestartsView,
+    /// Deaths in the last hour.
+    pub deaths_1h: u32,
+    /// Deaths in the last 24 hours.
+    pub deaths_24h: u32,
+    /// What is wrong, in one sentence.
+    pub problem: Option<String>,
+    /// What pmon will do next, in one sentence.
+    pub next_action: Option<String>,
+    /// When it will do that.
+    #[schemars(with = "Option<String>")]
+    pub next_action_at: Option<Timestamp>,
+    /// The last death.
+    pub last_death: Option<DeathCertificate>,
+    /// Heartbeat state; none in this mode.
+    pub heartbeat: Option<HeartbeatView>,
+    /// Member of the host watchdog quorum.
+    pub quorum: bool,
+    /// `FILE:LINE` it was configured in, or `register`.
+    pub source_file: String,
+}
+
+/// Starts by who caused them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RestartsView {
+    /// Recovery attempts of pmon.
+    pub auto: u64,
+    /// Asked for through the control socket.
+    pub operator: u64,
+    /// Somebody else started a successor.
+    pub external: u64,
+}
+
+/// Heartbeat state of an entity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HeartbeatView {
+    /// Consecutive misses.
+    pub misses: u32,
+}
+
+/// `pmon show NAME`: the entity, its configuration as understood, and its last incidents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ShowView {
+    /// State now.
+    pub entity: EntityView,
+    /// Configuration as understood.
+    pub spec: SpecView,
+    /// Command, `comm` and cgroup of the process at registration.
+    pub process: Option<ProcessView>,
+    /// Newest first.
+    pub incidents: Vec<IncidentView>,
+}
+
+/// The process behind an entity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessView {
+    /// `comm`.
+    pub comm: Option<String>,
+    /// cgroup path.
+    pub cgroup: Option<String>,
+}
+
+/// Configuration of an entity as understood.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SpecView {
+    /// Failed recoveries before the alarm.
+    pub restarts: u32,
+    /// Pause between attempts, in milliseconds.
+    pub interval_ms: u64,
+    /// Stable time that ends a recovery, in milliseconds.
+    pub debounce_ms: u64,
+    /// Start window, in milliseconds.
+    pub startuptime_ms: u64,
+    /// Deadline of the start command, in milliseconds.
+    pub start_timeout_ms: u64,
+    /// File that names the process.
+    pub pidfile: Option<String>,
+    /// How a successor is started, in one line.
+    pub start: String,
+    /// How the process is ended, in one line.
+    pub stop: String,
+    /// Platform condition.
+    pub subfunction: Option<String>,
+}
+
+/// `pmon explain NAME`: why it is in this state, and what would happen if it died now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ExplainView {
+    /// State now.
+    pub entity: EntityView,
+    /// The reasons, one sentence each.
+    pub because: Vec<String>,
+    /// What the policy would do on a death at this moment: made by stepping the
+    /// real state machine on a copy, one line per effect or deadline.
+    pub if_it_died_now: Vec<ForecastStep>,
+    /// The newest incident.
+    pub last_incident: Option<IncidentView>,
+}
+
+/// One line of a forecast.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ForecastStep {
+    /// Milliseconds after the death.
+    pub after_ms: u64,
+    /// What would be done.
+    pub what: String,
+}

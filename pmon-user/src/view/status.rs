@@ -1,0 +1,92 @@
+//! The daemon as a whole.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::entity::EntityView;
+
+/// `pmon status -o json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StatusView {
+    /// Version of this format.
+    pub version: u32,
+    /// Host name.
+    pub host: String,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// Seconds since the daemon started.
+    pub uptime_s: u64,
+    /// The daemon.
+    pub daemon: DaemonView,
+    /// The kernel sources.
+    pub sources: Vec<SourceView>,
+    /// The ordering audit.
+    pub audit: AuditView,
+    /// Conditions in which something pmon relies on is missing; each names its remedy.
+    pub degraded: Vec<String>,
+    /// What is wrong with the configuration, `FILE:LINE:COLUMN: level: text`.
+    pub config_findings: Vec<String>,
+    /// The entities asked for, by name.
+    pub entities: Vec<EntityView>,
+}
+
+/// The daemon process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DaemonView {
+    /// Its pid.
+    pub pid: u32,
+    /// Version of pmon.
+    pub version: String,
+    /// Rises with every configuration that was put into force.
+    pub config_generation: u64,
+    /// Scheduling of the receiver thread: `fifo:PRIORITY` or `other: REASON`.
+    pub receiver_scheduling: String,
+    /// Socket.
+    pub socket: String,
+    /// bpffs directory, when pinned.
+    pub pin_dir: Option<String>,
+}
+
+/// One kernel source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceView {
+    /// Name.
+    pub name: String,
+    /// Health.
+    pub state: SourceState,
+    /// Why it is not healthy, with the remedy.
+    pub reason: Option<String>,
+    /// Events received.
+    pub events: u64,
+    /// Events the kernel could not deliver (their deaths were found in the table).
+    pub lost: u64,
+    /// Seconds since the last canary came through.
+    pub last_canary_s: Option<f64>,
+}
+
+/// Health of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceState {
+    /// Working.
+    Healthy,
+    /// Working in part.
+    Degraded,
+    /// Not in use.
+    Off,
+}
+
+/// The ordering audit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditView {
+    /// When the last sweep ended.
+    #[schemars(with = "Option<String>")]
+    pub last_sweep: Option<Timestamp>,
+    /// Sweeps made.
+    pub sweeps: u64,
+    /// Discrepancies found, by kind.
+    pub discrepancies: BTreeMap<String, u64>,
+}
