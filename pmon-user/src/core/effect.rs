@@ -10,7 +10,10 @@ use super::{entity::Severity, identity::Identity, notice::Notice};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Look for the entity's process; answered by [`super::event::Event::Seen`].
-    Look,
+    Look {
+        /// Look also whether somebody else runs an init script of the entity.
+        foreign_script: bool,
+    },
     /// Put a process, seen before, into the pid table.
     Register {
         /// Who.
@@ -43,6 +46,9 @@ pub enum Effect {
     Start {
         /// With which verb, where the method knows verbs.
         verb: StartVerb,
+        /// Number of this run, repeated in the answer, so that the end of an
+        /// earlier run cannot be taken for this one's.
+        run: u64,
     },
     /// The start method's own way to stop (a systemd unit); answered by the
     /// process's end.

@@ -104,6 +104,19 @@ pub enum StartMethod {
     },
 }
 
+impl StartMethod {
+    /// In one line, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Unit { unit } => format!("systemctl restart {unit}"),
+            Self::Script { path } => format!("{} start", path.display()),
+            Self::Command(command) => command.argv.join(" "),
+            Self::None { reason } => format!("none: {reason}"),
+        }
+    }
+}
+
 /// A native start command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandSpec {

@@ -35,7 +35,12 @@ pub enum Event {
         identity: Identity,
     },
     /// The start command came to an end, in one way or another.
-    StartEnded(StartEnd),
+    StartEnded {
+        /// Which run.
+        run: u64,
+        /// How.
+        end: StartEnd,
+    },
     /// An operator asked for something.
     Operator(OperatorRequest),
     /// A deadline of the entity may have passed.

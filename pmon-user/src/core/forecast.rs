@@ -1,0 +1,151 @@
+//! What the policy would do if the process died now: the real state machine,
+//! stepped on a copy in a simulated world, once with a start method that works
+//! and once with one that keeps failing.
+
+use std::time::Duration;
+
+use super::{
+    death::WaitStatus,
+    effect::Effect,
+    entity::EntitySpec,
+    notice::Notice,
+    recovery::Recovery,
+    simulation::{Simulation, StartBehaviour},
+    time::Time,
+};
+
+/// How far ahead a forecast looks.
+const HORIZON: Duration = Duration::from_secs(24 * 3600);
+/// A raw wait status: ended by SIGKILL.
+const KILLED: WaitStatus = WaitStatus(9);
+
+/// One line of a forecast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forecast {
+    /// After the death.
+    pub after: Duration,
+    /// What would happen.
+    pub what: String,
+}
+
+/// The forecast; empty when there is no process that could die.
+#[must_use]
+pub fn if_it_died_now(spec: &EntitySpec, recovery: &Recovery, now: Time) -> Vec<Forecast> {
+    if recovery.current().is_none() {
+        return Vec::new();
+    }
+    let works = StartBehaviour::Works {
+        appears: Duration::ZERO,
+        exits: Duration::ZERO,
+        lives: None,
+    };
+    let mut lines = story(spec, recovery, now, works, "", |notice| {
+        matches!(notice, Notice::Recovered(_) | Notice::GaveUp { .. })
+    });
+    let failing = story(
+        spec,
+        recovery,
+        now,
+        StartBehaviour::Fails(1),
+        "if every attempt fails: ",
+        |notice| matches!(notice, Notice::AlarmRaised(_) | Notice::GaveUp { .. }),
+    );
+    let known = |line: &Forecast| lines.iter().all(|other| !line.what.ends_with(&other.what));
+    let new: Vec<Forecast> = failing.into_iter().filter(known).collect();
+    lines.extend(new);
+    lines
+}
+
+fn story(
+    spec: &EntitySpec,
+    recovery: &Recovery,
+    now: Time,
+    start: StartBehaviour,
+    prefix: &str,
+    ends: impl Fn(&Notice) -> bool,
+) -> Vec<Forecast> {
+    let mut world = Simulation::of(spec, recovery.clone(), now, start);
+    world.kill(KILLED);
+    let mut end = now + HORIZON;
+    while let Some(due) = world.recovery().deadline().filter(|due| *due <= end) {
+        world.run_until(due);
+        let ended = world.log().iter().any(|(_, effect)| match effect {
+            Effect::Say(notice) => ends(notice),
+            _ => false,
+        });
+        if ended {
+            end = now;
+        }
+    }
+    let mut lines: Vec<Forecast> = Vec::new();
+    for (at, effect) in world.log() {
+        let Some(what) = describe(spec, effect) else {
+            continue;
+        };
+        lines.push(Forecast {
+            after: at.since(now),
+            what: format!("{prefix}{what}"),
+        });
+        if let Effect::Say(notice) = effect
+            && ends(notice)
+        {
+            break;
+        }
+    }
+    lines
+}
+
+/// The effects that a forecast tells; the rest is detail.
+fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
+    match effect {
+        Effect::Unregister { .. } => Some("unregister it from the kernel's table".to_owned()),
+        Effect::RemovePidfile { .. } => spec
+            .pidfile
+            .as_ref()
+            .map(|path| format!("remove `{}` if it still names it", path.display())),
+        Effect::Look { .. } => None,
+        Effect::Say(notice) => match notice {
+            Notice::Spawned { attempt, .. } => Some(format!(
+                "attempt {attempt} of {}: {}",
+                spec.restarts,
+                spec.start.describe()
+            )),
+            Notice::Monitoring(_) => {
+                Some("the successor must stay alive for `debounce`".to_owned())
+            }
+            Notice::Recovered(_) => Some("recovered".to_owned()),
+            Notice::AttemptFailed { next_in, .. } => {
+                Some(format!("attempt failed; wait {next_in:?}"))
+            }
+            Notice::FirstFailure => Some("first failure is logged".to_owned()),
+            Notice::AlarmRaised(severity) => Some(format!("{severity} alarm")),
+            Notice::GaveUp { reason } => Some(format!("no automatic recovery: {reason}")),
+            Notice::Registered(_)
+            | Notice::Unregistered(_)
+            | Notice::NotRegistered { .. }
+            | Notice::Hinted(_)
+            | Notice::Died(_)
+            | Notice::Missing { .. }
+            | Notice::Unverifiable { .. }
+            | Notice::Signalled { .. }
+            | Notice::Unkillable(_)
+            | Notice::StartFailed { .. }
+            | Notice::Successor { .. }
+            | Notice::PidChanged { .. }
+            | Notice::Stable(_)
+            | Notice::Restarted(_)
+            | Notice::Operator(_)
+            | Notice::Stopped
+            | Notice::Waiting { .. }
+            | Notice::AlarmRefreshed(_)
+            | Notice::AlarmCleared => None,
+        },
+        Effect::Register { .. }
+        | Effect::Release { .. }
+        | Effect::Signal { .. }
+        | Effect::Start { .. }
+        | Effect::StopUnit
+        | Effect::CancelStart
+        | Effect::Alarm(_) => None,
+    }
+}

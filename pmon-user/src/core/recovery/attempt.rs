@@ -1,0 +1,241 @@
+//! From a failure to a stable successor: the decision whether to try, the
+//! attempt itself, and its verdict (spec/pmond.md §2.4).
+
+use super::{Phase, Recovery, Stage, StartCommand, Step};
+use crate::core::{
+    effect::{Effect, StartVerb},
+    entity::{Severity, StartMethod},
+    event::StartEnd,
+    identity::Identity,
+    notice::Notice,
+};
+
+impl Recovery {
+    /// There is no process and nobody else is bringing one up: pmond's MANAGE
+    /// decision, in its order.
+    pub(super) fn decide(&mut self, step: &mut Step<'_>) {
+        if self.manual {
+            return self.attempt(step);
+        }
+        self.failed = true;
+        let restarts = step.spec.restarts;
+        let critical = step.spec.severity == Severity::Critical;
+        if let StartMethod::None { reason } = &step.spec.start {
+            let reason = reason.clone();
+            step.say(Notice::FirstFailure);
+            self.assert_alarm(step);
+            return self.give_up(step, reason);
+        }
+        if restarts == 0 {
+            if !critical {
+                step.say(Notice::FirstFailure);
+            }
+            self.assert_alarm(step);
+            return self.give_up(step, "`restarts = 0`".to_owned());
+        }
+        if self.attempts >= restarts {
+            self.assert_alarm(step);
+            self.attempts = 0;
+        } else if self.attempts == 0 && self.alarm().is_none() {
+            step.say(Notice::FirstFailure);
+        }
+        self.attempt(step);
+    }
+
+    /// One attempt. The caller has made sure that no process is known alive.
+    pub(super) fn attempt(&mut self, step: &mut Step<'_>) {
+        // The first try assumes a clean slate; later ones that something may be half up.
+        let verb = if self.attempts == 0 {
+            StartVerb::Start
+        } else {
+            StartVerb::Restart
+        };
+        if self.manual {
+            self.starts.operator += 1;
+        } else {
+            self.starts.auto += 1;
+            self.attempts += 1;
+        }
+        step.say(Notice::Spawned {
+            attempt: self.attempts.max(1),
+            verb,
+        });
+        self.run += 1;
+        let run = self.run;
+        step.ask(Effect::Start { verb, run });
+        self.start = StartCommand::Running;
+        let deadline = step.now + step.spec.start_timeout.max(step.spec.startuptime);
+        self.enter(
+            step,
+            Stage::MonitorWait {
+                phase: Phase::Window {
+                    ends: step.now + step.spec.startuptime,
+                },
+                deadline,
+            },
+        );
+    }
+
+    /// The start command ended, or became the process itself.
+    pub(super) fn start_ended(&mut self, step: &mut Step<'_>, run: u64, end: StartEnd) {
+        if self.start != StartCommand::Running || run != self.run {
+            return;
+        }
+        let started = match &end {
+            StartEnd::Running(identity) => Some(*identity),
+            StartEnd::Exited { code: 0, .. } => None,
+            StartEnd::Exited { .. }
+            | StartEnd::Signalled { .. }
+            | StartEnd::TimedOut
+            | StartEnd::NotExecuted { .. } => {
+                step.say(Notice::StartFailed {
+                    reason: describe(&end),
+                });
+                None
+            }
+        };
+        let succeeded = matches!(end, StartEnd::Exited { code: 0, .. });
+        self.start = StartCommand::Ended(end);
+        let Stage::MonitorWait { phase, .. } = self.stage else {
+            return;
+        };
+        if let Some(identity) = started {
+            self.successor(step, identity, false);
+        }
+        match phase {
+            Phase::Overtime => self.ask_for_verdict(step),
+            Phase::Window { .. } if succeeded && self.registered.is_none() => {
+                // Needs no inotify to be found.
+                step.ask(Effect::Look {
+                    foreign_script: false,
+                });
+            }
+            Phase::Window { .. } | Phase::Verdict => {}
+        }
+    }
+
+    /// `startuptime` is over, or the start command is past its deadline.
+    pub(super) fn window_closed(&mut self, step: &mut Step<'_>) {
+        let Stage::MonitorWait { deadline, .. } = self.stage else {
+            return;
+        };
+        if self.start == StartCommand::Running {
+            if step.now < deadline {
+                // A slow start is not a failed start (field stories S9 to S11).
+                let phase = Phase::Overtime;
+                self.stage = Stage::MonitorWait { phase, deadline };
+                return;
+            }
+            step.ask(Effect::CancelStart);
+            step.say(Notice::StartFailed {
+                reason: describe(&StartEnd::TimedOut),
+            });
+            self.start = StartCommand::Ended(StartEnd::TimedOut);
+        }
+        self.ask_for_verdict(step);
+    }
+
+    fn ask_for_verdict(&mut self, step: &mut Step<'_>) {
+        if let Some(registered) = self.registered {
+            return self.attempt_succeeded(step, registered.identity);
+        }
+        if let Stage::MonitorWait { deadline, .. } = self.stage {
+            let phase = Phase::Verdict;
+            self.stage = Stage::MonitorWait { phase, deadline };
+            step.ask(Effect::Look {
+                foreign_script: false,
+            });
+        }
+    }
+
+    /// The last look found nothing: the attempt failed, and this is why.
+    pub(super) fn verdict_nothing(&mut self, step: &mut Step<'_>, seen: &str) {
+        let reason = match &self.start {
+            StartCommand::Ended(StartEnd::Exited { code: 0, .. }) => {
+                format!("the start command exited 0, but no process appeared: {seen}")
+            }
+            StartCommand::Ended(StartEnd::Running(identity)) => {
+                format!("({}) did not survive `startuptime`", identity.pid)
+            }
+            StartCommand::Ended(end) => format!("the start command {}", describe(end)),
+            StartCommand::None | StartCommand::Running => seen.to_owned(),
+        };
+        self.attempt_failed(step, reason);
+    }
+
+    /// The window closed over a live successor.
+    pub(super) fn attempt_succeeded(&mut self, step: &mut Step<'_>, identity: Identity) {
+        self.start = StartCommand::None;
+        if self.manual && !self.failed {
+            self.manual = false;
+            self.problem = None;
+            step.say(Notice::Restarted(identity));
+            self.attempts = 0;
+            return self.enter(step, Stage::Manage);
+        }
+        self.monitor(step, identity);
+    }
+
+    /// The successor must now stay alive.
+    pub(super) fn monitor(&mut self, step: &mut Step<'_>, identity: Identity) {
+        step.say(Notice::Monitoring(identity));
+        let stable_at = step.now + step.spec.debounce;
+        self.enter(step, Stage::Monitor { stable_at });
+    }
+
+    pub(super) fn attempt_failed(&mut self, step: &mut Step<'_>, reason: String) {
+        // From here on it is a failure like any other, with alarm and count.
+        self.manual = false;
+        self.failed = true;
+        if self.start == StartCommand::Running {
+            step.ask(Effect::CancelStart);
+        }
+        self.start = StartCommand::None;
+        self.problem = Some(reason.clone());
+        let next_in = step.spec.interval;
+        step.say(Notice::AttemptFailed { reason, next_in });
+        let until = step.now + next_in;
+        self.enter(step, Stage::RestartWait { until });
+    }
+
+    /// `debounce` is over: pmond's FINISH.
+    pub(super) fn stable(&mut self, step: &mut Step<'_>) {
+        let Some(registered) = self.registered else {
+            return self.attempt_failed(step, "no process is registered".to_owned());
+        };
+        step.say(Notice::Stable(registered.identity));
+        self.finish(step, registered.identity);
+    }
+
+    /// Healthy again.
+    pub(super) fn finish(&mut self, step: &mut Step<'_>, identity: Identity) {
+        if self.failed || self.manual {
+            step.say(Notice::Recovered(identity));
+        }
+        self.failed = false;
+        self.manual = false;
+        self.attempts = 0;
+        self.problem = None;
+        self.clear_alarm(step);
+        self.enter(step, Stage::Manage);
+    }
+
+    pub(super) fn give_up(&mut self, step: &mut Step<'_>, reason: String) {
+        self.problem = Some(format!("no automatic recovery: {reason}"));
+        step.say(Notice::GaveUp { reason });
+        self.enter(step, Stage::Ignore);
+    }
+}
+
+fn describe(end: &StartEnd) -> String {
+    match end {
+        StartEnd::Running(identity) => format!("runs as ({})", identity.pid),
+        StartEnd::Exited { code, last_line } => match last_line {
+            Some(line) => format!("exited with code {code}: {line}"),
+            None => format!("exited with code {code}"),
+        },
+        StartEnd::Signalled { signal } => format!("was ended by signal {signal}"),
+        StartEnd::TimedOut => "hung past its deadline and was killed".to_owned(),
+        StartEnd::NotExecuted { reason } => format!("could not be executed: {reason}"),
+    }
+}

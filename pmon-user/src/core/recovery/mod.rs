@@ -1,0 +1,413 @@
+//! Recovery of one entity: the passive state machine of pmond, as a pure function.
+//!
+//! # Stages, in prose
+//!
+//! * **Unknown** — just configured; a look for the process has been asked for.
+//! * **Manage** — pmond's resting stage: a verified process is in the pid
+//!   table, or is on its way into it, and nothing is due.
+//! * **Looking** — there is no process as far as we know; before anything is
+//!   started, the pidfile is looked at once more, because somebody may have
+//!   started a successor already. The answer leads to *Monitor* (adopted),
+//!   *Waiting* (an init script of this entity is at work) or to the decision.
+//! * **Waiting** — somebody else's init script is starting or stopping the
+//!   process; we look again until it has ended.
+//! * **Stopping** — the process was unregistered, its pidfile removed, and it
+//!   was signalled; we wait until it is gone, and use SIGKILL at the deadline.
+//!   Nothing is started before it is gone.
+//! * **MonitorWait** — the start method runs. The verdict falls at the end of
+//!   `startuptime`, or, when the start command is still at work then, at its
+//!   end or deadline. A live, verified successor is success whatever the
+//!   command said; without one, nothing the command said is success. A
+//!   successor that appears is registered at once, so that its death within
+//!   the window is an event; it may still be replaced (daemons that fork
+//!   twice), so its death is a failure only when the window closes.
+//! * **Monitor** — the successor must stay alive for `debounce`.
+//! * **RestartWait** — an attempt failed; wait for `interval`.
+//! * **Ignore** — no automatic recovery (any more); a process that appears is
+//!   adopted at once.
+//! * **Stopped** — an operator stopped it; a process that appears is adopted.
+//! * **Unverifiable** — there is something that cannot be told apart; nothing
+//!   is done to it, later looks may resolve it.
+//! * **Unmonitored** — shown, never acted upon.
+//!
+//! # What must stay true
+//!
+//! * No recovery starts from a hint; only from a verified death or a look that
+//!   found nothing.
+//! * The order of a kill is unregister, remove the pidfile, signal
+//!   (spec/pmond.md §2.8, field story S1).
+//! * A start is only asked for while no process of the entity is known alive.
+//! * An operator's restart is never counted as a failure, and an operator's
+//!   restart that fails is (FIX of spec/pmond.md §2.4, S5).
+
+mod alarm;
+mod attempt;
+mod operator;
+mod sighting;
+mod stage;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+pub use stage::{AfterStop, Phase, Stage};
+
+use super::{
+    death::{Death, Hint},
+    effect::Effect,
+    entity::{EntitySpec, Mode, Severity},
+    event::{Event, StartEnd},
+    identity::Identity,
+    notice::Notice,
+    time::Time,
+};
+use alarm::Alarm;
+
+/// Signals with which init scripts end processes: SIGHUP, SIGINT, SIGQUIT, SIGTERM.
+const STOP_SIGNALS: [u8; 4] = [1, 2, 3, 15];
+
+/// The state of one entity's recovery.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    stage: Stage,
+    since: Time,
+    /// The process in the pid table, with its generation once the table told it.
+    registered: Option<Registered>,
+    /// A process that was unregistered and is being ended.
+    leaving: Option<Identity>,
+    /// pmond's `failed`: a recovery is under way or was given up.
+    failed: bool,
+    /// An operator's start or restart is being carried out.
+    manual: bool,
+    /// pmond's `restarts_cnt`: attempts in this cycle.
+    attempts: u32,
+    /// How the running or last start command ended, and whether it still runs.
+    start: StartCommand,
+    /// Number of the last run of the start method.
+    run: u64,
+    alarm: Alarm,
+    starts: Starts,
+    deaths: Deaths,
+    last_death: Option<Death>,
+    /// Why it is not healthy, for people.
+    problem: Option<String>,
+}
+
+/// The registered process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Who.
+    pub identity: Identity,
+    /// The table's name for the registration; none until it answered.
+    pub generation: Option<u64>,
+    /// A kernel source said that it died; the pidfd has not confirmed it yet.
+    pub hinted: bool,
+}
+
+/// The start command of the current attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum StartCommand {
+    /// None in this attempt.
+    None,
+    /// At work.
+    Running,
+    /// It ended.
+    Ended(StartEnd),
+}
+
+/// Starts by who caused them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Starts {
+    /// Recovery attempts.
+    pub auto: u64,
+    /// An operator, through pmon.
+    pub operator: u64,
+    /// Somebody else.
+    pub external: u64,
+}
+
+/// Times of recent deaths. Bounded: beyond its capacity the count saturates.
+#[derive(Clone, Debug, Default)]
+struct Deaths(VecDeque<Time>);
+
+impl Deaths {
+    /// More deaths a day than anybody needs to see exactly.
+    const CAPACITY: usize = 10_000;
+
+    fn push(&mut self, at: Time) {
+        if self.0.len() == Self::CAPACITY {
+            self.0.pop_front();
+        }
+        self.0.push_back(at);
+    }
+
+    fn within(&self, window: std::time::Duration, now: Time) -> u32 {
+        let young = |at: &&Time| now.since(**at) < window;
+        u32::try_from(self.0.iter().rev().take_while(young).count()).unwrap_or(u32::MAX)
+    }
+}
+
+/// One step under construction: what it looks at and what it asks for.
+struct Step<'a> {
+    spec: &'a EntitySpec,
+    now: Time,
+    effects: Vec<Effect>,
+}
+
+impl Step<'_> {
+    fn ask(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    fn say(&mut self, notice: Notice) {
+        self.effects.push(Effect::Say(notice));
+    }
+}
+
+impl Recovery {
+    /// A newly configured entity, and the first effects.
+    #[must_use]
+    pub fn new(spec: &EntitySpec, now: Time) -> (Self, Vec<Effect>) {
+        let mut recovery = Self {
+            stage: Stage::Unknown,
+            since: now,
+            registered: None,
+            leaving: None,
+            failed: false,
+            manual: false,
+            attempts: 0,
+            start: StartCommand::None,
+            run: 0,
+            alarm: Alarm::default(),
+            starts: Starts::default(),
+            deaths: Deaths::default(),
+            last_death: None,
+            problem: None,
+        };
+        let effects = match spec.mode {
+            Mode::Passive | Mode::Active => vec![Effect::Look {
+                foreign_script: true,
+            }],
+            Mode::Ignore => {
+                recovery.stage = Stage::Unmonitored;
+                recovery.problem = Some("`mode = ignore`".to_owned());
+                Vec::new()
+            }
+            Mode::Status => {
+                recovery.stage = Stage::Unmonitored;
+                recovery.problem = Some("status mode is not available in this version".to_owned());
+                Vec::new()
+            }
+        };
+        (recovery, effects)
+    }
+
+    /// A newly configured entity that an operator had stopped before the
+    /// daemon restarted.
+    #[must_use]
+    pub fn new_stopped(spec: &EntitySpec, now: Time) -> (Self, Vec<Effect>) {
+        let (mut recovery, effects) = Self::new(spec, now);
+        if recovery.stage == Stage::Unknown {
+            recovery.stage = Stage::Stopped;
+        }
+        (recovery, effects)
+    }
+
+    /// The state machine: what happened, and when, to what is to be done.
+    /// Deterministic; effects are to be carried out in order.
+    pub fn step(&mut self, spec: &EntitySpec, event: Event, now: Time) -> Vec<Effect> {
+        let mut step = Step {
+            spec,
+            now,
+            effects: Vec::new(),
+        };
+        match event {
+            Event::Seen(sighting) => self.seen(&mut step, sighting),
+            Event::Registered {
+                identity,
+                generation,
+            } => self.registered(&mut step, identity, generation),
+            Event::RegisterFailed { identity, reason } => {
+                self.register_failed(&mut step, identity, reason);
+            }
+            Event::Hint(hint) => self.hinted(&mut step, hint),
+            Event::Died(death) => self.died(&mut step, death),
+            Event::Gone { identity } => self.gone(&mut step, identity),
+            Event::StartEnded { run, end } => self.start_ended(&mut step, run, end),
+            Event::Operator(request) => self.operator(&mut step, request),
+            Event::Tick => self.tick(&mut step),
+        }
+        step.effects
+    }
+
+    /// When a [`Event::Tick`] is due, if nothing else happens.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        [self.stage.deadline(), self.alarm.refresh_at()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn tick(&mut self, step: &mut Step<'_>) {
+        self.refresh_alarm(step);
+        if self.stage.deadline().is_none_or(|due| step.now < due) {
+            return;
+        }
+        match self.stage {
+            Stage::MonitorWait { .. } => self.window_closed(step),
+            Stage::Monitor { .. } => self.stable(step),
+            Stage::RestartWait { .. } => self.look(step),
+            Stage::Waiting { script, until, .. } => self.look_again(step, script, until),
+            Stage::Stopping { then, killed, .. } => self.stop_overdue(step, then, killed),
+            Stage::Unknown
+            | Stage::Manage
+            | Stage::Looking
+            | Stage::Ignore
+            | Stage::Stopped
+            | Stage::Unverifiable
+            | Stage::Unmonitored => {}
+        }
+    }
+
+    fn hinted(&mut self, step: &mut Step<'_>, hint: Hint) {
+        if let Some(registered) = &mut self.registered
+            && registered.identity == hint.identity
+            && !registered.hinted
+        {
+            registered.hinted = true;
+            step.say(Notice::Hinted(hint));
+        }
+    }
+
+    fn died(&mut self, step: &mut Step<'_>, death: Death) {
+        let identity = death.identity;
+        if self.registered.is_none_or(|r| r.identity != identity) {
+            return;
+        }
+        self.registered = None;
+        self.deaths.push(step.now);
+        step.say(Notice::Died(death.clone()));
+        self.last_death = Some(death);
+        step.ask(Effect::Unregister { identity });
+        step.ask(Effect::RemovePidfile { identity });
+        match self.stage {
+            Stage::Manage => {
+                self.failed = true;
+                self.look(step);
+            }
+            Stage::MonitorWait { .. } => {}
+            Stage::Monitor { .. } => {
+                let reason = format!("({}) died while being monitored", identity.pid);
+                self.attempt_failed(step, reason);
+            }
+            Stage::Unknown
+            | Stage::Looking
+            | Stage::Waiting { .. }
+            | Stage::RestartWait { .. }
+            | Stage::Unverifiable => self.look(step),
+            Stage::Stopping { .. } | Stage::Ignore | Stage::Stopped | Stage::Unmonitored => {}
+        }
+    }
+
+    /// Asks for a look before anything is started.
+    fn look(&mut self, step: &mut Step<'_>) {
+        self.enter(step, Stage::Looking);
+        step.ask(Effect::Look {
+            foreign_script: !self.crashed_just_now(step),
+        });
+    }
+
+    /// Whether this step brought a death that no init script causes, so that
+    /// no time need be spent on looking for one.
+    fn crashed_just_now(&self, step: &Step<'_>) -> bool {
+        step.effects.iter().any(|effect| match effect {
+            Effect::Say(Notice::Died(death)) => death
+                .status
+                .and_then(super::death::WaitStatus::signal)
+                .is_some_and(|signal| !STOP_SIGNALS.contains(&signal)),
+            Effect::Look { .. }
+            | Effect::Register { .. }
+            | Effect::Unregister { .. }
+            | Effect::Release { .. }
+            | Effect::RemovePidfile { .. }
+            | Effect::Signal { .. }
+            | Effect::Start { .. }
+            | Effect::StopUnit
+            | Effect::CancelStart
+            | Effect::Alarm(_)
+            | Effect::Say(_) => false,
+        })
+    }
+
+    fn enter(&mut self, step: &Step<'_>, stage: Stage) {
+        self.stage = stage;
+        self.since = step.now;
+    }
+
+    /// The stage.
+    #[must_use]
+    pub const fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
+    /// Since when it has been in its stage.
+    #[must_use]
+    pub const fn since(&self) -> Time {
+        self.since
+    }
+
+    /// The process in the pid table.
+    #[must_use]
+    pub const fn current(&self) -> Option<Registered> {
+        self.registered
+    }
+
+    /// Whether a recovery is under way or was given up.
+    #[must_use]
+    pub const fn is_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Whether an operator's start or restart is being carried out.
+    #[must_use]
+    pub const fn is_manual(&self) -> bool {
+        self.manual
+    }
+
+    /// Attempts of this cycle.
+    #[must_use]
+    pub const fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Severity of the alarm, if it is raised.
+    #[must_use]
+    pub const fn alarm(&self) -> Option<Severity> {
+        self.alarm.raised()
+    }
+
+    /// Starts by who caused them.
+    #[must_use]
+    pub const fn starts(&self) -> Starts {
+        self.starts
+    }
+
+    /// The last verified death.
+    #[must_use]
+    pub const fn last_death(&self) -> Option<&Death> {
+        self.last_death.as_ref()
+    }
+
+    /// Deaths within `window` before `now`.
+    #[must_use]
+    pub fn deaths_within(&self, window: std::time::Duration, now: Time) -> u32 {
+        self.deaths.within(window, now)
+    }
+
+    /// Why it is not healthy.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+}

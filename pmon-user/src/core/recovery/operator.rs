@@ -1,0 +1,210 @@
+//! What operators ask for, and how a live process is ended.
+//!
+//! An operator's request always takes effect at once, whatever the recovery
+//! was doing, and is never limited by earlier failures.
+
+use std::time::Duration;
+
+use super::{AfterStop, Recovery, Stage, StartCommand, Step};
+use crate::core::{
+    effect::Effect,
+    entity::{StartMethod, StopPolicy},
+    event::{OperatorAction, OperatorRequest},
+    identity::Identity,
+    notice::Notice,
+};
+
+/// SIGKILL of signal(7).
+const SIGKILL: i32 = 9;
+/// A killed process that is still there after this long is in state D or
+/// stopped in the kernel; people are told.
+const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
+/// systemd's own `DefaultTimeoutStopSec` is 90 s; past that and a margin we kill.
+const UNIT_STOP_TIMEOUT: Duration = Duration::from_secs(100);
+
+impl Recovery {
+    pub(super) fn operator(&mut self, step: &mut Step<'_>, request: OperatorRequest) {
+        let action = request.action;
+        step.say(Notice::Operator(request));
+        if self.stage == Stage::Unmonitored {
+            return;
+        }
+        match action {
+            OperatorAction::Start => self.operator_start(step),
+            OperatorAction::Restart => self.operator_restart(step),
+            OperatorAction::Stop => self.operator_stop(step),
+        }
+    }
+
+    fn operator_start(&mut self, step: &mut Step<'_>) {
+        match self.stage {
+            Stage::Stopping { due, killed, .. } => {
+                self.manual = true;
+                self.stage = Stage::Stopping {
+                    then: AfterStop::Respawn,
+                    due,
+                    killed,
+                };
+            }
+            Stage::Ignore | Stage::Stopped | Stage::RestartWait { .. } | Stage::Unverifiable => {
+                self.manual = true;
+                self.attempts = 0;
+                self.look(step);
+            }
+            Stage::Unknown
+            | Stage::Manage
+            | Stage::Looking
+            | Stage::Waiting { .. }
+            | Stage::MonitorWait { .. }
+            | Stage::Monitor { .. }
+            | Stage::Unmonitored => {}
+        }
+    }
+
+    fn operator_restart(&mut self, step: &mut Step<'_>) {
+        if self.manual {
+            // Already on its way; a second request changes nothing.
+            return;
+        }
+        self.manual = true;
+        self.attempts = 0;
+        self.cancel_start(step);
+        match self.registered {
+            Some(registered) => self.end(step, registered.identity, AfterStop::Respawn),
+            None => match self.stage {
+                Stage::Stopping { due, killed, .. } => {
+                    self.stage = Stage::Stopping {
+                        then: AfterStop::Respawn,
+                        due,
+                        killed,
+                    };
+                }
+                Stage::Unknown
+                | Stage::Manage
+                | Stage::Looking
+                | Stage::Waiting { .. }
+                | Stage::MonitorWait { .. }
+                | Stage::Monitor { .. }
+                | Stage::RestartWait { .. }
+                | Stage::Ignore
+                | Stage::Stopped
+                | Stage::Unverifiable
+                | Stage::Unmonitored => self.look(step),
+            },
+        }
+    }
+
+    fn operator_stop(&mut self, step: &mut Step<'_>) {
+        self.manual = false;
+        self.cancel_start(step);
+        match self.registered {
+            Some(registered) => self.end(step, registered.identity, AfterStop::StayDown),
+            None => match self.stage {
+                Stage::Stopping { due, killed, .. } => {
+                    self.stage = Stage::Stopping {
+                        then: AfterStop::StayDown,
+                        due,
+                        killed,
+                    };
+                }
+                Stage::Unknown
+                | Stage::Manage
+                | Stage::Looking
+                | Stage::Waiting { .. }
+                | Stage::MonitorWait { .. }
+                | Stage::Monitor { .. }
+                | Stage::RestartWait { .. }
+                | Stage::Ignore
+                | Stage::Stopped
+                | Stage::Unverifiable
+                | Stage::Unmonitored => self.stay_down(step),
+            },
+        }
+    }
+
+    fn cancel_start(&mut self, step: &mut Step<'_>) {
+        if self.start == StartCommand::Running {
+            step.ask(Effect::CancelStart);
+        }
+        self.start = StartCommand::None;
+    }
+
+    /// Ends a live process, in the one order that is safe.
+    fn end(&mut self, step: &mut Step<'_>, identity: Identity, then: AfterStop) {
+        self.registered = None;
+        self.leaving = Some(identity);
+        step.ask(Effect::Unregister { identity });
+        step.say(Notice::Unregistered(identity));
+        let unit = matches!(step.spec.start, StartMethod::Unit { .. });
+        let (due, killed) = match step.spec.stop {
+            StopPolicy::Graceful { .. } if unit => {
+                // systemd knows how to end its units, and must not be surprised.
+                step.ask(Effect::StopUnit);
+                (step.now + UNIT_STOP_TIMEOUT, false)
+            }
+            StopPolicy::Graceful { signal, timeout } => {
+                self.signal(step, identity, signal);
+                (step.now + timeout, signal == SIGKILL)
+            }
+            StopPolicy::KillFirst => {
+                self.signal(step, identity, SIGKILL);
+                (step.now + UNKILLABLE_AFTER, true)
+            }
+        };
+        self.enter(step, Stage::Stopping { then, due, killed });
+    }
+
+    fn signal(&self, step: &mut Step<'_>, identity: Identity, signal: i32) {
+        step.ask(Effect::RemovePidfile { identity });
+        step.ask(Effect::Signal { identity, signal });
+        step.say(Notice::Signalled { identity, signal });
+    }
+
+    /// It has not gone in time.
+    pub(super) fn stop_overdue(&mut self, step: &mut Step<'_>, then: AfterStop, killed: bool) {
+        let Some(identity) = self.leaving else {
+            return self.stopped(step, then);
+        };
+        if killed {
+            self.problem = Some(format!("({}) does not die of SIGKILL", identity.pid));
+            step.say(Notice::Unkillable(identity));
+            self.assert_alarm(step);
+        } else {
+            self.signal(step, identity, SIGKILL);
+        }
+        let due = step.now + UNKILLABLE_AFTER;
+        self.stage = Stage::Stopping {
+            then,
+            due,
+            killed: true,
+        };
+    }
+
+    /// A process that was being ended is gone.
+    pub(super) fn gone(&mut self, step: &mut Step<'_>, identity: Identity) {
+        if self.leaving != Some(identity) {
+            return;
+        }
+        self.leaving = None;
+        if let Stage::Stopping { then, .. } = self.stage {
+            self.stopped(step, then);
+        }
+    }
+
+    fn stopped(&mut self, step: &mut Step<'_>, then: AfterStop) {
+        match then {
+            // Its own end may have brought up a successor; look first.
+            AfterStop::Respawn => self.look(step),
+            AfterStop::StayDown => self.stay_down(step),
+        }
+    }
+
+    fn stay_down(&mut self, step: &mut Step<'_>) {
+        self.failed = false;
+        self.attempts = 0;
+        self.problem = None;
+        self.clear_alarm(step);
+        step.say(Notice::Stopped);
+        self.enter(step, Stage::Stopped);
+    }
+}

@@ -1,0 +1,289 @@
+//! What a look at the world means in each stage: adoption of processes that
+//! somebody else started, and registration.
+
+use std::time::Duration;
+
+use super::{Phase, Recovery, Registered, Stage, Step};
+use crate::core::{
+    effect::Effect,
+    event::{Occasion, Outcome, Sighting},
+    identity::Identity,
+    notice::Notice,
+    time::Time,
+};
+
+/// While a foreign init script is at work, we look again this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+impl Recovery {
+    pub(super) fn seen(&mut self, step: &mut Step<'_>, sighting: Sighting) {
+        let Sighting {
+            occasion,
+            outcome,
+            foreign_script,
+        } = sighting;
+        match outcome {
+            Outcome::Process(identity) => self.seen_process(step, identity),
+            Outcome::Nothing { reason } => {
+                self.seen_nothing(step, occasion, reason, foreign_script);
+            }
+            Outcome::Unverifiable { reason } => self.seen_unverifiable(step, occasion, reason),
+        }
+    }
+
+    fn seen_process(&mut self, step: &mut Step<'_>, identity: Identity) {
+        if self.leaving == Some(identity) {
+            // It has been signalled and its pidfile was written once more, or
+            // the look was made before.
+            return;
+        }
+        match self.registered {
+            Some(registered) if registered.identity == identity => {
+                if let Stage::MonitorWait {
+                    phase: Phase::Verdict,
+                    ..
+                } = self.stage
+                {
+                    self.attempt_succeeded(step, identity);
+                }
+                return;
+            }
+            Some(registered) => return self.pid_changed(step, registered.identity, identity),
+            None => {}
+        }
+        match self.stage {
+            Stage::Unknown => {
+                self.enter(step, Stage::Manage);
+                self.register(step, identity);
+            }
+            Stage::MonitorWait { phase, .. } => {
+                self.successor(step, identity, false);
+                if phase == Phase::Verdict {
+                    self.attempt_succeeded(step, identity);
+                }
+            }
+            Stage::Looking | Stage::Waiting { .. } | Stage::RestartWait { .. } => {
+                self.successor(step, identity, true);
+                self.monitor(step, identity);
+            }
+            Stage::Ignore | Stage::Stopped | Stage::Unverifiable => {
+                self.successor(step, identity, true);
+                self.finish(step, identity);
+            }
+            Stage::Manage | Stage::Monitor { .. } => self.successor(step, identity, true),
+            // Whatever it is, it is dealt with when the old one is gone.
+            Stage::Stopping { .. } | Stage::Unmonitored => {}
+        }
+    }
+
+    fn pid_changed(&mut self, step: &mut Step<'_>, old: Identity, new: Identity) {
+        if matches!(self.stage, Stage::Stopping { .. } | Stage::Unmonitored) {
+            return;
+        }
+        step.say(Notice::PidChanged { old, new });
+        step.ask(Effect::Unregister { identity: old });
+        step.ask(Effect::Release { identity: old });
+        self.registered = None;
+        if !matches!(self.stage, Stage::MonitorWait { .. }) {
+            self.starts.external += 1;
+        }
+        self.register(step, new);
+        if let Stage::MonitorWait {
+            phase: Phase::Verdict,
+            ..
+        } = self.stage
+        {
+            self.attempt_succeeded(step, new);
+        }
+    }
+
+    fn seen_nothing(
+        &mut self,
+        step: &mut Step<'_>,
+        occasion: Occasion,
+        reason: String,
+        foreign_script: Option<u32>,
+    ) {
+        if self.registered.is_some() {
+            // The table is the truth; the audit counts the discrepancy.
+            return;
+        }
+        match self.stage {
+            Stage::Unknown | Stage::Looking | Stage::Waiting { .. }
+                if occasion == Occasion::Asked =>
+            {
+                if let Some(script) = foreign_script {
+                    return self.wait_for(step, script);
+                }
+                if !self.failed {
+                    step.say(Notice::Missing {
+                        reason: reason.clone(),
+                    });
+                }
+                self.problem = Some(format!("not running: {reason}"));
+                self.decide(step);
+            }
+            Stage::MonitorWait {
+                phase: Phase::Verdict,
+                ..
+            } if occasion == Occasion::Asked => {
+                self.verdict_nothing(step, &reason);
+            }
+            Stage::Unverifiable => {
+                self.problem = Some(format!("not running: {reason}"));
+                self.look(step);
+            }
+            Stage::Manage => {
+                // The sweep found what no source reported.
+                self.failed = true;
+                step.say(Notice::Missing { reason });
+                self.look(step);
+            }
+            Stage::Unknown
+            | Stage::Looking
+            | Stage::Waiting { .. }
+            | Stage::MonitorWait { .. }
+            | Stage::Monitor { .. }
+            | Stage::RestartWait { .. }
+            | Stage::Stopping { .. }
+            | Stage::Ignore
+            | Stage::Stopped
+            | Stage::Unmonitored => {}
+        }
+    }
+
+    fn seen_unverifiable(&mut self, step: &mut Step<'_>, occasion: Occasion, reason: String) {
+        if self.registered.is_some() {
+            return;
+        }
+        match self.stage {
+            Stage::Unknown | Stage::Looking | Stage::Waiting { .. } | Stage::Manage => {
+                self.problem = Some(reason.clone());
+                step.say(Notice::Unverifiable { reason });
+                self.enter(step, Stage::Unverifiable);
+            }
+            Stage::MonitorWait {
+                phase: Phase::Verdict,
+                ..
+            } if occasion == Occasion::Asked => {
+                self.verdict_nothing(step, &reason);
+            }
+            Stage::Unverifiable => self.problem = Some(reason),
+            Stage::MonitorWait { .. }
+            | Stage::Monitor { .. }
+            | Stage::RestartWait { .. }
+            | Stage::Stopping { .. }
+            | Stage::Ignore
+            | Stage::Stopped
+            | Stage::Unmonitored => {}
+        }
+    }
+
+    fn wait_for(&mut self, step: &mut Step<'_>, script: u32) {
+        let until = match self.stage {
+            Stage::Waiting { until, .. } => until,
+            Stage::Unknown
+            | Stage::Manage
+            | Stage::Looking
+            | Stage::Stopping { .. }
+            | Stage::MonitorWait { .. }
+            | Stage::Monitor { .. }
+            | Stage::RestartWait { .. }
+            | Stage::Ignore
+            | Stage::Stopped
+            | Stage::Unverifiable
+            | Stage::Unmonitored => {
+                step.say(Notice::Waiting { script });
+                self.problem = Some(format!("init script ({script}) is at work"));
+                step.now + step.spec.start_timeout
+            }
+        };
+        if step.now >= until {
+            return self.decide(step);
+        }
+        let next_look = step.now + LOOK_AGAIN;
+        self.enter(
+            step,
+            Stage::Waiting {
+                script,
+                next_look,
+                until,
+            },
+        );
+    }
+
+    pub(super) fn look_again(&mut self, step: &mut Step<'_>, script: u32, until: Time) {
+        self.stage = Stage::Waiting {
+            script,
+            next_look: step.now + LOOK_AGAIN,
+            until,
+        };
+        step.ask(Effect::Look {
+            foreign_script: true,
+        });
+    }
+
+    /// A process that takes the entity's place.
+    pub(super) fn successor(&mut self, step: &mut Step<'_>, identity: Identity, external: bool) {
+        if external {
+            self.starts.external += 1;
+        }
+        step.say(Notice::Successor { identity, external });
+        self.register(step, identity);
+    }
+
+    fn register(&mut self, step: &mut Step<'_>, identity: Identity) {
+        self.registered = Some(Registered {
+            identity,
+            generation: None,
+            hinted: false,
+        });
+        step.ask(Effect::Register { identity });
+    }
+
+    pub(super) fn registered(&mut self, step: &mut Step<'_>, identity: Identity, generation: u64) {
+        if let Some(registered) = &mut self.registered
+            && registered.identity == identity
+        {
+            registered.generation = Some(generation);
+            if self.stage == Stage::Manage && !self.failed {
+                self.problem = None;
+            }
+            step.say(Notice::Registered(identity));
+        }
+    }
+
+    /// It died before it could be registered, or the kernel refused.
+    pub(super) fn register_failed(
+        &mut self,
+        step: &mut Step<'_>,
+        identity: Identity,
+        reason: String,
+    ) {
+        if self.registered.is_none_or(|r| r.identity != identity) {
+            return;
+        }
+        self.registered = None;
+        step.say(Notice::NotRegistered {
+            identity,
+            reason: reason.clone(),
+        });
+        match self.stage {
+            Stage::Monitor { .. } => self.attempt_failed(step, reason),
+            Stage::Manage => {
+                self.failed = true;
+                self.look(step);
+            }
+            Stage::Unknown
+            | Stage::Looking
+            | Stage::Waiting { .. }
+            | Stage::Stopping { .. }
+            | Stage::MonitorWait { .. }
+            | Stage::RestartWait { .. }
+            | Stage::Ignore
+            | Stage::Stopped
+            | Stage::Unverifiable
+            | Stage::Unmonitored => {}
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The stages, with what each of them waits for. Their meaning is told in
+//! prose at the top of the module.
+
+use crate::core::time::Time;
+
+/// Where the recovery of an entity stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Just configured; the first look is under way.
+    Unknown,
+    /// Resting.
+    Manage,
+    /// A look is under way before anything is started.
+    Looking,
+    /// Somebody else's init script is at work.
+    Waiting {
+        /// Its pid.
+        script: u32,
+        /// When we look again.
+        next_look: Time,
+        /// When we stop waiting for it.
+        until: Time,
+    },
+    /// A process is being ended.
+    Stopping {
+        /// What comes afterwards.
+        then: AfterStop,
+        /// When the next harsher step is due.
+        due: Time,
+        /// SIGKILL has been sent.
+        killed: bool,
+    },
+    /// The start method is at work.
+    MonitorWait {
+        /// What it waits for.
+        phase: Phase,
+        /// The deadline of the start command.
+        deadline: Time,
+    },
+    /// A successor must stay alive until then.
+    Monitor {
+        /// End of `debounce`.
+        stable_at: Time,
+    },
+    /// Pause between attempts.
+    RestartWait {
+        /// End of `interval`.
+        until: Time,
+    },
+    /// No automatic recovery.
+    Ignore,
+    /// Stopped by an operator.
+    Stopped,
+    /// There is something that cannot be verified.
+    Unverifiable,
+    /// Shown, never acted upon.
+    Unmonitored,
+}
+
+/// What the start window waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The end of `startuptime`.
+    Window {
+        /// When that is.
+        ends: Time,
+    },
+    /// The start command, which is still at work after `startuptime`.
+    Overtime,
+    /// The last look.
+    Verdict,
+}
+
+/// What follows when a process that is being ended is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterStop {
+    /// Start a successor.
+    Respawn,
+    /// Leave it down.
+    StayDown,
+}
+
+impl Stage {
+    /// pmond's word for the stage, ours where it has none.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Manage => "manage",
+            Self::Looking => "looking",
+            Self::Waiting { .. } => "waiting",
+            Self::Stopping { .. } => "stopping",
+            Self::MonitorWait { .. } => "monitor_wait",
+            Self::Monitor { .. } => "monitor",
+            Self::RestartWait { .. } => "restart_wait",
+            Self::Ignore => "ignore",
+            Self::Stopped => "stopped",
+            Self::Unverifiable => "unverifiable",
+            Self::Unmonitored => "unmonitored",
+        }
+    }
+
+    /// When time alone moves it on.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Time> {
+        match self {
+            Self::Waiting { next_look, .. } => Some(*next_look),
+            Self::MonitorWait { phase, deadline } => match phase {
+                Phase::Window { ends } => Some(*ends),
+                Phase::Overtime => Some(*deadline),
+                Phase::Verdict => None,
+            },
+            Self::Stopping { due, .. } => Some(*due),
+            Self::Monitor { stable_at } => Some(*stable_at),
+            Self::RestartWait { until } => Some(*until),
+            Self::Unknown
+            | Self::Manage
+            | Self::Looking
+            | Self::Ignore
+            | Self::Stopped
+            | Self::Unverifiable
+            | Self::Unmonitored => None,
+        }
+    }
+}

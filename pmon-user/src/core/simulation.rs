@@ -1,0 +1,299 @@
+//! A world for one entity in simulated time: what tests drive the state
+//! machine with, and what `pmon explain` forecasts with.
+//!
+//! It answers every effect as a well-behaved host would, except for the start
+//! method, whose behaviour is a parameter. Deterministic; no clock, no process.
+
+use std::time::Duration;
+
+use super::{
+    death::{Death, LastSeen, SourceName, WaitStatus},
+    effect::Effect,
+    entity::EntitySpec,
+    event::{Event, Occasion, Outcome, Sighting, StartEnd},
+    identity::Identity,
+    recovery::Recovery,
+    time::Time,
+};
+
+/// What the start method does, counted from the moment it is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartBehaviour {
+    /// A process appears after `appears`, the command exits 0 after `exits`;
+    /// the process dies by itself after `lives`, if that is given.
+    Works {
+        /// When the pidfile names the process.
+        appears: Duration,
+        /// When the command exits.
+        exits: Duration,
+        /// How long the process lives.
+        lives: Option<Duration>,
+    },
+    /// The command exits with this code at once and nothing appears.
+    Fails(i32),
+    /// The command never ends and nothing appears.
+    Hangs,
+}
+
+/// One entity and its simulated world.
+#[derive(Debug)]
+pub struct Simulation<'a> {
+    spec: &'a EntitySpec,
+    recovery: Recovery,
+    now: Time,
+    start: StartBehaviour,
+    pending: Vec<(Time, Pending)>,
+    alive: Option<Identity>,
+    foreign_script: Option<u32>,
+    next_pid: u32,
+    generation: u64,
+    log: Vec<(Time, Effect)>,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Event(Event),
+    Appear(Identity),
+    Die(Identity),
+    Vanish(Identity),
+}
+
+impl<'a> Simulation<'a> {
+    /// Goes on from a state of the real daemon; `recovery`'s process is alive.
+    #[must_use]
+    pub fn of(spec: &'a EntitySpec, recovery: Recovery, now: Time, start: StartBehaviour) -> Self {
+        let alive = recovery.current().map(|registered| registered.identity);
+        Self {
+            spec,
+            recovery,
+            now,
+            start,
+            pending: Vec::new(),
+            alive,
+            foreign_script: None,
+            next_pid: alive.map_or(1000, |identity| identity.pid.wrapping_add(1)),
+            generation: 0,
+            log: Vec::new(),
+        }
+    }
+
+    /// A fresh entity whose process is `alive`, configured at time zero.
+    #[must_use]
+    pub fn new(spec: &'a EntitySpec, alive: Option<Identity>, start: StartBehaviour) -> Self {
+        let now = Time::default();
+        let (recovery, effects) = Recovery::new(spec, now);
+        let mut simulation = Self::of(spec, recovery, now, start);
+        simulation.alive = alive;
+        simulation.carry_out(effects);
+        simulation
+    }
+
+    /// The state machine.
+    #[must_use]
+    pub const fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// The present.
+    #[must_use]
+    pub const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Every effect so far, with its time.
+    #[must_use]
+    pub fn log(&self) -> &[(Time, Effect)] {
+        &self.log
+    }
+
+    /// Forgets the log, for instance after a prelude.
+    pub fn clear_log(&mut self) {
+        self.log.clear();
+    }
+
+    /// The process that the pidfile names.
+    #[must_use]
+    pub const fn alive(&self) -> Option<Identity> {
+        self.alive
+    }
+
+    /// From now on the start method behaves like this.
+    pub fn set_start(&mut self, start: StartBehaviour) {
+        self.start = start;
+    }
+
+    /// Somebody else's init script begins or ends.
+    pub fn set_foreign_script(&mut self, pid: Option<u32>) {
+        self.foreign_script = pid;
+    }
+
+    /// The process dies of `status` at this moment.
+    pub fn kill(&mut self, status: WaitStatus) {
+        if let Some(identity) = self.alive {
+            self.die(identity, status);
+        }
+    }
+
+    /// Somebody else starts a process; its pidfile change is noticed.
+    pub fn start_by_hand(&mut self) -> Identity {
+        let identity = self.new_identity();
+        self.appear(identity);
+        identity
+    }
+
+    /// Something happens.
+    pub fn happen(&mut self, event: Event) {
+        let effects = self.recovery.step(self.spec, event, self.now);
+        self.carry_out(effects);
+    }
+
+    /// Lets time pass, event by event.
+    pub fn run_until(&mut self, end: Time) {
+        while let Some(due) = self.next_due().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            match self.take_pending(due) {
+                Some(Pending::Event(event)) => self.happen(event),
+                Some(Pending::Appear(identity)) => self.appear(identity),
+                Some(Pending::Die(identity)) => self.die(identity, WaitStatus(1 << 8)),
+                Some(Pending::Vanish(identity)) => {
+                    if self.alive == Some(identity) {
+                        self.alive = None;
+                    }
+                    self.happen(Event::Gone { identity });
+                }
+                None => self.happen(Event::Tick),
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Lets this much time pass.
+    pub fn run_for(&mut self, duration: Duration) {
+        self.run_until(self.now + duration);
+    }
+
+    fn next_due(&self) -> Option<Time> {
+        let pending = self.pending.iter().map(|(due, _)| *due).min();
+        [pending, self.recovery.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn take_pending(&mut self, due: Time) -> Option<Pending> {
+        let index = self.pending.iter().position(|(at, _)| *at <= due)?;
+        Some(self.pending.remove(index).1)
+    }
+
+    fn later(&mut self, delay: Duration, pending: Pending) {
+        self.pending.push((self.now + delay, pending));
+        self.pending.sort_by_key(|(due, _)| *due);
+    }
+
+    fn new_identity(&mut self) -> Identity {
+        self.next_pid = self.next_pid.wrapping_add(1);
+        Identity {
+            pid: self.next_pid,
+            start_time: self.now.as_boot_ns() / pmon_common::START_TICK_NS,
+        }
+    }
+
+    fn appear(&mut self, identity: Identity) {
+        self.alive = Some(identity);
+        self.happen(Event::Seen(Sighting {
+            occasion: Occasion::PidfileChanged,
+            outcome: Outcome::Process(identity),
+            foreign_script: self.foreign_script,
+        }));
+    }
+
+    fn die(&mut self, identity: Identity, status: WaitStatus) {
+        if self.alive == Some(identity) {
+            self.alive = None;
+        }
+        if let Some(registered) = self.recovery.current()
+            && registered.identity == identity
+        {
+            self.happen(Event::Died(Death {
+                identity,
+                generation: registered.generation.unwrap_or_default(),
+                died_at: Some(self.now),
+                detected_at: self.now,
+                detected_by: SourceName::Ebpf,
+                confirmed_at: self.now,
+                status: Some(status),
+                last_seen: LastSeen::default(),
+            }));
+        }
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.log.push((self.now, effect.clone()));
+            match effect {
+                Effect::Look { .. } => {
+                    let outcome = match self.alive {
+                        Some(identity) => Outcome::Process(identity),
+                        None => Outcome::Nothing {
+                            reason: "no pidfile".to_owned(),
+                        },
+                    };
+                    self.happen(Event::Seen(Sighting {
+                        occasion: Occasion::Asked,
+                        outcome,
+                        foreign_script: self.foreign_script,
+                    }));
+                }
+                Effect::Register { identity } => {
+                    self.generation += 1;
+                    self.happen(Event::Registered {
+                        identity,
+                        generation: self.generation,
+                    });
+                }
+                Effect::Signal { identity, .. } => {
+                    self.later(Duration::ZERO, Pending::Vanish(identity));
+                }
+                Effect::StopUnit => {
+                    if let Some(identity) = self.alive {
+                        self.later(Duration::ZERO, Pending::Vanish(identity));
+                    }
+                }
+                Effect::Start { run, .. } => self.run_start(run),
+                Effect::Unregister { .. }
+                | Effect::Release { .. }
+                | Effect::RemovePidfile { .. }
+                | Effect::CancelStart
+                | Effect::Alarm(_)
+                | Effect::Say(_) => {}
+            }
+        }
+    }
+
+    fn run_start(&mut self, run: u64) {
+        match self.start.clone() {
+            StartBehaviour::Works {
+                appears,
+                exits,
+                lives,
+            } => {
+                let identity = self.new_identity();
+                self.later(appears, Pending::Appear(identity));
+                if let Some(lives) = lives {
+                    self.later(appears + lives, Pending::Die(identity));
+                }
+                self.exit_later(run, exits, 0);
+            }
+            StartBehaviour::Fails(code) => self.exit_later(run, Duration::ZERO, code),
+            StartBehaviour::Hangs => {}
+        }
+    }
+
+    fn exit_later(&mut self, run: u64, delay: Duration, code: i32) {
+        let end = StartEnd::Exited {
+            code,
+            last_line: None,
+        };
+        self.later(delay, Pending::Event(Event::StartEnded { run, end }));
+    }
+}
