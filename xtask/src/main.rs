@@ -1,2 +1,46 @@
-//! x
-fn main() {}
+//! `cargo xtask`: the development commands of pmon. One file or directory per
+//! command; what they install is in `packages`, how they run programs in
+//! `command`.
+//!
+//! Nothing here is part of the product: the `pmon` binary must build and run
+//! without it.
+
+mod command;
+mod ebpf;
+mod packages;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Development commands of pmon.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build the BPF object from source into `pmon-user/bpf/`.
+    Ebpf {
+        /// Change nothing; fail unless the checked-in object comes from the sources.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Ebpf { check: false } => ebpf::build(),
+        Verb::Ebpf { check: true } => ebpf::check(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
