@@ -5,5 +5,7 @@
 
 pub mod control;
 pub mod core;
+pub mod source;
 pub mod sys;
+pub mod table;
 pub mod view;

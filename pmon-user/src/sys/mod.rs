@@ -2,4 +2,7 @@
 //! with the safe types defined here.
 
 pub mod clock;
+pub mod epoll;
 pub mod pidfd;
+pub mod record;
+pub mod sched;

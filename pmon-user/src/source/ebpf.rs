@@ -1,0 +1,426 @@
+//! The eBPF source: loads the embedded object, attaches it, and owns its maps.
+//!
+//! The table of registered pids lives in the kernel; [`Ebpf`] is the only
+//! writer in user space. Must stay true: an entry is only inserted when its key
+//! is free, so that two registrations never overwrite each other.
+
+use std::{
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+};
+
+use aya::{
+    Btf, EbpfError, EbpfLoader,
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{BtfTracePoint, ProgramError, links::FdLink},
+};
+use pmon_common::{
+    EVENTS_MAP, EXIT_PROGRAM, ExitEvent, PIDS_MAP, Registration, STATS_MAP, Stats, Tgid,
+};
+use thiserror::Error;
+
+use super::{
+    btf::{KernelLayout, LayoutError},
+    pins::{PinDirectory, PinDirectoryError},
+};
+
+/// The object that `cargo xtask ebpf` built.
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/pmon.bpf.o"));
+
+/// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
+const BPF_NOEXIST: u64 = 1;
+/// The initial pid namespace's inode, `PROC_PID_INIT_INO` of `include/linux/proc_ns.h`.
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Sizes of the maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapSizes {
+    /// Registrations at most.
+    pub max_pids: u32,
+    /// Bytes of the ring: a power of two, at least a page.
+    pub ring_bytes: u32,
+}
+
+/// The loaded and attached program with its maps.
+pub struct Ebpf {
+    object: aya::Ebpf,
+    pids: HashMap<MapData, Tgid, Registration>,
+    events: RingBuf<MapData>,
+    stats: PerCpuArray<MapData, Stats>,
+    maps: Vec<MapFacts>,
+    program: ProgramFacts,
+    layout: KernelLayout,
+    pins: Option<PinDirectory>,
+    /// Why nothing is pinned although it was asked for.
+    unpinned: Option<String>,
+    // Detaches when dropped, unless pinned.
+    _link: Link,
+}
+
+#[derive(Debug)]
+enum Link {
+    Pinned {
+        _link: aya::programs::links::PinnedLink,
+    },
+    Own {
+        _link: FdLink,
+    },
+}
+
+/// What the kernel said of a map when it was made.
+#[derive(Clone, Debug)]
+pub struct MapFacts {
+    /// Kernel id.
+    pub id: u32,
+    /// Name.
+    pub name: &'static str,
+    /// Kind, in the kernel's words.
+    pub kind: &'static str,
+    /// Capacity.
+    pub max_entries: u32,
+}
+
+/// What the kernel said of the program when it was loaded.
+#[derive(Clone, Debug)]
+pub struct ProgramFacts {
+    /// Kernel id.
+    pub id: u32,
+    /// Hash of the instructions.
+    pub tag: u64,
+}
+
+/// Why the source cannot be used; each message names the remedy where there is one.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// Not in the host's pid namespace.
+    #[error(
+        "this pid namespace is not the host's, whose pids the kernel program sees; \
+         run with the host's pid namespace (`--pid=host`)"
+    )]
+    PidNamespace,
+    /// No BTF.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The kernel's BTF did not suit aya.
+    #[error("cannot use the kernel's BTF")]
+    Btf(#[source] aya::BtfError),
+    /// The maps could not be made.
+    #[error("cannot create the maps; needs CAP_BPF and CAP_PERFMON (or root) and Linux 5.8")]
+    Load(#[source] EbpfError),
+    /// The verifier or the kernel's configuration refused.
+    #[error("cannot {what} the program `{EXIT_PROGRAM}`")]
+    Program {
+        /// `load` or `attach`.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: ProgramError,
+    },
+    /// A map is not what it should be.
+    #[error("cannot use the map `{name}`")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong.
+        #[source]
+        source: MapError,
+    },
+    /// The embedded object lacks something.
+    #[error("the embedded object has no `{name}`; rebuild it with `cargo xtask ebpf`")]
+    Missing {
+        /// What.
+        name: &'static str,
+    },
+}
+
+/// How an insertion went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// The kernel watches it.
+    Yes,
+    /// Another registration has this pid already.
+    Occupied,
+    /// The map is full.
+    Full,
+}
+
+impl Ebpf {
+    /// Loads, attaches and, with a base directory, pins.
+    ///
+    /// # Errors
+    ///
+    /// See [`SourceError`]. That nothing could be pinned is not an error; see
+    /// [`Ebpf::unpinned`].
+    pub fn start(sizes: MapSizes, pin_base: Option<&Path>) -> Result<Self, SourceError> {
+        let namespace = std::fs::read_link("/proc/self/ns/pid");
+        if namespace.is_ok_and(|link| link.as_os_str() != INITIAL_PID_NAMESPACE) {
+            return Err(SourceError::PidNamespace);
+        }
+        let layout = checked_for_this_process(KernelLayout::of_running_kernel()?);
+        let btf = Btf::from_sys_fs().map_err(SourceError::Btf)?;
+        let globals = layout.globals();
+        let mut loader = EbpfLoader::new();
+        loader
+            .btf(Some(&btf))
+            .map_max_entries(PIDS_MAP, sizes.max_pids)
+            .map_max_entries(EVENTS_MAP, sizes.ring_bytes);
+        for (name, value) in &globals {
+            loader.override_global(name, value, true);
+        }
+        let mut object = loader.load(OBJECT).map_err(SourceError::Load)?;
+
+        let (pins, mut unpinned) = match pin_base.map(PinDirectory::acquire) {
+            None => (None, None),
+            Some(Ok(pins)) => (Some(pins), None),
+            Some(Err(error)) => (None, Some(explain(&error))),
+        };
+        let link = attach(&mut object, &btf)?;
+        let program = program_facts(&object)?;
+        let maps = map_facts(&object)?;
+        let mut pinned_link = None;
+        let mut own_link = Some(link);
+        if let Some(pins) = &pins {
+            match pin_all(&object, pins, own_link.take()) {
+                Ok(link) => pinned_link = link,
+                Err(error) => unpinned = Some(error),
+            }
+        }
+        let link = match (pinned_link, own_link) {
+            (Some(link), _) => Link::Pinned { _link: link },
+            (None, Some(link)) => Link::Own { _link: link },
+            // The link went down with the failed pin; attach once more.
+            (None, None) => Link::Own {
+                _link: attach(&mut object, &btf)?,
+            },
+        };
+        Ok(Self {
+            pids: take(&mut object, PIDS_MAP)?,
+            events: take(&mut object, EVENTS_MAP)?,
+            stats: take(&mut object, STATS_MAP)?,
+            object,
+            maps,
+            program,
+            layout,
+            pins,
+            unpinned,
+            _link: link,
+        })
+    }
+
+    /// Becomes readable when there are records.
+    #[must_use]
+    pub fn ring_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+
+    /// The next record, if there is one.
+    pub fn next_event(&mut self) -> Option<ExitEvent> {
+        let item = self.events.next()?;
+        crate::sys::record::exit_event(&item)
+    }
+
+    /// Has the kernel watch a process.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said, unless it is told by [`Inserted`].
+    pub fn insert(&mut self, tgid: Tgid, entry: Registration) -> Result<Inserted, MapError> {
+        match self.pids.insert(tgid, entry, BPF_NOEXIST) {
+            Ok(()) => Ok(Inserted::Yes),
+            Err(MapError::SyscallError(error)) => match error.io_error.raw_os_error() {
+                Some(libc::EEXIST) => Ok(Inserted::Occupied),
+                Some(libc::E2BIG) => Ok(Inserted::Full),
+                _ => Err(MapError::SyscallError(error)),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The kernel's entry.
+    #[must_use]
+    pub fn get(&self, tgid: Tgid) -> Option<Registration> {
+        self.pids.get(&tgid, 0).ok()
+    }
+
+    /// Ends the watch. That there was none is no error.
+    pub fn remove(&mut self, tgid: Tgid) {
+        if let Err(error) = self.pids.remove(&tgid)
+            && !matches!(error, MapError::KeyNotFound)
+        {
+            tracing::debug!(tgid, %error, "map entry could not be removed");
+        }
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.pids.keys().flatten().count() as u64
+    }
+
+    /// The counters, summed over all CPUs.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        match self.stats.get(&0, 0) {
+            Ok(cpus) => cpus.iter().copied().fold(Stats::default(), Stats::plus),
+            Err(_) => Stats::default(),
+        }
+    }
+
+    /// The maps.
+    #[must_use]
+    pub fn maps(&self) -> &[MapFacts] {
+        &self.maps
+    }
+
+    /// The program.
+    #[must_use]
+    pub const fn program(&self) -> &ProgramFacts {
+        &self.program
+    }
+
+    /// Runs and time of the program, counted while `kernel.bpf_stats_enabled` is 1.
+    #[must_use]
+    pub fn run_statistics(&self) -> Option<(u64, std::time::Duration)> {
+        let info = self.object.program(EXIT_PROGRAM)?.info().ok()?;
+        Some((info.run_count(), info.run_time()))
+    }
+
+    /// What is known of this kernel.
+    #[must_use]
+    pub const fn layout(&self) -> &KernelLayout {
+        &self.layout
+    }
+
+    /// The pins, when there are any.
+    #[must_use]
+    pub const fn pins(&self) -> Option<&PinDirectory> {
+        self.pins.as_ref()
+    }
+
+    /// Why nothing is pinned although it was asked for.
+    #[must_use]
+    pub fn unpinned(&self) -> Option<&str> {
+        self.unpinned.as_deref()
+    }
+
+    /// Detaches and leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// When a pin cannot be removed.
+    pub fn stop(self) -> Result<(), PinDirectoryError> {
+        match self.pins {
+            Some(pins) => pins.remove(),
+            None => Ok(()),
+        }
+    }
+}
+
+fn attach(object: &mut aya::Ebpf, btf: &Btf) -> Result<FdLink, SourceError> {
+    let failed = |what| move |source| SourceError::Program { what, source };
+    let program: &mut BtfTracePoint = object
+        .program_mut(EXIT_PROGRAM)
+        .ok_or(SourceError::Missing { name: EXIT_PROGRAM })?
+        .try_into()
+        .map_err(failed("find"))?;
+    if program.fd().is_err() {
+        program
+            .load("sched_process_exit", btf)
+            .map_err(failed("load"))?;
+    }
+    let id = program.attach().map_err(failed("attach"))?;
+    let link = program.take_link(id).map_err(failed("attach"))?;
+    Ok(link.into())
+}
+
+fn take<T: TryFrom<Map, Error = MapError>>(
+    object: &mut aya::Ebpf,
+    name: &'static str,
+) -> Result<T, SourceError> {
+    let map = object.take_map(name).ok_or(SourceError::Missing { name })?;
+    T::try_from(map).map_err(|source| SourceError::Map { name, source })
+}
+
+/// Pins the three maps and the link, or nothing.
+fn pin_all(
+    object: &aya::Ebpf,
+    pins: &PinDirectory,
+    link: Option<FdLink>,
+) -> Result<Option<aya::programs::links::PinnedLink>, String> {
+    for name in [PIDS_MAP, EVENTS_MAP, STATS_MAP] {
+        if let Some(map) = object.map(name) {
+            map.pin(pins.pin(name)).map_err(|error| explain(&error))?;
+        }
+    }
+    link.map(|link| link.pin(pins.pin(EXIT_PROGRAM)))
+        .transpose()
+        .map_err(|error| explain(&error))
+}
+
+/// The kernel compares start times on its own boot clock; in a time namespace
+/// with an offset `/proc` shows another one, and the comparison must be left out.
+fn checked_for_this_process(layout: KernelLayout) -> KernelLayout {
+    let offset = std::fs::read_to_string("/proc/self/timens_offsets")
+        .unwrap_or_default()
+        .lines()
+        .any(|line| line.starts_with("boottime") && !line.ends_with(" 0"));
+    if offset {
+        KernelLayout {
+            task_start_boottime: 0,
+            ..layout
+        }
+    } else {
+        layout
+    }
+}
+
+fn program_facts(object: &aya::Ebpf) -> Result<ProgramFacts, SourceError> {
+    let info = object
+        .program(EXIT_PROGRAM)
+        .ok_or(SourceError::Missing { name: EXIT_PROGRAM })?
+        .info()
+        .map_err(|source| SourceError::Program {
+            what: "inspect",
+            source,
+        })?;
+    Ok(ProgramFacts {
+        id: info.id(),
+        tag: info.tag(),
+    })
+}
+
+fn map_facts(object: &aya::Ebpf) -> Result<Vec<MapFacts>, SourceError> {
+    let mut facts = Vec::new();
+    for (name, kind) in [
+        (PIDS_MAP, "hash"),
+        (EVENTS_MAP, "ringbuf"),
+        (STATS_MAP, "percpu_array"),
+    ] {
+        let map = object.map(name).ok_or(SourceError::Missing { name })?;
+        let info = match map {
+            Map::HashMap(data) | Map::RingBuf(data) | Map::PerCpuArray(data) => data.info(),
+            _ => return Err(SourceError::Missing { name }),
+        }
+        .map_err(|source| SourceError::Map { name, source })?;
+        facts.push(MapFacts {
+            id: info.id(),
+            name,
+            kind,
+            max_entries: info.max_entries(),
+        });
+    }
+    Ok(facts)
+}
+
+/// An error with its causes, in one line.
+fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,8 @@
+//! Kernel sources: from a death in the kernel to a hint in the daemon.
+//!
+//! A source only says "look"; whether a process is dead is decided on its
+//! pidfd, by the pid table.
+
+pub mod btf;
+pub mod ebpf;
+pub mod pins;

@@ -1,0 +1,70 @@
+//! An epoll instance whose events carry a token of our own.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use rustix::{
+    buffer::spare_capacity,
+    event::{Timespec, epoll},
+    io::Errno,
+};
+
+/// Watches descriptors for readability, level-triggered.
+#[derive(Debug)]
+pub struct Epoll {
+    fd: OwnedFd,
+}
+
+impl Epoll {
+    /// A new instance.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn new() -> Result<Self, Errno> {
+        let fd = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Self { fd })
+    }
+
+    /// Watches a descriptor; its events carry `token`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` (`/proc/sys/fs/epoll/max_user_watches`), `ENOMEM`, `EEXIST`.
+    pub fn add(&self, fd: impl AsFd, token: u64) -> Result<(), Errno> {
+        let data = epoll::EventData::new_u64(token);
+        epoll::add(&self.fd, fd, data, epoll::EventFlags::IN)
+    }
+
+    /// Stops watching a descriptor. Must come before the last copy of it is
+    /// closed, or events would go on.
+    pub fn remove(&self, fd: impl AsFd) {
+        if let Err(error) = epoll::delete(&self.fd, fd) {
+            tracing::debug!(%error, "epoll: not watched");
+        }
+    }
+
+    /// Waits for events and appends their tokens; `None` waits for ever.
+    ///
+    /// # Errors
+    ///
+    /// Only programming errors (`EBADF`, `EINVAL`); a signal ends the wait early.
+    pub fn wait(&self, timeout: Option<Duration>, tokens: &mut Vec<u64>) -> Result<(), Errno> {
+        /// Deaths handled in one go; the rest stays ready.
+        const BATCH: usize = 256;
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        });
+        let mut events = Vec::with_capacity(BATCH);
+        match epoll::wait(&self.fd, spare_capacity(&mut events), timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
+        tokens.extend(events.iter().map(|event: &epoll::Event| event.data.u64()));
+        Ok(())
+    }
+}

@@ -1,0 +1,493 @@
+//! The register/unregister pid table: which processes' deaths are to be
+//! reported, and to whom.
+//!
+//! Every entry holds a pidfd, watched by the receiver's epoll, and, where the
+//! kernel source is up, an entry in the kernel's map. A death is delivered once
+//! per generation, when its pidfd is readable; the kernel's entry and its ring
+//! record add when and how. Must stay true:
+//!
+//! * register: the pidfd was opened first, then the start time read (see
+//!   `sys::pidfd`), then the kernel's entry is inserted, then the pidfd is
+//!   looked at again (adding it to the level-triggered epoll does that). A
+//!   process dying anywhere in between is reported exactly once.
+//! * unregister: the generation is retired first, then the kernel's entry is
+//!   removed; a record in flight names a generation nobody has and is dropped.
+//! * A record whose generation or start time is not the entry's is no hint.
+
+use std::{collections::HashMap, sync::Arc};
+
+use pmon_common::{ExitEvent, Registration, flag};
+use rustix::io::Errno;
+use thiserror::Error;
+
+use crate::{
+    core::{
+        death::{Death, Hint, LastSeen, SourceName, WaitStatus},
+        identity::Identity,
+        time::Time,
+    },
+    source::ebpf::{Ebpf, Inserted},
+    sys::{clock, epoll::Epoll, pidfd::VerifiedPid},
+};
+
+/// Name of an entity, cheap to copy.
+pub type EntityName = Arc<str>;
+
+/// Epoll tokens below this one belong to the receiver; from here on they are
+/// generations.
+pub const FIRST_GENERATION: u64 = 16;
+
+/// The table.
+pub struct Table {
+    kernel: Option<Ebpf>,
+    entries: HashMap<u64, Entry>,
+    /// The generation that the kernel's entry of a pid belongs to.
+    in_kernel: HashMap<u32, u64>,
+    next_generation: u64,
+    pidfd_events: u64,
+    last_drops: u64,
+}
+
+struct Entry {
+    entity: EntityName,
+    process: VerifiedPid,
+    state: EntryState,
+    first: Option<(SourceName, Time)>,
+    died_at: Option<Time>,
+    status: Option<WaitStatus>,
+    last_seen: LastSeen,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EntryState {
+    /// Its death is to be reported.
+    Registered,
+    /// It was unregistered to be ended; its end is to be told.
+    Leaving,
+}
+
+/// Why a process could not be registered.
+#[derive(Debug, Error)]
+pub enum RegisterError {
+    /// Its pidfd cannot be watched.
+    #[error("the pidfd of `{identity}` cannot be watched")]
+    Watch {
+        /// Who.
+        identity: Identity,
+        /// What the kernel said.
+        #[source]
+        source: Errno,
+    },
+}
+
+/// A successful registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Its generation.
+    pub generation: u64,
+    /// Why only the pidfd watches it, when that is so.
+    pub pidfd_only: Option<String>,
+}
+
+/// What a readable pidfd means.
+#[derive(Debug)]
+pub enum Ended {
+    /// A registered process died.
+    Died(EntityName, Death),
+    /// A process that was being ended is gone.
+    Gone(EntityName, Identity),
+}
+
+impl Table {
+    /// An empty table; without a kernel source the pidfds alone report.
+    #[must_use]
+    pub fn new(kernel: Option<Ebpf>) -> Self {
+        Self {
+            kernel,
+            entries: HashMap::new(),
+            in_kernel: HashMap::new(),
+            next_generation: FIRST_GENERATION,
+            pidfd_events: 0,
+            last_drops: 0,
+        }
+    }
+
+    /// The kernel source.
+    #[must_use]
+    pub const fn kernel(&self) -> Option<&Ebpf> {
+        self.kernel.as_ref()
+    }
+
+    /// Gives the kernel source back for an orderly end.
+    pub const fn take_kernel(&mut self) -> Option<Ebpf> {
+        self.kernel.take()
+    }
+
+    /// Deaths that a pidfd reported before any other source.
+    #[must_use]
+    pub const fn pidfd_events(&self) -> u64 {
+        self.pidfd_events
+    }
+
+    /// Number of processes whose deaths would be reported.
+    #[must_use]
+    pub fn registered(&self) -> usize {
+        self.entries
+            .values()
+            .filter(|entry| entry.state == EntryState::Registered)
+            .count()
+    }
+
+    /// The handle for signalling a process that is registered or being ended.
+    #[must_use]
+    pub fn process(&self, identity: Identity) -> Option<&VerifiedPid> {
+        self.entries
+            .values()
+            .find(|entry| entry.process.identity() == identity)
+            .map(|entry| &entry.process)
+    }
+
+    /// Whether a generation's process is registered and alive by its pidfd.
+    #[must_use]
+    pub fn is_alive(&self, generation: u64) -> bool {
+        self.entries
+            .get(&generation)
+            .is_some_and(|entry| !entry.process.is_dead())
+    }
+
+    /// What was last known of a registered process.
+    #[must_use]
+    pub fn last_seen(&self, generation: u64) -> Option<&LastSeen> {
+        Some(&self.entries.get(&generation)?.last_seen)
+    }
+
+    /// Registers a process for an entity.
+    ///
+    /// # Errors
+    ///
+    /// Only when its pidfd cannot be watched. A process that is dead already is
+    /// registered and at once reported dead.
+    pub fn register(
+        &mut self,
+        entity: &EntityName,
+        process: VerifiedPid,
+        epoll: &Epoll,
+    ) -> Result<Registered, RegisterError> {
+        let identity = process.identity();
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        let pidfd_only = self.insert_into_kernel(identity, generation);
+        if let Err(source) = epoll.add(process.pidfd(), generation) {
+            self.remove_from_kernel(identity.pid, generation);
+            return Err(RegisterError::Watch { identity, source });
+        }
+        let entry = Entry {
+            entity: Arc::clone(entity),
+            last_seen: last_seen(identity.pid),
+            process,
+            state: EntryState::Registered,
+            first: None,
+            died_at: None,
+            status: None,
+        };
+        self.entries.insert(generation, entry);
+        Ok(Registered {
+            generation,
+            pidfd_only,
+        })
+    }
+
+    fn insert_into_kernel(&mut self, identity: Identity, generation: u64) -> Option<String> {
+        let Some(kernel) = &mut self.kernel else {
+            return Some("the kernel source is off".to_owned());
+        };
+        let entry = Registration {
+            start_time: identity.start_time,
+            generation,
+            died_at: 0,
+            exit_code: 0,
+            flags: 0,
+        };
+        let occupied_by = self.in_kernel.get(&identity.pid).copied();
+        if occupied_by.is_some_and(|other| self.entries.get(&other).is_none_or(Entry::is_stale)) {
+            // An earlier owner of the pid whose end is not processed yet.
+            kernel.remove(identity.pid);
+        }
+        match kernel.insert(identity.pid, entry) {
+            Ok(Inserted::Yes) => {
+                self.in_kernel.insert(identity.pid, generation);
+                None
+            }
+            Ok(Inserted::Occupied) => Some("another entity watches the same process".to_owned()),
+            Ok(Inserted::Full) => Some("the kernel's table is full (`max_pids`)".to_owned()),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
+    fn remove_from_kernel(&mut self, pid: u32, generation: u64) {
+        if self.in_kernel.get(&pid) == Some(&generation) {
+            self.in_kernel.remove(&pid);
+            if let Some(kernel) = &mut self.kernel {
+                kernel.remove(pid);
+            }
+        }
+    }
+
+    /// Retires a registration; the process stays watched until it is gone or
+    /// released. Unknown identities are ignored: the death came first.
+    pub fn unregister(&mut self, entity: &EntityName, identity: Identity) {
+        let Some(generation) = self.generation_of(entity, identity, EntryState::Registered) else {
+            return;
+        };
+        if let Some(entry) = self.entries.get_mut(&generation) {
+            entry.state = EntryState::Leaving;
+        }
+        self.remove_from_kernel(identity.pid, generation);
+    }
+
+    /// Stops watching an unregistered process.
+    pub fn release(&mut self, entity: &EntityName, identity: Identity, epoll: &Epoll) {
+        if let Some(generation) = self.generation_of(entity, identity, EntryState::Leaving)
+            && let Some(entry) = self.entries.remove(&generation)
+        {
+            epoll.remove(entry.process.pidfd());
+        }
+    }
+
+    /// Forgets everything of an entity.
+    pub fn forget(&mut self, entity: &EntityName, epoll: &Epoll) {
+        let generations: Vec<u64> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.entity == *entity)
+            .map(|(generation, _)| *generation)
+            .collect();
+        for generation in generations {
+            if let Some(entry) = self.entries.remove(&generation) {
+                epoll.remove(entry.process.pidfd());
+                self.remove_from_kernel(entry.process.identity().pid, generation);
+            }
+        }
+    }
+
+    fn generation_of(
+        &self,
+        entity: &EntityName,
+        identity: Identity,
+        state: EntryState,
+    ) -> Option<u64> {
+        self.entries
+            .iter()
+            .find(|(_, entry)| {
+                entry.state == state
+                    && entry.process.identity() == identity
+                    && entry.entity == *entity
+            })
+            .map(|(generation, _)| *generation)
+    }
+
+    /// The next hint from the ring, `None` when it is empty. Records of retired
+    /// generations are dropped here.
+    pub fn next_hint(&mut self) -> Option<(EntityName, Hint)> {
+        loop {
+            let event = self.kernel.as_mut()?.next_event()?;
+            if let Some(hint) = self.hint(&event) {
+                return Some(hint);
+            }
+        }
+    }
+
+    fn hint(&mut self, event: &ExitEvent) -> Option<(EntityName, Hint)> {
+        let entry = self.entries.get_mut(&event.generation)?;
+        let identity = entry.process.identity();
+        let is_ours = entry.state == EntryState::Registered
+            && identity.pid == event.tgid
+            && identity.start_time == event.start_time;
+        if !is_ours {
+            return None;
+        }
+        let status =
+            (event.flags & flag::EXIT_CODE_KNOWN != 0).then_some(WaitStatus(event.exit_code));
+        let died_at = Time::from_boot_ns(event.died_at);
+        let known_dead = event.flags & flag::GROUP_DEAD != 0;
+        if known_dead {
+            entry.died_at.get_or_insert(died_at);
+            entry.status = entry.status.or(status);
+            entry.last_seen.comm = comm(&event.comm).or(entry.last_seen.comm.take());
+        } else if !entry.process.is_dead() {
+            // One thread of several; the pidfd will tell the rest.
+            return None;
+        }
+        entry.first.get_or_insert((SourceName::Ebpf, clock::now()));
+        Some((
+            Arc::clone(&entry.entity),
+            Hint {
+                identity,
+                generation: event.generation,
+                source: SourceName::Ebpf,
+                died_at: Some(died_at),
+                status,
+            },
+        ))
+    }
+
+    /// Reads what can still be read of a dying process; between the hint and
+    /// the teardown its memory is often still there.
+    pub fn examine_dying(&mut self, generation: u64) {
+        if let Some(entry) = self.entries.get_mut(&generation) {
+            examine(entry.process.identity(), &mut entry.last_seen);
+        }
+    }
+
+    /// Deaths that are in the kernel's table although the ring had no room for
+    /// their records. Cheap while nothing was dropped.
+    pub fn hints_behind_drops(&mut self) -> Vec<(EntityName, Hint)> {
+        let Some(kernel) = &self.kernel else {
+            return Vec::new();
+        };
+        let drops = kernel.stats().drops;
+        if drops == self.last_drops {
+            return Vec::new();
+        }
+        self.last_drops = drops;
+        let unreported: Vec<u64> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.state == EntryState::Registered && entry.died_at.is_none())
+            .map(|(generation, _)| *generation)
+            .collect();
+        unreported
+            .into_iter()
+            .filter_map(|generation| self.hint_from_kernel(generation))
+            .collect()
+    }
+
+    /// The death that the kernel wrote into its entry, if it did.
+    fn hint_from_kernel(&mut self, generation: u64) -> Option<(EntityName, Hint)> {
+        let entry = self.entries.get_mut(&generation)?;
+        let identity = entry.process.identity();
+        let kernel = self.kernel.as_ref()?.get(identity.pid)?;
+        if kernel.generation != generation || kernel.flags & flag::DEAD == 0 {
+            return None;
+        }
+        let died_at = Time::from_boot_ns(kernel.died_at);
+        let status =
+            (kernel.flags & flag::EXIT_CODE_KNOWN != 0).then_some(WaitStatus(kernel.exit_code));
+        entry.died_at.get_or_insert(died_at);
+        entry.status = entry.status.or(status);
+        entry.first.get_or_insert((SourceName::Ebpf, clock::now()));
+        Some((
+            Arc::clone(&entry.entity),
+            Hint {
+                identity,
+                generation,
+                source: SourceName::Ebpf,
+                died_at: Some(died_at),
+                status,
+            },
+        ))
+    }
+
+    /// A pidfd became readable: the process is dead, and this is told once.
+    pub fn ended(&mut self, generation: u64, epoll: &Epoll) -> Option<Ended> {
+        let entry = self.entries.get_mut(&generation)?;
+        if !entry.process.is_dead() {
+            return None;
+        }
+        if entry.state == EntryState::Registered && entry.first.is_none() {
+            let now = clock::now();
+            entry.first = Some((SourceName::Pidfd, now));
+            self.pidfd_events += 1;
+            if self
+                .in_kernel
+                .contains_key(&self.entries[&generation].process.identity().pid)
+            {
+                // The entry knows when and how, even if its record is still on the way.
+                self.hint_from_kernel(generation);
+            }
+        }
+        let entry = self.entries.remove(&generation)?;
+        epoll.remove(entry.process.pidfd());
+        let identity = entry.process.identity();
+        self.remove_from_kernel(identity.pid, generation);
+        match entry.state {
+            EntryState::Leaving => Some(Ended::Gone(entry.entity, identity)),
+            EntryState::Registered => {
+                let now = clock::now();
+                let (detected_by, detected_at) = entry.first.unwrap_or((SourceName::Pidfd, now));
+                let death = Death {
+                    identity,
+                    generation,
+                    died_at: entry.died_at,
+                    detected_at,
+                    detected_by,
+                    confirmed_at: now,
+                    status: entry.status.or_else(|| zombie_status(identity)),
+                    last_seen: entry.last_seen,
+                };
+                Some(Ended::Died(entry.entity, death))
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// Dead, but its end has not been processed yet.
+    fn is_stale(&self) -> bool {
+        self.process.is_dead()
+    }
+}
+
+/// `comm` and cgroup of a process, for its death certificate.
+fn last_seen(pid: u32) -> LastSeen {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+    LastSeen {
+        comm: read("comm").map(|comm| comm.trim_end().to_owned()),
+        cgroup: read("cgroup").and_then(|groups| own_cgroup(&groups)),
+        rss_bytes: None,
+        cpu: None,
+    }
+}
+
+/// The path in the unified hierarchy, else in the first hierarchy with one.
+fn own_cgroup(groups: &str) -> Option<String> {
+    let path = |line: &str| line.splitn(3, ':').nth(2).map(str::to_owned);
+    let unified = groups.lines().find(|line| line.starts_with("0::"));
+    let unified = unified.and_then(path).filter(|path| path != "/");
+    unified.or_else(|| groups.lines().filter_map(path).find(|path| path != "/"))
+}
+
+fn examine(identity: Identity, last_seen: &mut LastSeen) {
+    let Some(stat) = stat(identity) else {
+        return;
+    };
+    let ticks = stat.utime.saturating_add(stat.stime);
+    last_seen.cpu = Some(std::time::Duration::from_nanos(
+        ticks.saturating_mul(pmon_common::START_TICK_NS),
+    ));
+    if stat.rss > 0 {
+        last_seen.rss_bytes = Some(stat.rss.saturating_mul(procfs::page_size()));
+    }
+}
+
+/// Field 52 of a zombie's stat: its wait status, if nobody reaped it yet.
+fn zombie_status(identity: Identity) -> Option<WaitStatus> {
+    let stat = stat(identity)?;
+    if stat.state != 'Z' {
+        return None;
+    }
+    Some(WaitStatus(u32::try_from(stat.exit_code?).ok()?))
+}
+
+/// The stat of this process and no other.
+fn stat(identity: Identity) -> Option<procfs::process::Stat> {
+    let pid = i32::try_from(identity.pid).ok()?;
+    let stat = procfs::process::Process::new(pid).ok()?.stat().ok()?;
+    (stat.starttime == identity.start_time).then_some(stat)
+}
+
+fn comm(bytes: &[u8; 16]) -> Option<String> {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(16);
+    let text = String::from_utf8_lossy(bytes.get(..end)?).into_owned();
+    (!text.is_empty()).then_some(text)
+}
