@@ -10,6 +10,7 @@ pub mod entity;
 pub mod event;
 pub mod forecast;
 pub mod identity;
+pub mod incident;
 pub mod notice;
 pub mod recovery;
 pub mod simulation;

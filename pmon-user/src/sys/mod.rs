@@ -6,3 +6,4 @@ pub mod epoll;
 pub mod pidfd;
 pub mod record;
 pub mod sched;
+pub mod wake;

@@ -1,0 +1,221 @@
+//! Incidents: an entity's notices, gathered from the first sign of trouble to
+//! its end. Pure bookkeeping; nothing is decided here.
+
+use super::{death::Death, notice::Notice, time::Time};
+
+/// Notices kept per incident; a fault that lasts for days keeps its beginning
+/// and its latest part.
+const TIMELINE: usize = 200;
+
+/// One incident of one entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incident {
+    /// Number, unique within the state directory.
+    pub number: u64,
+    /// When it began.
+    pub opened_at: Time,
+    /// When and how it ended.
+    pub closed: Option<(Time, End)>,
+    /// Recovery attempts made.
+    pub attempts: u32,
+    /// The death it began with, if it began with one.
+    pub death: Option<Death>,
+    /// When a successor of that death was verified.
+    pub recovered_at: Option<Time>,
+    /// What happened.
+    pub timeline: Vec<(Time, Notice)>,
+    external: bool,
+}
+
+/// How an incident ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// pmon brought it back.
+    Recovered,
+    /// Somebody else did.
+    RecoveredExternally,
+    /// An operator stopped it.
+    Stopped,
+    /// Nothing more is done automatically.
+    GaveUp,
+}
+
+/// The incidents of one entity: the open one, and the last one that was closed.
+#[derive(Clone, Debug, Default)]
+pub struct Incidents {
+    open: Option<Incident>,
+    last: Option<Incident>,
+}
+
+impl Incidents {
+    /// None yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            open: None,
+            last: None,
+        }
+    }
+
+    /// The incident under way.
+    #[must_use]
+    pub const fn open(&self) -> Option<&Incident> {
+        self.open.as_ref()
+    }
+
+    /// The incident under way, else the last one.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Incident> {
+        self.open.as_ref().or(self.last.as_ref())
+    }
+
+    /// Takes note; `next_number` is used, and raised, when an incident begins.
+    /// Returns the number of the incident the notice belongs to, and whether it
+    /// was closed by it.
+    pub fn record(
+        &mut self,
+        notice: &Notice,
+        now: Time,
+        next_number: &mut u64,
+    ) -> Option<(u64, bool)> {
+        if self.open.is_none() && begins(notice) {
+            self.open = Some(Incident {
+                number: *next_number,
+                opened_at: began_at(notice).unwrap_or(now),
+                closed: None,
+                attempts: 0,
+                death: None,
+                recovered_at: None,
+                timeline: Vec::new(),
+                external: false,
+            });
+            *next_number += 1;
+        }
+        let incident = self.open.as_mut()?;
+        incident.note(notice, now);
+        let number = incident.number;
+        let Some(end) = incident.ends_with(notice) else {
+            return Some((number, false));
+        };
+        incident.closed = Some((now, end));
+        self.last = self.open.take();
+        Some((number, true))
+    }
+}
+
+impl Incident {
+    fn note(&mut self, notice: &Notice, now: Time) {
+        match notice {
+            Notice::Died(death) if self.death.is_none() && self.attempts == 0 => {
+                self.death = Some(death.clone());
+            }
+            Notice::Spawned { .. } => {
+                self.attempts += 1;
+                self.external = false;
+            }
+            Notice::Successor { external, .. } => {
+                self.external = *external;
+                self.recovered_at.get_or_insert(now);
+            }
+            Notice::PidChanged { .. } => self.external = true,
+            Notice::AttemptFailed { .. } => self.recovered_at = None,
+            _ => {}
+        }
+        if self.timeline.len() == TIMELINE {
+            self.timeline.remove(TIMELINE / 2);
+        }
+        self.timeline.push((now, notice.clone()));
+    }
+
+    fn ends_with(&self, notice: &Notice) -> Option<End> {
+        match notice {
+            Notice::Recovered(_) | Notice::Restarted(_) if self.external => {
+                Some(End::RecoveredExternally)
+            }
+            Notice::Recovered(_) | Notice::Restarted(_) => Some(End::Recovered),
+            Notice::Stopped => Some(End::Stopped),
+            Notice::GaveUp { .. } => Some(End::GaveUp),
+            _ => None,
+        }
+    }
+}
+
+const fn begins(notice: &Notice) -> bool {
+    matches!(
+        notice,
+        Notice::Hinted(_) | Notice::Died(_) | Notice::Missing { .. }
+    )
+}
+
+const fn began_at(notice: &Notice) -> Option<Time> {
+    match notice {
+        Notice::Hinted(hint) => hint.died_at,
+        Notice::Died(death) => death.died_at,
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::core::{effect::StartVerb, identity::Identity};
+
+    const PROCESS: Identity = Identity {
+        pid: 7,
+        start_time: 1,
+    };
+
+    fn at(second: u64) -> Time {
+        Time::from_boot_ns(second * 1_000_000_000)
+    }
+
+    fn missing() -> Notice {
+        Notice::Missing {
+            reason: "no pidfile".to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_incident_runs_from_the_first_sign_to_the_recovery() {
+        let mut incidents = Incidents::default();
+        let mut next = 5;
+        let registered = Notice::Registered(PROCESS);
+        assert_eq!(incidents.record(&registered, at(1), &mut next), None);
+        let begun = incidents.record(&missing(), at(2), &mut next);
+        assert_eq!((begun, next), (Some((5, false)), 6));
+        let spawned = Notice::Spawned {
+            attempt: 1,
+            verb: StartVerb::Start,
+        };
+        incidents.record(&spawned, at(2), &mut next);
+        let successor = Notice::Successor {
+            identity: PROCESS,
+            external: false,
+        };
+        incidents.record(&successor, at(3), &mut next);
+        let closed = incidents.record(&Notice::Recovered(PROCESS), at(9), &mut next);
+        assert_eq!(closed, Some((5, true)));
+        let incident = incidents.newest().unwrap();
+        assert_eq!(incident.closed, Some((at(9), End::Recovered)));
+        assert_eq!(incident.recovered_at, Some(at(3)));
+        assert_eq!(incident.attempts, 1);
+        assert_eq!(incident.timeline.len(), 4);
+        assert!(incidents.open().is_none());
+    }
+
+    #[test]
+    fn a_timeline_is_bounded_and_keeps_both_ends() {
+        let mut incidents = Incidents::default();
+        let mut next = 1;
+        incidents.record(&missing(), at(0), &mut next);
+        for second in 1..1000 {
+            incidents.record(&Notice::FirstFailure, at(second), &mut next);
+        }
+        let incident = incidents.newest().unwrap();
+        assert_eq!(incident.timeline.len(), TIMELINE);
+        assert_eq!(incident.timeline[0].1, missing());
+        assert_eq!(incident.timeline.last().unwrap().0, at(999));
+    }
+}

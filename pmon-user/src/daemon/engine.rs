@@ -1,0 +1,505 @@
+//! The engine: one thread that receives deaths, steps the core, and hands out
+//! what is to be done.
+//!
+//! It runs under SCHED_FIFO where permitted and owns the pid table and all
+//! entities. Must stay true: it never blocks (no file of unknown kind, no
+//! socket, no lock held across I/O); within one wake-up it drains the ring
+//! before it looks at pidfds, and the pidfds before the inbox, so that what the
+//! kernel said first is heard first; without events or deadlines it sleeps.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::{Arc, mpsc},
+};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{
+    entity::Entity,
+    message::{Message, Tale, Told, Work},
+};
+use crate::{
+    audit::{
+        Due,
+        discrepancy::{Discrepancies, Registered as Compared, compare},
+    },
+    core::{
+        effect::Effect,
+        event::{Event, Occasion, Outcome},
+        identity::Identity,
+        notice::Notice,
+        time::Time,
+    },
+    effect::Job,
+    look::{Look, Remembered, pidfile::Stamp},
+    sys::{clock, epoll::Epoll, pidfd::VerifiedPid, wake::Wake},
+    table::{Ended, EntityName, FIRST_GENERATION, Table},
+};
+
+/// Epoll token of the ring buffer.
+const RING: u64 = 0;
+/// Epoll token of the inbox.
+const INBOX: u64 = 1;
+
+/// The engine's state. Everything in here belongs to its thread.
+pub struct Engine {
+    pub(super) table: Table,
+    pub(super) entities: HashMap<EntityName, Entity>,
+    pub(super) facts: Facts,
+    pub(super) discrepancies: Discrepancies,
+    pub(super) sweeps: u64,
+    pub(super) last_sweep: Option<Time>,
+    pub(super) ring_events: u64,
+    pub(super) next_incident: u64,
+    epoll: Epoll,
+    wake: Wake,
+    inbox: mpsc::Receiver<Message>,
+    work: UnboundedSender<Work>,
+    schedule: BTreeSet<(Time, EntityName)>,
+    tokens: Vec<u64>,
+    stopping: bool,
+}
+
+/// What the daemon knows of itself, for `status`.
+pub struct Facts {
+    /// Host name.
+    pub host: String,
+    /// Boot id.
+    pub boot_id: String,
+    /// When the daemon started.
+    pub started: Time,
+    /// Scheduling of this thread, for people.
+    pub scheduling: String,
+    /// Control socket.
+    pub socket: String,
+    /// Why the kernel source is not in use.
+    pub ebpf_off: Option<String>,
+    /// Degraded conditions that were known at the start.
+    pub degraded: Vec<String>,
+    /// What is wrong with the configuration in force.
+    pub findings: Vec<String>,
+    /// Entities that cannot be monitored.
+    pub unmonitored: Vec<crate::config::Unmonitored>,
+    /// Rises with every configuration put into force.
+    pub config_generation: u64,
+}
+
+impl Engine {
+    /// An engine without entities.
+    ///
+    /// # Errors
+    ///
+    /// When epoll cannot watch the ring or the inbox.
+    pub fn new(
+        table: Table,
+        facts: Facts,
+        wake: Wake,
+        inbox: mpsc::Receiver<Message>,
+        work: UnboundedSender<Work>,
+        next_incident: u64,
+    ) -> Result<Self, rustix::io::Errno> {
+        let epoll = Epoll::new()?;
+        if let Some(kernel) = table.kernel() {
+            epoll.add(kernel.ring_fd(), RING)?;
+        }
+        epoll.add(&wake, INBOX)?;
+        Ok(Self {
+            table,
+            entities: HashMap::new(),
+            facts,
+            discrepancies: Discrepancies::default(),
+            sweeps: 0,
+            last_sweep: None,
+            ring_events: 0,
+            next_incident,
+            epoll,
+            wake,
+            inbox,
+            work,
+            schedule: BTreeSet::new(),
+            tokens: Vec::new(),
+            stopping: false,
+        })
+    }
+
+    /// Runs until told to stop; gives back the table for an orderly end.
+    pub fn run(mut self) -> Table {
+        while !self.stopping {
+            self.turn();
+        }
+        self.table
+    }
+
+    /// One wake-up.
+    fn turn(&mut self) {
+        let next = self.schedule.first().map(|(due, _)| *due);
+        let timeout = next.map(|due| due.since(clock::now()));
+        self.receive(timeout);
+        self.read_inbox();
+        self.tick_due();
+    }
+
+    /// Waits for the kernel and handles what it said.
+    fn receive(&mut self, timeout: Option<std::time::Duration>) {
+        let mut tokens = std::mem::take(&mut self.tokens);
+        tokens.clear();
+        if let Err(error) = self.epoll.wait(timeout, &mut tokens) {
+            // Only a programming error gets here; do not spin on it.
+            tracing::error!(%error, "epoll");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        if tokens.contains(&RING) {
+            self.drain_ring();
+        }
+        for token in &tokens {
+            if *token >= FIRST_GENERATION {
+                self.pidfd_readable(*token);
+            }
+        }
+        if tokens.contains(&INBOX) {
+            self.wake.clear();
+        }
+        self.tokens = tokens;
+    }
+
+    fn drain_ring(&mut self) {
+        let mut dying = Vec::new();
+        while let Some((entity, hint)) = self.table.next_hint() {
+            self.ring_events += 1;
+            dying.push(hint.generation);
+            self.happen(&entity, Event::Hint(hint), clock::now());
+        }
+        // Only now, so that reading /proc delays no other hint.
+        for generation in dying {
+            self.table.examine_dying(generation);
+        }
+        for (entity, hint) in self.table.hints_behind_drops() {
+            self.happen(&entity, Event::Hint(hint), clock::now());
+        }
+    }
+
+    fn pidfd_readable(&mut self, generation: u64) {
+        match self.table.ended(generation, &self.epoll) {
+            Some(Ended::Died(entity, death)) => {
+                self.happen(&entity, Event::Died(death), clock::now());
+            }
+            Some(Ended::Gone(entity, identity)) => {
+                self.happen(&entity, Event::Gone { identity }, clock::now());
+            }
+            None => {}
+        }
+    }
+
+    fn read_inbox(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
+            match message {
+                Message::Looked { entity, look } => self.looked(&entity, look),
+                Message::StartEnded {
+                    entity,
+                    run,
+                    end,
+                    process,
+                } => {
+                    let event = Event::StartEnded { run, end };
+                    self.happen_with(&entity, event, process, None);
+                }
+                Message::Trouble { entity, what } => self.trouble(&entity, what),
+                Message::Audit(Due::Changed(entity)) => {
+                    self.look(&entity, Occasion::PidfileChanged, false);
+                }
+                Message::Audit(Due::Sweep(_)) => self.sweep(),
+                Message::Request(request) => self.answer(request),
+                Message::Stop => self.stopping = true,
+            }
+        }
+    }
+
+    fn tick_due(&mut self) {
+        let now = clock::now();
+        while let Some((due, entity)) = self.schedule.first().cloned() {
+            if due > now {
+                return;
+            }
+            self.happen(&entity, Event::Tick, now);
+            // An entity that left its deadline where it was would be ticked
+            // for ever.
+            if self.schedule.contains(&(due, Arc::clone(&entity))) {
+                self.schedule.remove(&(due, entity));
+            }
+        }
+    }
+
+    pub(super) fn look(&self, name: &EntityName, occasion: Occasion, foreign_script: bool) {
+        if let Some(entity) = self.entities.get(name) {
+            self.hand_out(Work::Look {
+                entity: Arc::clone(name),
+                request: Box::new(entity.look_request(occasion, foreign_script)),
+            });
+        }
+    }
+
+    fn sweep(&mut self) {
+        self.sweeps += 1;
+        self.last_sweep = Some(clock::now());
+        let names: Vec<EntityName> = self.entities.keys().cloned().collect();
+        for name in names {
+            self.look(&name, Occasion::Sweep, false);
+        }
+    }
+
+    fn looked(&mut self, name: &EntityName, look: Look) {
+        let Look {
+            sighting,
+            process,
+            stamp,
+            known_alive: _,
+        } = look;
+        if sighting.occasion == Occasion::Sweep {
+            self.audit(name, &sighting);
+        }
+        // A death that is known to the kernel comes before what was seen since.
+        if let Some(generation) = self.registered_generation(name)
+            && !self.table.is_alive(generation)
+        {
+            self.drain_ring();
+            self.pidfd_readable(generation);
+        }
+        if let Outcome::Process(identity) = sighting.outcome
+            && let Some(entity) = self.entities.get_mut(name)
+            && let Some(known) = &mut entity.known
+            && known.identity == identity
+            && stamp.is_some()
+        {
+            known.stamp = stamp;
+        }
+        self.happen_with(name, Event::Seen(sighting), process, stamp);
+    }
+
+    fn registered_generation(&self, name: &EntityName) -> Option<u64> {
+        self.entities.get(name)?.recovery.current()?.generation
+    }
+
+    /// Counts what events should have told and did not.
+    fn audit(&mut self, name: &EntityName, sighting: &crate::core::event::Sighting) {
+        let Some(entity) = self.entities.get(name) else {
+            return;
+        };
+        if entity.recovery.is_failed() || entity.recovery.deadline().is_some() {
+            return;
+        }
+        let known = entity.recovery.current().and_then(|current| {
+            Some(Compared {
+                identity: current.identity,
+                alive: self.table.is_alive(current.generation?),
+            })
+        });
+        if let Some(discrepancy) = compare(known, sighting) {
+            self.discrepancies.count(discrepancy);
+            self.trouble(name, format!("audit: {discrepancy}"));
+        }
+    }
+
+    pub(super) fn happen(&mut self, name: &EntityName, event: Event, now: Time) {
+        self.happen_at(name, event, None, None, now);
+    }
+
+    fn happen_with(
+        &mut self,
+        name: &EntityName,
+        event: Event,
+        process: Option<VerifiedPid>,
+        stamp: Option<Stamp>,
+    ) {
+        self.happen_at(name, event, process, stamp, clock::now());
+    }
+
+    /// Steps an entity, and again with what its effects bring about at once.
+    fn happen_at(
+        &mut self,
+        name: &EntityName,
+        event: Event,
+        process: Option<VerifiedPid>,
+        stamp: Option<Stamp>,
+        now: Time,
+    ) {
+        let mut events = VecDeque::from([event]);
+        let mut notices = Vec::new();
+        while let Some(event) = events.pop_front() {
+            let Some(entity) = self.entities.get_mut(name) else {
+                return;
+            };
+            let spec = Arc::clone(&entity.spec);
+            let effects = entity.recovery.step(&spec, event, now);
+            for effect in effects {
+                match effect {
+                    Effect::Say(notice) => notices.push(notice),
+                    Effect::Register { identity } => {
+                        events.push_back(self.register(name, identity, process.as_ref(), stamp));
+                    }
+                    other => self.carry_out(name, &spec, other),
+                }
+            }
+        }
+        self.reschedule(name);
+        self.remember(name);
+        // Telling people comes last: it must not delay what is to be done.
+        for notice in notices {
+            self.tell(name, notice, now);
+        }
+    }
+
+    fn register(
+        &mut self,
+        name: &EntityName,
+        identity: Identity,
+        process: Option<&VerifiedPid>,
+        stamp: Option<Stamp>,
+    ) -> Event {
+        let Some(process) = process.filter(|process| process.identity() == identity) else {
+            return Event::RegisterFailed {
+                identity,
+                reason: "it was not verified".to_owned(),
+            };
+        };
+        match self.table.register(name, process.clone(), &self.epoll) {
+            Ok(registered) => {
+                if let Some(entity) = self.entities.get_mut(name) {
+                    entity.known = Some(Remembered { identity, stamp });
+                    entity.pidfd_only = registered.pidfd_only;
+                }
+                Event::Registered {
+                    identity,
+                    generation: registered.generation,
+                }
+            }
+            Err(error) => Event::RegisterFailed {
+                identity,
+                reason: super::explain(&error),
+            },
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        name: &EntityName,
+        spec: &Arc<crate::core::entity::EntitySpec>,
+        effect: Effect,
+    ) {
+        let spec = Arc::clone(spec);
+        let job = match effect {
+            Effect::Look { foreign_script } => {
+                return self.look(name, Occasion::Asked, foreign_script);
+            }
+            Effect::Unregister { identity } => return self.table.unregister(name, identity),
+            Effect::Release { identity } => {
+                return self.table.release(name, identity, &self.epoll);
+            }
+            Effect::RemovePidfile { identity } => match &spec.pidfile {
+                Some(path) => Job::RemovePidfile {
+                    path: path.clone(),
+                    identity,
+                },
+                None => return,
+            },
+            Effect::Signal { identity, signal } => match self.table.process(identity) {
+                Some(process) => Job::Signal {
+                    process: process.clone(),
+                    signal,
+                },
+                None => return,
+            },
+            Effect::Start { verb, run } => Job::Start { spec, verb, run },
+            Effect::StopUnit => Job::StopUnit { spec },
+            Effect::CancelStart => Job::CancelStart,
+            // Told as a notice; other receivers are not configured.
+            Effect::Alarm(_) => return,
+            Effect::Register { .. } | Effect::Say(_) => return,
+        };
+        self.hand_out(Work::Job {
+            entity: Arc::clone(name),
+            job,
+        });
+    }
+
+    pub(super) fn tell(&mut self, name: &EntityName, notice: Notice, now: Time) {
+        let Some(entity) = self.entities.get_mut(name) else {
+            return;
+        };
+        let noted = entity
+            .incidents
+            .record(&notice, now, &mut self.next_incident);
+        let closed = matches!(noted, Some((_, true)));
+        self.hand_out(Work::Tell(Told {
+            at: now,
+            entity: Arc::clone(name),
+            incident: noted.map(|(number, _)| number),
+            what: Tale::Notice(notice),
+        }));
+        if closed && let Some(view) = self.newest_incident_view(name) {
+            self.hand_out(Work::Closed(Box::new(view)));
+        }
+    }
+
+    fn trouble(&mut self, name: &EntityName, what: String) {
+        if let Some(entity) = self.entities.get_mut(name) {
+            entity.last_trouble = Some(what.clone());
+        }
+        self.hand_out(Work::Tell(Told {
+            at: clock::now(),
+            entity: Arc::clone(name),
+            incident: None,
+            what: Tale::Trouble(what),
+        }));
+    }
+
+    fn remember(&mut self, name: &EntityName) {
+        let Some(entity) = self.entities.get_mut(name) else {
+            return;
+        };
+        let memory = entity.memory();
+        if entity.remembered.as_ref() != Some(&memory) {
+            entity.remembered = Some(memory.clone());
+            self.hand_out(Work::Remember(Arc::clone(name), memory));
+        }
+    }
+
+    fn reschedule(&mut self, name: &EntityName) {
+        let Some(entity) = self.entities.get_mut(name) else {
+            return;
+        };
+        let deadline = entity.recovery.deadline();
+        if let Some(old) = std::mem::replace(&mut entity.scheduled, deadline) {
+            self.schedule.remove(&(old, Arc::clone(name)));
+        }
+        if let Some(due) = deadline {
+            self.schedule.insert((due, Arc::clone(name)));
+        }
+    }
+
+    /// Puts an entity into force.
+    pub(super) fn adopt(&mut self, entity: Entity, effects: Vec<Effect>) {
+        let name: EntityName = Arc::from(entity.spec.name.as_str());
+        let spec = Arc::clone(&entity.spec);
+        self.entities.insert(Arc::clone(&name), entity);
+        for effect in effects {
+            self.carry_out(&name, &spec, effect);
+        }
+        self.reschedule(&name);
+    }
+
+    /// Forgets an entity; its process is left alone.
+    pub(super) fn abandon(&mut self, name: &EntityName) {
+        if let Some(entity) = self.entities.remove(name)
+            && let Some(due) = entity.scheduled
+        {
+            self.schedule.remove(&(due, Arc::clone(name)));
+        }
+        self.table.forget(name, &self.epoll);
+        self.hand_out(Work::Forget(Arc::clone(name)));
+    }
+
+    pub(super) fn hand_out(&self, work: Work) {
+        // Nobody is left to do it only when the daemon ends.
+        let _ended: Result<(), _> = self.work.send(work);
+    }
+}

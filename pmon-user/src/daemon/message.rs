@@ -1,0 +1,214 @@
+//! What goes into the engine thread and what comes out of it.
+//!
+//! The engine never blocks: everything that could is asked for as [`Work`] and
+//! comes back as a [`Message`].
+
+use std::sync::{Arc, mpsc};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    audit::Due,
+    config::Loaded,
+    control::backend::{RegisterRequest, Refusal},
+    core::{event::{OperatorAction, StartEnd}, notice::Notice, time::Time},
+    effect::Job,
+    look::{Look, LookRequest},
+    sys::{pidfd::VerifiedPid, wake::Wake},
+    table::EntityName,
+    view::{
+        diagnosis::{BpfView, ReloadView},
+        entity::{EntityView, ExplainView, ShowView},
+        incident::IncidentView,
+        status::StatusView,
+    },
+};
+
+/// Into the engine.
+pub enum Message {
+    /// A look has been made.
+    Looked {
+        /// For whom.
+        entity: EntityName,
+        /// What it showed.
+        look: Look,
+    },
+    /// A start command ended, or runs as the process itself.
+    StartEnded {
+        /// Whose.
+        entity: EntityName,
+        /// Number of the run.
+        run: u64,
+        /// How.
+        end: StartEnd,
+        /// The process, with [`StartEnd::Running`].
+        process: Option<VerifiedPid>,
+    },
+    /// Something did not work; people are told.
+    Trouble {
+        /// With whom.
+        entity: EntityName,
+        /// What.
+        what: String,
+    },
+    /// The audit says where to look.
+    Audit(Due),
+    /// The control service asks.
+    Request(Request),
+    /// End the loop.
+    Stop,
+}
+
+/// A question, with the place for its answer.
+pub enum Request {
+    /// State of these entities, all when empty.
+    Status(Vec<String>, Reply<StatusView>),
+    /// One in detail.
+    Show(String, Reply<ShowView>),
+    /// An operator's action.
+    Operate {
+        /// On whom.
+        name: String,
+        /// What.
+        action: OperatorAction,
+        /// Why.
+        reason: Option<String>,
+        /// By whom.
+        by: String,
+        /// Answered once accepted.
+        reply: Reply<EntityView>,
+    },
+    /// An ad-hoc entity.
+    Register {
+        /// What.
+        request: RegisterRequest,
+        /// By whom.
+        by: String,
+        /// Its state.
+        reply: Reply<EntityView>,
+    },
+    /// Forget an ad-hoc entity.
+    Unregister {
+        /// Whom.
+        name: String,
+        /// Answered when done.
+        reply: Reply<()>,
+    },
+    /// Why it is as it is.
+    Explain(String, Reply<ExplainView>),
+    /// A configuration to put into force.
+    Reload(Box<Loaded>, Reply<ReloadView>),
+    /// Programs, maps, pins.
+    Bpf(Reply<BpfView>),
+}
+
+/// Where an answer goes; the asker may have gone away.
+pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// Out of the engine.
+pub enum Work {
+    /// Look for an entity's process.
+    Look {
+        /// Whose.
+        entity: EntityName,
+        /// Where.
+        request: Box<LookRequest>,
+    },
+    /// Something for the entity's lane.
+    Job {
+        /// Whose.
+        entity: EntityName,
+        /// What.
+        job: Job,
+    },
+    /// The entity is gone.
+    Forget(EntityName),
+    /// Something to tell people.
+    Tell(Told),
+    /// An incident was closed.
+    Closed(Box<IncidentView>),
+    /// What should survive the daemon has changed.
+    Remember(EntityName, Memory),
+    /// The set of entities has changed.
+    Entities(Vec<(EntityName, Option<std::path::PathBuf>)>),
+}
+
+/// One notice on its way to people.
+#[derive(Debug)]
+pub struct Told {
+    /// When.
+    pub at: Time,
+    /// Whose.
+    pub entity: EntityName,
+    /// Which incident.
+    pub incident: Option<u64>,
+    /// What.
+    pub what: Tale,
+}
+
+/// A notice of the core, or trouble of an executor.
+#[derive(Debug)]
+pub enum Tale {
+    /// From the core.
+    Notice(Notice),
+    /// From an executor or the table.
+    Trouble(String),
+}
+
+/// What survives the daemon, per entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The last registered process, with its pidfile.
+    pub known: Option<crate::look::Remembered>,
+    /// An operator stopped it.
+    pub stopped: bool,
+}
+
+/// The way into the engine.
+#[derive(Clone)]
+pub struct Inbox {
+    sender: mpsc::Sender<Message>,
+    wake: Wake,
+}
+
+impl Inbox {
+    /// A way in, and the end that the engine reads.
+    #[must_use]
+    pub fn new(wake: Wake) -> (Self, mpsc::Receiver<Message>) {
+        let (sender, receiver) = mpsc::channel();
+        (Self { sender, wake }, receiver)
+    }
+
+    /// Never blocks. A message to an engine that has ended is lost.
+    pub fn send(&self, message: Message) {
+        if self.sender.send(message).is_ok() {
+            self.wake.call();
+        }
+    }
+
+    /// Asks and waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// The engine's refusal, or [`Refusal::TimedOut`] when it does not answer.
+    pub async fn ask<T>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> Request + Send,
+    ) -> Result<T, Refusal> {
+        /// Far beyond what the engine, which never blocks, needs.
+        const SECONDS: u64 = 10;
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Request(request(reply)));
+        let deadline = std::time::Duration::from_secs(SECONDS);
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(Refusal::TimedOut { seconds: SECONDS }),
+        }
+    }
+}
+
+/// The name of an entity, shared.
+#[must_use]
+pub fn name(name: &str) -> EntityName {
+    Arc::from(name)
+}

@@ -1,0 +1,291 @@
+//! What the control service asks of the engine, answered on the engine's thread.
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+
+use super::{
+    engine::Engine,
+    entity::Entity,
+    message::{Reply, Request, Work},
+    views::entity_view,
+};
+use crate::{
+    config::{Loaded, finding::nearest},
+    control::backend::{RegisterRequest, Refusal},
+    core::{
+        entity::{CommandSpec, EntitySpec, Mode, Origin, Severity, StartMethod, StopPolicy},
+        event::{Event, OperatorAction, OperatorRequest},
+        recovery::{Recovery, Stage},
+    },
+    look::Remembered,
+    sys::{clock, pidfd::verify},
+    table::EntityName,
+    view::{diagnosis::ReloadView, entity::EntityView},
+};
+
+/// An asker that has gone away is no concern of ours.
+fn reply<T>(to: Reply<T>, answer: Result<T, Refusal>) {
+    let _asker_gone: Result<(), _> = to.send(answer);
+}
+
+impl Engine {
+    pub(super) fn answer(&mut self, request: Request) {
+        match request {
+            Request::Status(names, to) => {
+                let unknown = names.iter().find_map(|name| self.entity(name).err());
+                reply(
+                    to,
+                    unknown.map_or_else(|| Ok(self.status_view(&names)), Err),
+                );
+            }
+            Request::Show(name, to) => {
+                reply(to, self.entity(&name).map(|entity| self.show_view(entity)));
+            }
+            Request::Explain(name, to) => {
+                reply(
+                    to,
+                    self.entity(&name).map(|entity| self.explain_view(entity)),
+                );
+            }
+            Request::Operate {
+                name,
+                action,
+                reason,
+                by,
+                reply: to,
+            } => {
+                let request = OperatorRequest { action, reason, by };
+                reply(to, self.operate(&name, request));
+            }
+            Request::Register {
+                request,
+                by,
+                reply: to,
+            } => reply(to, self.register_ad_hoc(request, by)),
+            Request::Unregister { name, reply: to } => reply(to, self.unregister_ad_hoc(&name)),
+            Request::Reload(loaded, to) => reply(to, Ok(self.apply(*loaded))),
+            Request::Bpf(to) => reply(to, Ok(self.bpf_view())),
+        }
+    }
+
+    fn entity(&self, name: &str) -> Result<&Entity, Refusal> {
+        self.entities.get(name).ok_or_else(|| {
+            let names: Vec<&str> = self.entities.keys().map(|name| &**name).collect();
+            Refusal::UnknownEntity {
+                name: name.to_owned(),
+                nearest: nearest(name, &names).map(str::to_owned),
+            }
+        })
+    }
+
+    fn operate(&mut self, name: &str, request: OperatorRequest) -> Result<EntityView, Refusal> {
+        let entity = self.entity(name)?;
+        if *entity.recovery.stage() == Stage::Unmonitored {
+            let why = entity.recovery.problem().unwrap_or("it is not monitored");
+            return Err(Refusal::Refused {
+                reason: format!("`{name}` is not acted upon: {why}"),
+            });
+        }
+        let no_start = match &entity.spec.start {
+            StartMethod::None { reason } => Some(reason.clone()),
+            StartMethod::Unit { .. } | StartMethod::Script { .. } | StartMethod::Command(_) => None,
+        };
+        if let (Some(reason), OperatorAction::Start | OperatorAction::Restart) =
+            (no_start, request.action)
+        {
+            return Err(Refusal::Refused {
+                reason: format!("`{name}` cannot be started: {reason}"),
+            });
+        }
+        let now = clock::now();
+        self.happen(&Arc::from(name), Event::Operator(request), now);
+        self.entity(name).map(|entity| entity_view(entity, now))
+    }
+
+    fn register_ad_hoc(
+        &mut self,
+        request: RegisterRequest,
+        by: String,
+    ) -> Result<EntityView, Refusal> {
+        let RegisterRequest {
+            name,
+            pid,
+            pidfile,
+            restart,
+        } = request;
+        if self.entities.contains_key(name.as_str()) {
+            return Err(Refusal::Refused {
+                reason: format!("there is an entity `{name}` already"),
+            });
+        }
+        let known = match (pid, &pidfile) {
+            (Some(pid), None) => {
+                let process = verify(pid).map_err(|error| Refusal::InvalidParameter {
+                    field: "pid".to_owned(),
+                    reason: super::explain(&error),
+                })?;
+                Some(Remembered {
+                    identity: process.identity(),
+                    stamp: None,
+                })
+            }
+            (None, Some(_)) => None,
+            (Some(_), Some(_)) | (None, None) => {
+                return Err(Refusal::InvalidParameter {
+                    field: "pid".to_owned(),
+                    reason: "expected a pid or a pidfile, one of the two".to_owned(),
+                });
+            }
+        };
+        let spec = Arc::new(ad_hoc_spec(&name, pidfile.map(PathBuf::from), restart));
+        tracing::info!(entity = name, by, "registered by an operator");
+        self.add(spec, known, false);
+        self.entity_set_changed();
+        self.entity(&name)
+            .map(|entity| entity_view(entity, clock::now()))
+    }
+
+    fn unregister_ad_hoc(&mut self, name: &str) -> Result<(), Refusal> {
+        let entity = self.entity(name)?;
+        match &entity.spec.origin {
+            Origin::Operator => {}
+            origin @ Origin::File { .. } => {
+                return Err(Refusal::Refused {
+                    reason: format!(
+                        "`{name}` is configured in {origin}; remove it there and `pmon reload`"
+                    ),
+                });
+            }
+        }
+        self.abandon(&Arc::from(name));
+        self.entity_set_changed();
+        Ok(())
+    }
+
+    /// Puts an entity into force that was not there before.
+    pub(super) fn add(
+        &mut self,
+        spec: Arc<EntitySpec>,
+        known: Option<Remembered>,
+        stopped: bool,
+    ) {
+        let now = clock::now();
+        let (recovery, effects) = if stopped {
+            Recovery::new_stopped(&spec, now)
+        } else {
+            Recovery::new(&spec, now)
+        };
+        self.adopt(Entity::new(spec, recovery, known), effects);
+    }
+
+    /// Puts a configuration into force: touches only what it changes. A
+    /// process is never ended by it, and a changed entity keeps its process,
+    /// its counters and its alarm.
+    pub(super) fn apply(&mut self, loaded: Loaded) -> ReloadView {
+        let findings: Vec<String> = loaded.findings.iter().map(ToString::to_string).collect();
+        let mut view = ReloadView {
+            applied: false,
+            config_generation: self.facts.config_generation,
+            added: Vec::new(),
+            changed: Vec::new(),
+            removed: Vec::new(),
+            findings: findings.clone(),
+        };
+        if loaded.refused() {
+            return view;
+        }
+        let wanted: BTreeSet<&str> = loaded.entities.iter().map(|spec| &*spec.name).collect();
+        let removed: Vec<EntityName> = self
+            .entities
+            .iter()
+            .filter(|(name, entity)| {
+                entity.spec.origin != Origin::Operator && !wanted.contains(&***name)
+            })
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        for name in removed {
+            self.abandon(&name);
+            view.removed.push(name.to_string());
+        }
+        for spec in loaded.entities {
+            match self.entities.get_mut(spec.name.as_str()) {
+                None => {
+                    view.added.push(spec.name.clone());
+                    self.add(Arc::new(spec), None, false);
+                }
+                Some(entity) if *entity.spec == spec => {}
+                Some(entity) => {
+                    view.changed.push(spec.name.clone());
+                    let mode_changed = entity.spec.mode != spec.mode;
+                    entity.spec = Arc::new(spec);
+                    if mode_changed {
+                        let name: EntityName = Arc::from(entity.spec.name.as_str());
+                        let (spec, known) = (Arc::clone(&entity.spec), entity.known);
+                        self.abandon(&name);
+                        self.add(spec, known, false);
+                    }
+                }
+            }
+        }
+        view.removed.sort();
+        self.facts.findings = findings;
+        self.facts.unmonitored = loaded.unmonitored;
+        self.facts.config_generation += 1;
+        view.applied = true;
+        view.config_generation = self.facts.config_generation;
+        self.entity_set_changed();
+        view
+    }
+
+    /// The audit must know which pidfiles there are.
+    pub(super) fn entity_set_changed(&self) {
+        let entities = self
+            .entities
+            .iter()
+            .map(|(name, entity)| (Arc::clone(name), entity.spec.pidfile.clone()))
+            .collect();
+        self.hand_out(Work::Entities(entities));
+    }
+}
+
+/// An entity that no file describes: pmond's usual figures.
+pub(super) fn ad_hoc_spec(
+    name: &str,
+    pidfile: Option<PathBuf>,
+    restart: Option<String>,
+) -> EntitySpec {
+    let daemonizes = pidfile.is_some();
+    EntitySpec {
+        name: name.to_owned(),
+        mode: Mode::Passive,
+        severity: Severity::Major,
+        restarts: 3,
+        interval: Duration::from_secs(5),
+        debounce: Duration::from_secs(20),
+        startuptime: Duration::from_secs(5),
+        start_timeout: Duration::from_secs(30),
+        pidfile,
+        start: match restart {
+            Some(command) => StartMethod::Command(CommandSpec {
+                argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), command],
+                environment: std::collections::BTreeMap::new(),
+                directory: PathBuf::from("/"),
+                user: None,
+                group: None,
+                daemonizes,
+                log: None,
+            }),
+            None => StartMethod::None {
+                reason: "registered without `--restart`".to_owned(),
+            },
+        },
+        stop: StopPolicy::Graceful {
+            signal: libc::SIGTERM,
+            timeout: Duration::from_secs(10),
+        },
+        quorum: false,
+        subfunction: None,
+        active: None,
+        status: None,
+        origin: Origin::Operator,
+    }
+}
