@@ -1,0 +1,338 @@
+//! One `[[entity]]` table to one entity.
+//!
+//! What a single value can get wrong is refused while it is read; here is what
+//! keys get wrong together. An error refuses the configuration.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use toml::Spanned;
+
+use super::{
+    Source,
+    table::{ActiveTable, EntityTable, ModeText, SeverityText, StatusTable},
+    value::{Argument, DurationText},
+};
+use crate::{
+    config::{
+        finding::{Finding, Level},
+        host::{Host, ScriptState},
+        pmond::{DEFAULT_RESTARTS, DEFAULT_SEVERITY, MAX_ACTIVE_PERIOD_S},
+        resolve::{self, About, Offer},
+        settings::Settings,
+    },
+    core::entity::{ActiveSpec, CommandSpec, EntitySpec, Mode, Origin, StartMethod, StatusSpec},
+};
+
+/// `interval` unless given.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
+/// `debounce` unless given.
+const DEFAULT_DEBOUNCE: Duration = Duration::from_secs(20);
+/// `startuptime` unless given: the original's 1 s proved too short in the field.
+const DEFAULT_STARTUPTIME: Duration = Duration::from_secs(5);
+
+/// The entity, and remarks about it; or what is wrong with it.
+pub(super) fn build(
+    source: &Source,
+    table: &EntityTable,
+    settings: &Settings,
+    host: &dyn Host,
+) -> Result<(EntitySpec, Vec<Finding>), Finding> {
+    let mode = table.mode.unwrap_or(ModeText::Passive).into();
+    let active = active(source, table, mode)?;
+    let status = status(source, table, mode)?;
+    let command = command(source, table)?;
+    let name = table.name.get_ref().0.clone();
+    let mut findings = unknown_accounts(source, table, host);
+    if mode != Mode::Status {
+        identifiable(source, table, mode)?;
+    }
+    let start = if let Some(status) = &status {
+        start_of_status(source, table, status, host, &mut findings)
+    } else {
+        let offer = Offer {
+            name: &name,
+            service: table.service.as_ref().map(|text| &*text.get_ref().0),
+            script: table.script.as_ref().map(|path| path.get_ref().0.as_path()),
+            command,
+            by_name: false,
+        };
+        let (start, problems) = resolve::start_method(&offer, host);
+        for problem in problems {
+            let span = match problem.about {
+                About::Service => table.service.as_ref().map(Spanned::span),
+                About::Script => table.script.as_ref().map(Spanned::span),
+                About::Command => table.command.as_ref().map(Spanned::span),
+                About::Entity => None,
+            };
+            let span = span.unwrap_or(table.name.span());
+            // Watching without restarting may be meant, in TOML.
+            let level = if mode == Mode::Ignore {
+                Level::Note
+            } else if problem.about == About::Entity {
+                problem.level.max(Level::Warning)
+            } else {
+                problem.level
+            };
+            findings.push(
+                source
+                    .finding(level, span, problem.message)
+                    .maybe_hint(problem.hint),
+            );
+        }
+        start
+    };
+    let startuptime = duration(table.startuptime, DEFAULT_STARTUPTIME);
+    let entity = EntitySpec {
+        mode,
+        severity: table.severity.map_or(DEFAULT_SEVERITY, SeverityText::into),
+        restarts: table.restarts.unwrap_or(DEFAULT_RESTARTS),
+        interval: duration(table.interval, DEFAULT_INTERVAL),
+        debounce: duration(table.debounce, DEFAULT_DEBOUNCE),
+        startuptime,
+        start_timeout: duration(table.start_timeout, settings.defaults.start_timeout)
+            .max(startuptime),
+        pidfile: table.pidfile.as_ref().map(|path| path.0.clone()),
+        start,
+        stop: table.stop.map_or(settings.defaults.stop, |stop| {
+            stop.policy(settings.defaults.stop)
+        }),
+        quorum: table.quorum.unwrap_or(false),
+        subfunction: table.subfunction.as_ref().map(|text| text.0.clone()),
+        active,
+        status,
+        origin: source.origin(table.name.span()),
+        name,
+    };
+    Ok((entity, findings))
+}
+
+fn duration(given: Option<DurationText>, default: Duration) -> Duration {
+    given.map_or(default, |given| given.0)
+}
+
+/// Something must tell which process is meant.
+fn identifiable(source: &Source, table: &EntityTable, mode: Mode) -> Result<(), Finding> {
+    if table.pidfile.is_some() || mode == Mode::Ignore {
+        return Ok(());
+    }
+    let why = if table.daemonizes == Some(true) {
+        "a command that daemonizes"
+    } else if table.service.is_some() {
+        "an entity with `service`"
+    } else if table.script.is_some() {
+        "an entity with `script`"
+    } else if table.command.is_none() {
+        "an entity without `command`"
+    } else {
+        return Ok(());
+    };
+    let message =
+        format!("`pidfile` is missing: nothing else tells which process is meant by {why}");
+    Err(source
+        .finding(Level::Error, table.name.span(), message)
+        .hint("add `pidfile = \"/run/NAME.pid\"`"))
+}
+
+fn command(source: &Source, table: &EntityTable) -> Result<Option<CommandSpec>, Finding> {
+    let EntityTable {
+        environment,
+        directory,
+        user,
+        group,
+        daemonizes,
+        log,
+        ..
+    } = table;
+    let Some(command) = &table.command else {
+        let stray = [
+            ("environment", environment.is_some()),
+            ("directory", directory.is_some()),
+            ("user", user.is_some()),
+            ("group", group.is_some()),
+            ("daemonizes", daemonizes.is_some()),
+            ("log", log.is_some()),
+        ];
+        return match stray.into_iter().find(|(_, given)| *given) {
+            None => Ok(None),
+            Some((key, _)) => Err(source
+                .finding(
+                    Level::Error,
+                    table.name.span(),
+                    format!("`{key}` has no effect without `command`"),
+                )
+                .hint("units and init scripts bring their own")),
+        };
+    };
+    let argv: Vec<String> = command
+        .get_ref()
+        .iter()
+        .map(|text| text.0.clone())
+        .collect();
+    if !argv.first().is_some_and(|program| program.starts_with('/')) {
+        return Err(source
+            .finding(
+                Level::Error,
+                command.span(),
+                "`command` must begin with the absolute path of a program",
+            )
+            .hint("expected for instance [\"/usr/bin/program\", \"argument\"]"));
+    }
+    let account = |given: &Option<Spanned<Argument>>| {
+        given.as_ref().map(|account| account.get_ref().0.clone())
+    };
+    Ok(Some(CommandSpec {
+        argv,
+        environment: environment
+            .iter()
+            .flatten()
+            .map(|(name, value)| (name.0.clone(), value.0.clone()))
+            .collect(),
+        directory: directory
+            .as_ref()
+            .map_or_else(|| PathBuf::from("/"), |path| path.0.clone()),
+        user: account(user),
+        group: account(group),
+        daemonizes: daemonizes.unwrap_or(false),
+        log: log.as_ref().map(|path| path.0.clone()),
+    }))
+}
+
+/// Accounts may come from a name service that is not up yet: said, not refused.
+fn unknown_accounts(source: &Source, table: &EntityTable, host: &dyn Host) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut check = |kind: &str,
+                     account: &Option<Spanned<Argument>>,
+                     exists: &dyn Fn(&str) -> bool| {
+        if let Some(account) = account
+            && !exists(&account.get_ref().0)
+        {
+            let name = &account.get_ref().0;
+            let message =
+                format!("{kind} `{name}` does not exist on this host; `command` cannot be started");
+            findings.push(source.finding(Level::Error, account.span(), message));
+        }
+    };
+    check("user", &table.user, &|name| host.user_exists(name));
+    check("group", &table.group, &|name| host.group_exists(name));
+    findings
+}
+
+/// The table of a mode is there exactly with that mode.
+fn belongs<'a, T>(
+    source: &Source,
+    table: &EntityTable,
+    key: &str,
+    given: Option<&'a Spanned<T>>,
+    wanted: bool,
+) -> Result<Option<&'a T>, Finding> {
+    match (given, wanted) {
+        (Some(given), true) => Ok(Some(given.get_ref())),
+        (None, false) => Ok(None),
+        (Some(given), false) => Err(source
+            .finding(
+                Level::Error,
+                given.span(),
+                format!("`{key}` has no effect in another mode"),
+            )
+            .hint(format!("add `mode = \"{key}\"`"))),
+        (None, true) => Err(source.finding(
+            Level::Error,
+            table.name.span(),
+            format!("`mode = \"{key}\"` needs a table `{key}`"),
+        )),
+    }
+}
+
+fn active(source: &Source, table: &EntityTable, mode: Mode) -> Result<Option<ActiveSpec>, Finding> {
+    let wanted = mode == Mode::Active;
+    let Some(given) = belongs(source, table, "active", table.active.as_ref(), wanted)? else {
+        return Ok(None);
+    };
+    let ActiveTable {
+        port,
+        period,
+        timeout,
+        threshold,
+        full_init_required,
+    } = given;
+    let longest = Duration::from_secs(MAX_ACTIVE_PERIOD_S.into());
+    let second = Duration::from_secs(1);
+    if !(second..=longest).contains(&period.get_ref().0) {
+        return Err(source.finding(Level::Error, period.span(), "`period` must be 1s to 120s"));
+    }
+    if timeout.get_ref().0.is_zero() || timeout.get_ref().0 > period.get_ref().0 {
+        let message = "`timeout` must be more than 0s and at most `period`";
+        return Err(source.finding(Level::Error, timeout.span(), message));
+    }
+    Ok(Some(ActiveSpec {
+        port: port.get(),
+        period: period.get_ref().0,
+        timeout: timeout.get_ref().0,
+        threshold: threshold.get(),
+        full_init_required: *full_init_required,
+    }))
+}
+
+fn status(source: &Source, table: &EntityTable, mode: Mode) -> Result<Option<StatusSpec>, Finding> {
+    let wanted = mode == Mode::Status;
+    let Some(given) = belongs(source, table, "status", table.status.as_ref(), wanted)? else {
+        return Ok(None);
+    };
+    let StatusTable {
+        script,
+        start_arg,
+        status_arg,
+        period,
+        timeout,
+        failure_text,
+    } = given;
+    for (key, value) in [("period", period), ("timeout", timeout)] {
+        if value.get_ref().0.is_zero() {
+            let message = format!("`{key}` must be more than 0s");
+            return Err(source.finding(Level::Error, value.span(), message));
+        }
+    }
+    let argument = |given: &Option<Argument>, default: &str| {
+        given
+            .as_ref()
+            .map_or_else(|| default.to_owned(), |text| text.0.clone())
+    };
+    Ok(Some(StatusSpec {
+        script: script.0.clone(),
+        start_arg: argument(start_arg, "start"),
+        status_arg: argument(status_arg, "status"),
+        period: period.get_ref().0,
+        timeout: timeout.get_ref().0,
+        failure_text: failure_text.as_ref().map(|path| path.0.clone()),
+    }))
+}
+
+fn start_of_status(
+    source: &Source,
+    table: &EntityTable,
+    status: &StatusSpec,
+    host: &dyn Host,
+    findings: &mut Vec<Finding>,
+) -> StartMethod {
+    let path: &Path = &status.script;
+    let trouble = match host.script(path) {
+        ScriptState::Executable => {
+            return StartMethod::Script {
+                path: path.to_path_buf(),
+            };
+        }
+        ScriptState::NotExecutable => "is not executable",
+        ScriptState::Absent => "does not exist",
+    };
+    let reason = format!("script `{}` {trouble}", path.display());
+    findings.push(source.finding(Level::Error, table.name.span(), reason.clone()));
+    StartMethod::None { reason }
+}
+
+/// Where an entity that was refused stands.
+pub(super) fn origin(source: &Source, table: &EntityTable) -> Origin {
+    source.origin(table.name.span())
+}

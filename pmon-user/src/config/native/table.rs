@@ -1,0 +1,257 @@
+//! The shape of a native TOML file, key by key.
+//!
+//! These structs are the format's definition: the JSON Schema is generated from
+//! them and their comments. Everything optional is an `Option`, so that a later
+//! file can be laid over an earlier one. Meaning is given in `native::settings`
+//! and `native::entity`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::value::{
+    AbsolutePath, Argument, DurationText, EntityName, PathOrNone, StopText, VariableName,
+};
+use crate::{
+    config::settings::SourceChoice,
+    core::entity::{Mode, Severity},
+};
+
+/// A configuration file of pmon: `/etc/pmon/pmon.toml` or `/etc/pmon/conf.d/*.toml`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "pmon configuration")]
+pub struct NativeFile {
+    /// How the daemon runs.
+    pub daemon: DaemonTable,
+    /// Who may use the control socket.
+    pub control: ControlTable,
+    /// What holds for every entity that does not say otherwise.
+    pub defaults: DefaultsTable,
+    /// Files in the dialect of the original pmond.
+    pub pmon_d: PmonDTable,
+    /// Exceptions for single entities of pmon.d files, by process name.
+    #[serde(rename = "override")]
+    #[schemars(with = "BTreeMap<String, OverrideTable>")]
+    pub overrides: BTreeMap<Spanned<String>, OverrideTable>,
+    /// Monitored entities.
+    pub entity: Vec<EntityTable>,
+}
+
+/// How the daemon runs.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DaemonTable {
+    /// Directory of the control socket. Default: /run/pmon
+    pub run_dir: Option<AbsolutePath>,
+    /// Directory of lasting state. Default: /var/lib/pmon
+    pub state_dir: Option<AbsolutePath>,
+    /// bpffs directory for pinned maps and links, or "none". Default: /sys/fs/bpf/pmon
+    pub pin_dir: Option<PathOrNone>,
+    /// Group, by name or number, that may read through the control socket. Default: pmon
+    pub socket_group: Option<Argument>,
+    /// Period of the sweep that catches what events missed. Default: 30s
+    #[schemars(with = "Option<DurationText>")]
+    pub audit_interval: Option<Spanned<DurationText>>,
+    /// How long a changed pidfile or directory must rest before it is read. Default: 100ms
+    pub settle: Option<DurationText>,
+    /// Kernel source of deaths. Default: auto
+    pub source: Option<SourceChoice>,
+    /// SCHED_FIFO priority of the receiver thread, 0 for normal scheduling. Default: 10
+    #[schemars(with = "Option<u8>", range(min = 0, max = 99))]
+    pub receiver_priority: Option<Spanned<u8>>,
+    /// Entries of the kernel's pid table. Default: 65536
+    #[schemars(with = "Option<u32>", range(min = 1))]
+    pub max_pids: Option<Spanned<u32>>,
+    /// Bytes of the kernel's ring buffer, a power of two from 4096. Default: 262144
+    #[schemars(with = "Option<u32>", range(min = 4096))]
+    pub ring_bytes: Option<Spanned<u32>>,
+}
+
+/// Who may use the control socket, beside root.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ControlTable {
+    /// Numbers of groups that may look. Default: none
+    pub read_gids: Option<Vec<u32>>,
+    /// Numbers of users that may act. Default: none
+    pub write_uids: Option<Vec<u32>>,
+    /// Numbers of groups that may act. Default: none
+    pub write_gids: Option<Vec<u32>>,
+}
+
+/// What holds for every entity that does not say otherwise.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DefaultsTable {
+    /// How a live process is ended. Default: { signal = "TERM", timeout = "10s" }
+    pub stop: Option<StopText>,
+    /// Deadline of a start command; `startuptime` raises it. Default: 30s
+    pub start_timeout: Option<DurationText>,
+}
+
+/// Files in the dialect of the original pmond.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PmonDTable {
+    /// Their directory, or "none". Default: /etc/pmon.d
+    pub directory: Option<PathOrNone>,
+}
+
+/// What a pmon.d file cannot express.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OverrideTable {
+    /// How a live process is ended.
+    pub stop: Option<StopText>,
+    /// Deadline of the start command; `startuptime` raises it.
+    pub start_timeout: Option<DurationText>,
+}
+
+/// One monitored entity.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EntityTable {
+    /// Name used in commands, events and alarms.
+    #[schemars(with = "EntityName")]
+    pub name: Spanned<EntityName>,
+    /// How it is monitored. Default: passive
+    pub mode: Option<ModeText>,
+    /// How bad a lasting failure is. Default: major
+    pub severity: Option<SeverityText>,
+    /// Failed recoveries before the alarm; 0 = no automatic recovery. Default: 3
+    pub restarts: Option<u32>,
+    /// Pause between recovery attempts. Default: 5s
+    pub interval: Option<DurationText>,
+    /// How long a successor must stay alive, after `startuptime`. Default: 20s
+    pub debounce: Option<DurationText>,
+    /// Window for the start command to finish and the process to appear. Default: 5s
+    pub startuptime: Option<DurationText>,
+    /// Deadline of the start command; never less than `startuptime`. Default: 30s
+    pub start_timeout: Option<DurationText>,
+    /// How a live process is ended. Default: { signal = "TERM", timeout = "10s" }
+    pub stop: Option<StopText>,
+    /// File that names the process. Not needed with a `command` that stays in the foreground.
+    pub pidfile: Option<AbsolutePath>,
+    /// systemd unit, used where systemd runs the host.
+    #[schemars(with = "Option<String>")]
+    pub service: Option<Spanned<Argument>>,
+    /// LSB init script, used otherwise.
+    #[schemars(with = "Option<AbsolutePath>")]
+    pub script: Option<Spanned<AbsolutePath>>,
+    /// Program (absolute path) and its arguments, used otherwise.
+    #[schemars(with = "Option<Vec<Argument>>", length(min = 1))]
+    pub command: Option<Spanned<Vec<Argument>>>,
+    /// Environment variables of `command`, on top of a minimal environment.
+    pub environment: Option<BTreeMap<VariableName, Argument>>,
+    /// Working directory of `command`. Default: /
+    pub directory: Option<AbsolutePath>,
+    /// User that `command` runs as, by name or number. Default: pmon's own
+    #[schemars(with = "Option<Argument>")]
+    pub user: Option<Spanned<Argument>>,
+    /// Group that `command` runs as, by name or number. Default: the user's
+    #[schemars(with = "Option<Argument>")]
+    pub group: Option<Spanned<Argument>>,
+    /// `command` goes into the background and writes `pidfile`. Default: false
+    pub daemonizes: Option<bool>,
+    /// File for the output of `command`. Default: the log
+    pub log: Option<AbsolutePath>,
+    /// Member of the host watchdog quorum. Default: false
+    pub quorum: Option<bool>,
+    /// Platform condition under which monitoring begins: worker, storage or last-config.
+    pub subfunction: Option<Argument>,
+    /// Heartbeat settings, with `mode = "active"`.
+    #[schemars(with = "Option<ActiveTable>")]
+    pub active: Option<Spanned<ActiveTable>>,
+    /// Script settings, with `mode = "status"`.
+    #[schemars(with = "Option<StatusTable>")]
+    pub status: Option<Spanned<StatusTable>>,
+}
+
+/// Heartbeat settings.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ActiveTable {
+    /// UDP port on which the process listens.
+    pub port: std::num::NonZeroU16,
+    /// Monitor period, 1s to 120s.
+    #[schemars(with = "DurationText")]
+    pub period: Spanned<DurationText>,
+    /// Cadence and answer window, at most `period`.
+    #[schemars(with = "DurationText")]
+    pub timeout: Spanned<DurationText>,
+    /// Consecutive misses that mean failure.
+    pub threshold: std::num::NonZeroU32,
+    /// Misses count only once the host is fully initialised. Default: false
+    #[serde(default)]
+    pub full_init_required: bool,
+}
+
+/// Script settings.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatusTable {
+    /// The script.
+    pub script: AbsolutePath,
+    /// Its one argument that starts the service. Default: start
+    pub start_arg: Option<Argument>,
+    /// Its one argument that asks for the status. Default: status
+    pub status_arg: Option<Argument>,
+    /// Time between status runs.
+    #[schemars(with = "DurationText")]
+    pub period: Spanned<DurationText>,
+    /// Longest run time of the script.
+    #[schemars(with = "DurationText")]
+    pub timeout: Spanned<DurationText>,
+    /// File whose first line explains a failure.
+    pub failure_text: Option<AbsolutePath>,
+}
+
+/// `mode`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ModeText {
+    /// Death of the process.
+    Passive,
+    /// Death, and request/response messaging.
+    Active,
+    /// A script tells.
+    Status,
+    /// Shown, never acted upon.
+    Ignore,
+}
+
+impl From<ModeText> for Mode {
+    fn from(mode: ModeText) -> Self {
+        match mode {
+            ModeText::Passive => Self::Passive,
+            ModeText::Active => Self::Active,
+            ModeText::Status => Self::Status,
+            ModeText::Ignore => Self::Ignore,
+        }
+    }
+}
+
+/// `severity`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SeverityText {
+    /// Worth knowing.
+    Minor,
+    /// The host is degraded.
+    Major,
+    /// The host should not carry service.
+    Critical,
+}
+
+impl From<SeverityText> for Severity {
+    fn from(severity: SeverityText) -> Self {
+        match severity {
+            SeverityText::Minor => Self::Minor,
+            SeverityText::Major => Self::Major,
+            SeverityText::Critical => Self::Critical,
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! Which of the ways to start a successor is usable on this host.
+//!
+//! The order is fixed: a systemd unit when systemd runs the host, otherwise the
+//! LSB script, otherwise `/etc/init.d/<service>`, otherwise the native command.
+//! A configured way that is not usable is a problem to be told, and the next
+//! one is taken; with none left, deaths are reported and not recovered.
+//!
+//! The original rejects the whole file when the first way is unusable. It also
+//! always runs `systemctl restart <service, or else process>`, even when only
+//! a script is given; the unit named like the process therefore goes before
+//! the one named like the script.
+
+use std::path::{Path, PathBuf};
+
+use crate::core::entity::{CommandSpec, StartMethod};
+
+use super::{
+    finding::Level,
+    host::{Host, ScriptState, UnitState},
+};
+
+/// Where LSB scripts live.
+pub const INIT_DIRECTORY: &str = "/etc/init.d";
+
+/// What an entity offers for starting it.
+#[derive(Clone, Debug, Default)]
+pub struct Offer<'a> {
+    /// Entity name.
+    pub name: &'a str,
+    /// `service` key.
+    pub service: Option<&'a str>,
+    /// `script` key.
+    pub script: Option<&'a Path>,
+    /// Native start command.
+    pub command: Option<CommandSpec>,
+    /// pmon.d only: the entity's name may serve as unit or script name.
+    pub by_name: bool,
+}
+
+/// Which key a [`Problem`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// `service`.
+    Service,
+    /// `script`.
+    Script,
+    /// `command`.
+    Command,
+    /// The entity as a whole.
+    Entity,
+}
+
+/// Something unusable, for the caller to put a place on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key to blame.
+    pub about: About,
+    /// How bad.
+    pub level: Level,
+    /// What is wrong and what is done instead.
+    pub message: String,
+    /// How to put it right.
+    pub hint: Option<String>,
+}
+
+/// The start method for `offer` on `host`, and what was wrong on the way to it.
+pub fn start_method(offer: &Offer<'_>, host: &dyn Host) -> (StartMethod, Vec<Problem>) {
+    let mut attempt = Attempt {
+        offer,
+        host,
+        problems: Vec::new(),
+    };
+    let service = attempt.usable_service();
+    let method = attempt
+        .by_unit(service)
+        .or_else(|| attempt.by_script())
+        .or_else(|| attempt.by_init_directory(service))
+        .or_else(|| attempt.by_command())
+        .unwrap_or_else(|| attempt.nothing());
+    (method, attempt.problems)
+}
+
+struct Attempt<'a> {
+    offer: &'a Offer<'a>,
+    host: &'a dyn Host,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Attempt<'a> {
+    fn problem(&mut self, about: About, level: Level, message: String, hint: Option<String>) {
+        self.problems.push(Problem {
+            about,
+            level,
+            message,
+            hint,
+        });
+    }
+
+    /// `service`, unless it could be taken for a path or an option.
+    fn usable_service(&mut self) -> Option<&'a str> {
+        let service = self.offer.service?;
+        if is_unit_name(service) {
+            return Some(service);
+        }
+        self.problem(
+            About::Service,
+            Level::Error,
+            format!("`{service}` is not a service name; key ignored"),
+            Some("expected a unit name such as `sshd`, without path or blanks".to_owned()),
+        );
+        None
+    }
+
+    fn by_unit(&mut self, service: Option<&str>) -> Option<StartMethod> {
+        if !self.host.systemd() {
+            return None;
+        }
+        if let Some(service) = service {
+            let unit = unit_name(service);
+            match self.host.unit(&unit) {
+                UnitState::Present => return Some(StartMethod::Unit { unit }),
+                UnitState::Masked => self.problem(
+                    About::Service,
+                    Level::Error,
+                    format!("systemd unit `{unit}` is masked, so that it cannot be started"),
+                    Some(format!("fix: systemctl unmask {unit}")),
+                ),
+                UnitState::Absent => self.problem(
+                    About::Service,
+                    Level::Error,
+                    format!("systemd unit `{unit}` does not exist on this host"),
+                    Some("install the unit or correct `service`".to_owned()),
+                ),
+            }
+            return None;
+        }
+        if !self.offer.by_name {
+            return None;
+        }
+        let basename = self.offer.script.and_then(Path::file_name);
+        [
+            Some(self.offer.name),
+            basename.and_then(|name| name.to_str()),
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|name| is_unit_name(name))
+        .map(unit_name)
+        .find(|unit| self.host.unit(unit) == UnitState::Present)
+        .map(|unit| StartMethod::Unit { unit })
+    }
+
+    fn by_script(&mut self) -> Option<StartMethod> {
+        let path = self.offer.script?;
+        if !path.is_absolute() {
+            self.problem(
+                About::Script,
+                Level::Error,
+                format!(
+                    "script `{}` is not an absolute path; key ignored",
+                    path.display()
+                ),
+                None,
+            );
+            return None;
+        }
+        match self.host.script(path) {
+            ScriptState::Executable => {
+                return Some(StartMethod::Script {
+                    path: path.to_path_buf(),
+                });
+            }
+            ScriptState::NotExecutable => self.problem(
+                About::Script,
+                Level::Error,
+                format!("script `{}` is not executable", path.display()),
+                Some(format!("fix: chmod +x {}", path.display())),
+            ),
+            ScriptState::Absent => self.problem(
+                About::Script,
+                Level::Error,
+                format!("script `{}` does not exist", path.display()),
+                None,
+            ),
+        }
+        None
+    }
+
+    fn by_init_directory(&mut self, service: Option<&str>) -> Option<StartMethod> {
+        let fallback = self.offer.by_name.then_some(self.offer.name);
+        let name = service.or(fallback).filter(|name| is_unit_name(name))?;
+        let name = name.strip_suffix(".service").unwrap_or(name);
+        let path = PathBuf::from(INIT_DIRECTORY).join(name);
+        if self.offer.script == Some(path.as_path())
+            || self.host.script(&path) != ScriptState::Executable
+        {
+            return None;
+        }
+        Some(StartMethod::Script { path })
+    }
+
+    fn by_command(&mut self) -> Option<StartMethod> {
+        let command = self.offer.command.clone()?;
+        if let Some(program) = command.argv.first() {
+            let missing = match self.host.script(Path::new(program)) {
+                ScriptState::Executable => None,
+                ScriptState::NotExecutable => Some("is not executable"),
+                ScriptState::Absent => Some("does not exist"),
+            };
+            if let Some(missing) = missing {
+                self.problem(
+                    About::Command,
+                    Level::Warning,
+                    format!("program `{program}` {missing} on this host at present"),
+                    None,
+                );
+            }
+        }
+        Some(StartMethod::Command(command))
+    }
+
+    fn nothing(&mut self) -> StartMethod {
+        let Offer {
+            name,
+            service,
+            script,
+            command: _,
+            by_name: _,
+        } = self.offer;
+        let reason = match (service, script) {
+            (None, None) => "no start method is configured".to_owned(),
+            (Some(service), None) => format!("no unit or init script for service `{service}`"),
+            (None, Some(script)) => format!("script `{}` is not usable", script.display()),
+            (Some(service), Some(script)) => format!(
+                "neither service `{service}` nor script `{}` is usable",
+                script.display()
+            ),
+        };
+        self.problem(
+            About::Entity,
+            Level::Error,
+            format!("{reason}: deaths of `{name}` will be reported but not recovered"),
+            match (service, script) {
+                (None, None) => Some("give `service` or `script`".to_owned()),
+                (Some(_), _) | (_, Some(_)) => None,
+            },
+        );
+        StartMethod::None { reason }
+    }
+}
+
+/// `service`, with `.service` appended unless it contains that already.
+fn unit_name(service: &str) -> String {
+    if service.contains(".service") {
+        service.to_owned()
+    } else {
+        format!("{service}.service")
+    }
+}
+
+/// Characters of systemd.unit(5) unit names, and not an option of systemctl.
+fn is_unit_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 255
+        && !name.starts_with(['-', '.'])
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::host::invented::InventedHost;
+    use super::*;
+
+    fn unit(name: &str) -> StartMethod {
+        StartMethod::Unit { unit: name.into() }
+    }
+
+    fn script(path: &str) -> StartMethod {
+        StartMethod::Script { path: path.into() }
+    }
+
+    /// pmon.d offer.
+    fn offer<'a>(name: &'a str, service: Option<&'a str>, script: Option<&'a str>) -> Offer<'a> {
+        Offer {
+            name,
+            service,
+            script: script.map(Path::new),
+            command: None,
+            by_name: true,
+        }
+    }
+
+    fn abouts(problems: &[Problem]) -> Vec<About> {
+        problems.iter().map(|problem| problem.about).collect()
+    }
+
+    #[test]
+    fn the_unit_wins_on_a_systemd_host() {
+        let host = InventedHost::with_systemd(&["sshd.service"]).script_at("/etc/init.d/sshd");
+        let all = offer("sshd", Some("sshd"), Some("/etc/init.d/sshd"));
+        assert_eq!(start_method(&all, &host), (unit("sshd.service"), vec![]));
+        let suffixed = offer("x", Some("sshd.service"), None);
+        assert_eq!(start_method(&suffixed, &host).0, unit("sshd.service"));
+    }
+
+    #[test]
+    fn the_script_wins_without_systemd() {
+        let mut host = InventedHost::with_systemd(&["sshd.service"])
+            .script_at("/etc/init.d/sshd")
+            .script_at("/opt/sshd");
+        host.systemd = false;
+        let all = offer("sshd", Some("sshd"), Some("/opt/sshd"));
+        assert_eq!(start_method(&all, &host), (script("/opt/sshd"), vec![]));
+        // Only a service: its LSB script.
+        let only_service = offer("x", Some("sshd.service"), None);
+        assert_eq!(
+            start_method(&only_service, &host),
+            (script("/etc/init.d/sshd"), vec![])
+        );
+    }
+
+    #[test]
+    fn a_missing_unit_is_told_and_the_script_taken() {
+        let host = InventedHost::with_systemd(&[]).script_at("/opt/sshd");
+        let (method, problems) =
+            start_method(&offer("sshd", Some("sshd"), Some("/opt/sshd")), &host);
+        assert_eq!(method, script("/opt/sshd"));
+        assert_eq!(abouts(&problems), [About::Service]);
+        assert_eq!(
+            problems[0].message,
+            "systemd unit `sshd.service` does not exist on this host"
+        );
+    }
+
+    #[test]
+    fn a_masked_unit_is_told_with_its_fix() {
+        let mut host = InventedHost::with_systemd(&[]).script_at("/etc/init.d/a");
+        host.units.insert("a.service".into(), UnitState::Masked);
+        let (method, problems) = start_method(&offer("a", Some("a"), None), &host);
+        assert_eq!(method, script("/etc/init.d/a"));
+        assert_eq!(
+            problems[0].hint.as_deref(),
+            Some("fix: systemctl unmask a.service")
+        );
+    }
+
+    #[test]
+    fn with_only_a_script_the_process_unit_goes_first() {
+        let host = InventedHost::with_systemd(&["bar.service", "foo.service"]);
+        let bar = offer("bar", None, Some("/etc/init.d/foo"));
+        assert_eq!(start_method(&bar, &host), (unit("bar.service"), vec![]));
+        let host = InventedHost::with_systemd(&["foo.service"]);
+        assert_eq!(start_method(&bar, &host), (unit("foo.service"), vec![]));
+        let host = InventedHost::with_systemd(&[]).script_at("/etc/init.d/foo");
+        assert_eq!(
+            start_method(&bar, &host),
+            (script("/etc/init.d/foo"), vec![])
+        );
+    }
+
+    #[test]
+    fn nothing_usable_is_an_error_with_the_reason() {
+        let host = InventedHost::default();
+        let (method, problems) = start_method(&offer("a", Some("b"), Some("/opt/c")), &host);
+        let reason = "neither service `b` nor script `/opt/c` is usable";
+        assert_eq!(
+            method,
+            StartMethod::None {
+                reason: reason.into()
+            }
+        );
+        assert_eq!(abouts(&problems), [About::Script, About::Entity]);
+        let (method, _) = start_method(&offer("a", None, None), &host);
+        assert_eq!(
+            method,
+            StartMethod::None {
+                reason: "no start method is configured".into()
+            }
+        );
+    }
+
+    #[test]
+    fn a_script_without_execute_bit_is_told_and_passed_over() {
+        let mut host = InventedHost::default().script_at("/etc/init.d/b");
+        host.scripts
+            .insert("/opt/c".into(), ScriptState::NotExecutable);
+        let (method, problems) = start_method(&offer("a", Some("b"), Some("/opt/c")), &host);
+        assert_eq!(method, script("/etc/init.d/b"));
+        assert_eq!(problems[0].hint.as_deref(), Some("fix: chmod +x /opt/c"));
+    }
+
+    #[test]
+    fn service_names_cannot_smuggle_options_or_paths() {
+        for bad in ["-H evil", "../../tmp/x", "--no-block", "a b", ""] {
+            let host = InventedHost::with_systemd(&[&format!("{bad}.service")]);
+            let (method, problems) = start_method(&offer("a/b", Some(bad), None), &host);
+            assert!(matches!(method, StartMethod::None { .. }), "{bad}");
+            assert_eq!(problems[0].about, About::Service, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_native_command_is_the_last_resort_and_no_name_is_guessed() {
+        let command = CommandSpec {
+            argv: vec!["/usr/bin/x".into()],
+            environment: BTreeMap::new(),
+            directory: "/".into(),
+            user: None,
+            group: None,
+            daemonizes: false,
+            log: None,
+        };
+        let native = Offer {
+            name: "x",
+            command: Some(command.clone()),
+            ..Offer::default()
+        };
+        let host = InventedHost::with_systemd(&["x.service"]).script_at("/usr/bin/x");
+        assert_eq!(
+            start_method(&native, &host),
+            (StartMethod::Command(command.clone()), vec![])
+        );
+        let host = InventedHost::default();
+        let (method, problems) = start_method(&native, &host);
+        assert_eq!(method, StartMethod::Command(command));
+        assert_eq!(abouts(&problems), [About::Command]);
+    }
+}

@@ -1,0 +1,163 @@
+//! How the daemon itself is to run: every setting, decided.
+//!
+//! Plain values with the defaults of a host where nothing is configured. How
+//! they are written in TOML is `native`'s business.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::entity::StopPolicy;
+
+/// Everything outside of entities.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// `[daemon]`.
+    pub daemon: DaemonSettings,
+    /// `[control]`.
+    pub control: ControlSettings,
+    /// `[defaults]`.
+    pub defaults: EntityDefaults,
+    /// `[pmon_d]`.
+    pub pmon_d: PmonDSettings,
+    /// `[override.NAME]`: exceptions for entities of pmon.d files, by name.
+    pub overrides: BTreeMap<String, Override>,
+}
+
+/// `[daemon]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonSettings {
+    /// Directory of the control socket and other volatile files.
+    pub run_dir: PathBuf,
+    /// Directory of holds, incidents and generations.
+    pub state_dir: PathBuf,
+    /// bpffs directory under which maps and links are pinned; `None` = no pins.
+    pub pin_dir: Option<PathBuf>,
+    /// Group that may read through the control socket, by name or gid.
+    pub socket_group: String,
+    /// Period of the sweep that catches what events missed.
+    pub audit_interval: Duration,
+    /// How long a changed pidfile or directory must rest before it is read.
+    pub settle: Duration,
+    /// Kernel source of deaths.
+    pub source: SourceChoice,
+    /// SCHED_FIFO priority of the receiver thread, 1 to 99; 0 = normal scheduling.
+    pub receiver_priority: u8,
+    /// Size of the kernel's pid table, in entries.
+    pub max_pids: u32,
+    /// Size of the kernel's ring buffer, in bytes: a power of two, whole pages.
+    pub ring_bytes: u32,
+}
+
+impl Default for DaemonSettings {
+    fn default() -> Self {
+        Self {
+            run_dir: "/run/pmon".into(),
+            state_dir: "/var/lib/pmon".into(),
+            pin_dir: Some("/sys/fs/bpf/pmon".into()),
+            socket_group: "pmon".into(),
+            audit_interval: Duration::from_secs(30),
+            settle: Duration::from_millis(100),
+            source: SourceChoice::Auto,
+            receiver_priority: 10,
+            max_pids: pmon_common::DEFAULT_MAX_PIDS,
+            ring_bytes: pmon_common::DEFAULT_RING_BYTES,
+        }
+    }
+}
+
+/// Which kernel source tells of deaths.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceChoice {
+    /// The best one that works here.
+    #[default]
+    Auto,
+    /// eBPF or nothing.
+    Ebpf,
+    /// The netlink process events connector.
+    ProcConnector,
+    /// Polling of pidfds only.
+    Pidfd,
+}
+
+/// `[control]`: who may do what over the control socket, beside root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ControlSettings {
+    /// Groups that may look, beside `socket_group`.
+    pub read_gids: Vec<u32>,
+    /// Users that may act.
+    pub write_uids: Vec<u32>,
+    /// Groups that may act.
+    pub write_gids: Vec<u32>,
+}
+
+/// `[defaults]`: for every entity that does not say otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntityDefaults {
+    /// How a live process is ended.
+    pub stop: StopPolicy,
+    /// Deadline of a start command; an entity's `startuptime` raises it.
+    pub start_timeout: Duration,
+}
+
+/// Time that a process gets to end by itself. systemd's is 90 s; a monitored
+/// process that is being replaced is wanted back much sooner.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Default for EntityDefaults {
+    fn default() -> Self {
+        Self {
+            stop: StopPolicy::Graceful {
+                signal: rustix::process::Signal::TERM.as_raw(),
+                timeout: STOP_TIMEOUT,
+            },
+            start_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `[pmon_d]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PmonDSettings {
+    /// Directory of pmon.d files; `None` = none are read.
+    pub directory: Option<PathBuf>,
+}
+
+impl Default for PmonDSettings {
+    fn default() -> Self {
+        Self {
+            directory: Some("/etc/pmon.d".into()),
+        }
+    }
+}
+
+/// `[override.NAME]`: what a pmon.d file cannot express.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Override {
+    /// How a live process is ended.
+    pub stop: Option<StopPolicy>,
+    /// Deadline of the start command.
+    pub start_timeout: Option<Duration>,
+}
+
+impl Settings {
+    /// Stop policy of a pmon.d entity.
+    pub fn stop_of(&self, name: &str) -> StopPolicy {
+        self.overrides
+            .get(name)
+            .and_then(|exception| exception.stop)
+            .unwrap_or(self.defaults.stop)
+    }
+
+    /// Start deadline of a pmon.d entity; never under its `startuptime`.
+    pub fn start_timeout_of(&self, name: &str, startuptime: Duration) -> Duration {
+        self.overrides
+            .get(name)
+            .and_then(|exception| exception.start_timeout)
+            .unwrap_or(self.defaults.start_timeout)
+            .max(startuptime)
+    }
+}
