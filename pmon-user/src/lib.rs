@@ -4,4 +4,5 @@
 //! modules; nothing here is a stable interface. `docs/architecture.md` is the map.
 
 pub mod core;
+pub mod effect;
 pub mod sys;

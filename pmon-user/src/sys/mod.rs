@@ -3,3 +3,5 @@
 
 pub mod clock;
 pub mod pidfd;
+pub mod spawn;
+pub mod user;
