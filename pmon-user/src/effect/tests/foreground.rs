@@ -13,7 +13,7 @@ static USER_SWITCH: Mutex<()> = Mutex::new(());
 
 /// Says everything about itself, then stays.
 const PORTRAIT: &str = "tr '\\0' '\\n' </proc/$$/environ >DIR/environ
-    cat /proc/$$/status >DIR/status; pwd -P >DIR/cwd; umask >DIR/umask
+    pwd -P >DIR/cwd; umask >DIR/umask
     echo hello; echo ready >DIR/ready; exec sleep 1000";
 
 fn portrait(fixture: &Fixture, change: impl FnOnce(&mut CommandSpec)) -> (EntitySpec, VerifiedPid) {
@@ -28,12 +28,18 @@ fn portrait(fixture: &Fixture, change: impl FnOnce(&mut CommandSpec)) -> (Entity
     let process = process.unwrap();
     assert_eq!(end, StartEnd::Running(process.identity()));
     assert_eq!(fixture.read("ready"), "ready\n");
+    settle(&process);
     (spec, process)
 }
 
-fn status(fixture: &Fixture, field: &str) -> String {
-    fixture
-        .read("status")
+/// Waits until the shell, with its own descriptors and signals, has become `sleep`.
+fn settle(process: &VerifiedPid) {
+    eventually(|| (stat(process).comm == "sleep").then_some(()));
+}
+
+fn status(process: &VerifiedPid, field: &str) -> String {
+    fs::read_to_string(format!("/proc/{}/status", process.identity().pid))
+        .unwrap()
         .lines()
         .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
         .unwrap()
@@ -42,9 +48,7 @@ fn status(fixture: &Fixture, field: &str) -> String {
         .join(" ")
 }
 
-/// What is open once the shell, with its own descriptors, has become `sleep`.
 fn descriptors(process: &VerifiedPid) -> Vec<(u32, PathBuf)> {
-    eventually(|| (stat(process).comm == "sleep").then_some(()));
     let directory = format!("/proc/{}/fd", process.identity().pid);
     let mut found: Vec<_> = fs::read_dir(directory)
         .unwrap()
@@ -58,12 +62,16 @@ fn descriptors(process: &VerifiedPid) -> Vec<(u32, PathBuf)> {
     found
 }
 
-fn end(fixture: &Fixture, process: &VerifiedPid) {
+fn kill(process: &VerifiedPid) {
     process.signal(9).unwrap();
     assert_dies(process);
     // Reaped, not just dead.
     let proc = format!("/proc/{}", process.identity().pid);
     eventually(|| (!Path::new(&proc).exists()).then_some(()));
+}
+
+fn end(fixture: &Fixture, process: &VerifiedPid) {
+    kill(process);
     fixture.shutdown();
     if let Some(parent) = &fixture.settings.cgroup_parent {
         assert!(!parent.exists());
@@ -97,7 +105,7 @@ fn a_program_finds_nothing_of_pmons() {
     assert_eq!(fixture.read("cwd"), "/usr\n");
     assert_eq!(fixture.read("umask"), "0022\n");
     for field in ["SigBlk", "SigIgn", "ShdPnd"] {
-        assert_eq!(status(&fixture, field), "0000000000000000", "{field}");
+        assert_eq!(status(&process, field), "0000000000000000", "{field}");
     }
     let stat = stat(&process);
     assert_eq!((stat.session, stat.pgrp), (stat.pid, stat.pid));
@@ -115,7 +123,7 @@ fn a_running_program_is_no_start_command() {
     let second = fixture.end().1.unwrap();
     assert_eq!(fixture.read("ready"), "ready\n");
     assert!(!process.is_dead() && !second.is_dead());
-    process.signal(9).unwrap();
+    kill(&process);
     end(&fixture, &second);
     fixture.assert_silence();
 }
@@ -144,10 +152,10 @@ fn a_program_runs_as_its_user() {
     let fixture = Fixture::new();
     let (_, process) = portrait(&fixture, |command| command.user = Some("daemon".to_owned()));
     for field in ["Uid", "Gid"] {
-        assert_eq!(status(&fixture, field), "1 1 1 1");
+        assert_eq!(status(&process, field), "1 1 1 1");
     }
-    assert_eq!(status(&fixture, "Groups"), "1");
-    assert_eq!(status(&fixture, "CapEff"), "0000000000000000");
+    assert_eq!(status(&process, "Groups"), "1");
+    assert_eq!(status(&process, "CapEff"), "0000000000000000");
     let environ = fixture.read("environ");
     for variable in ["HOME=/usr/sbin", "USER=daemon", "LOGNAME=daemon"] {
         assert!(environ.lines().any(|line| line == variable), "{environ}");
@@ -160,9 +168,9 @@ fn a_program_runs_as_its_user() {
         command.user = Some("54321".to_owned());
         command.group = Some("nogroup".to_owned());
     });
-    assert_eq!(status(&fixture, "Uid"), "54321 54321 54321 54321");
-    assert_eq!(status(&fixture, "Gid"), "65534 65534 65534 65534");
-    assert_eq!(status(&fixture, "Groups"), "65534");
+    assert_eq!(status(&process, "Uid"), "54321 54321 54321 54321");
+    assert_eq!(status(&process, "Gid"), "65534 65534 65534 65534");
+    assert_eq!(status(&process, "Groups"), "65534");
     end(&fixture, &process);
 }
 

@@ -40,7 +40,7 @@ fn a_hanging_entity_delays_nobody() {
     let fixture = Fixture::new();
     fixture.program(
         "systemctl",
-        "#!/bin/sh\necho $$ >DIR/stopping\nsleep 1000\n",
+        "#!/bin/sh\necho $$ >DIR/stopping\nexec sleep 1000\n",
     );
     let unit = spec(StartMethod::Unit {
         unit: "x.service".to_owned(),
