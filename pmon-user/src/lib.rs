@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod core;
 pub mod source;
+pub mod effect;
 pub mod sys;
 pub mod table;
 pub mod view;

@@ -7,3 +7,5 @@ pub mod pidfd;
 pub mod record;
 pub mod sched;
 pub mod wake;
+pub mod spawn;
+pub mod user;

@@ -1,0 +1,263 @@
+//! What exactly is executed for a start method: program, arguments,
+//! environment, directory, user, output and cgroup.
+//!
+//! Everything here may block and runs on a blocking thread, before fork.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    ffi::{CString, OsStr, OsString},
+    iter,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
+
+use super::{
+    Settings, Shared,
+    lane::Voice,
+    log::{self, Output, Tail},
+    name::escape,
+};
+use crate::{
+    core::{
+        effect::StartVerb,
+        entity::{CommandSpec, EntitySpec, StartMethod},
+    },
+    sys::{
+        spawn::Launch,
+        user::{self, Account},
+    },
+};
+
+/// What is to be executed, in the configuration's terms.
+#[derive(Clone, Debug)]
+pub(super) enum Invocation {
+    /// `systemctl VERB UNIT`.
+    Systemctl {
+        /// `restart` or `stop`.
+        verb: &'static str,
+        /// The unit.
+        unit: String,
+    },
+    /// `PATH VERB`.
+    Script {
+        /// The init script.
+        path: PathBuf,
+        /// Its argument.
+        verb: StartVerb,
+    },
+    /// A program.
+    Command(CommandSpec),
+}
+
+impl Invocation {
+    /// How an entity is started.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be.
+    pub(super) fn start(spec: &EntitySpec, verb: StartVerb) -> Result<Self, String> {
+        match &spec.start {
+            // Always `restart`, which starts as well what does not run (pmond.md §2.8).
+            StartMethod::Unit { unit } => Ok(Self::Systemctl {
+                verb: "restart",
+                unit: unit.clone(),
+            }),
+            StartMethod::Script { path } => Ok(Self::Script {
+                path: path.clone(),
+                verb,
+            }),
+            StartMethod::Command(command) => Ok(Self::Command(command.clone())),
+            StartMethod::None { reason } => Err(format!("no usable start method: {reason}")),
+        }
+    }
+
+    /// How an entity's unit is stopped.
+    ///
+    /// # Errors
+    ///
+    /// When it has none.
+    pub(super) fn stop_unit(spec: &EntitySpec) -> Result<Self, String> {
+        match &spec.start {
+            StartMethod::Unit { unit } => Ok(Self::Systemctl {
+                verb: "stop",
+                unit: unit.clone(),
+            }),
+            StartMethod::Script { .. } | StartMethod::Command(_) | StartMethod::None { .. } => {
+                Err("there is no unit to stop".to_owned())
+            }
+        }
+    }
+
+    /// Whether the started process is itself the monitored one.
+    pub(super) const fn is_foreground(&self) -> bool {
+        match self {
+            Self::Systemctl { .. } | Self::Script { .. } => false,
+            Self::Command(command) => !command.daemonizes,
+        }
+    }
+
+    fn argv(&self, settings: &Settings) -> Vec<OsString> {
+        match self {
+            Self::Systemctl { verb, unit } => vec![
+                settings.systemctl.clone().into(),
+                "--no-ask-password".into(),
+                (*verb).into(),
+                // A unit may be called `-.mount`.
+                "--".into(),
+                unit.into(),
+            ],
+            Self::Script { path, verb } => vec![path.into(), verb.as_str().into()],
+            Self::Command(command) => command.argv.iter().map(OsString::from).collect(),
+        }
+    }
+}
+
+/// Ready to be spawned, any number of times.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// For the kernel.
+    pub(super) launch: Launch,
+    /// For the last line.
+    pub(super) tail: Tail,
+}
+
+/// Makes everything ready; what is missing but dispensable is reported.
+///
+/// # Errors
+///
+/// What is missing and indispensable, for people.
+pub(super) fn prepare(invocation: &Invocation, voice: &Voice) -> Result<Prepared, String> {
+    let shared = &*voice.shared;
+    let account = match invocation {
+        Invocation::Command(CommandSpec { user, group, .. })
+            if user.is_some() || group.is_some() =>
+        {
+            Some(user::resolve(user.as_deref(), group.as_deref()).map_err(|error| chain(&error))?)
+        }
+        Invocation::Systemctl { .. } | Invocation::Script { .. } | Invocation::Command(_) => None,
+    };
+    let arguments = invocation
+        .argv(&shared.settings)
+        .iter()
+        .map(|argument| c_string(argument))
+        .collect::<Result<Vec<_>, _>>()?;
+    let program = arguments.first().cloned().ok_or("there is no program")?;
+    let environment = environment(invocation, account.as_ref(), &shared.settings)
+        .iter()
+        .map(|(name, value)| {
+            let mut variable = name.clone();
+            variable.push("=");
+            variable.push(value);
+            c_string(&variable)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let (directory, log) = match invocation {
+        Invocation::Command(CommandSpec { directory, log, .. }) => {
+            (directory.as_path(), log.as_deref())
+        }
+        Invocation::Systemctl { .. } | Invocation::Script { .. } => (Path::new("/"), None),
+    };
+    let directory = c_string(directory.as_os_str())?;
+    let Output { writer, tail } = open_output(log, voice)?;
+    Ok(Prepared {
+        launch: Launch {
+            program,
+            arguments,
+            environment,
+            directory,
+            credentials: account.and_then(|account| account.credentials),
+            output: writer,
+            cgroup: match invocation {
+                // What it starts, systemd puts where it belongs.
+                Invocation::Systemctl { .. } => None,
+                Invocation::Script { .. } | Invocation::Command(_) => open_cgroup(shared, voice),
+            },
+        },
+        tail,
+    })
+}
+
+/// The minimal environment, what a login would set for another user, and what
+/// is configured; later ones win.
+fn environment(
+    invocation: &Invocation,
+    account: Option<&Account>,
+    settings: &Settings,
+) -> BTreeMap<OsString, OsString> {
+    let own = |(name, value): (&String, &String)| (name.into(), value.into());
+    let mut environment: BTreeMap<OsString, OsString> =
+        settings.environment.iter().map(own).collect();
+    if let Some(login) = account.and_then(|account| account.login.as_ref()) {
+        environment.insert("HOME".into(), login.home.clone().into());
+        environment.insert("LOGNAME".into(), login.name.clone().into());
+        environment.insert("SHELL".into(), login.shell.clone().into());
+        environment.insert("USER".into(), login.name.clone().into());
+    }
+    if let Invocation::Command(command) = invocation {
+        environment.extend(command.environment.iter().map(own));
+    }
+    environment
+}
+
+/// The configured log file, else the journal, else the entity's own log file;
+/// what cannot be opened is reported and the next one taken.
+fn open_output(log: Option<&Path>, voice: &Voice) -> Result<Output, String> {
+    let Settings {
+        log_directory,
+        journal,
+        ..
+    } = &voice.shared.settings;
+    let entity = &**voice.entity();
+    let own = log_directory.join(format!("{}.log", escape(entity, |_| false)));
+    let opened = match (log, journal) {
+        (Some(log), _) => log::open_file(log).map_err(|error| (log.to_owned(), error)),
+        (None, Some(journal)) => log::open_journal(journal, entity).or_else(|error| {
+            voice.failed(format!(
+                "cannot write to the journal at `{}`: {error}; output goes to `{}`",
+                journal.stream.display(),
+                own.display()
+            ));
+            log::open_file(&own).map_err(|error| (own.clone(), error))
+        }),
+        (None, None) => log::open_file(&own).map_err(|error| (own.clone(), error)),
+    };
+    opened.or_else(|(path, error)| {
+        voice.failed(format!(
+            "cannot write to log `{}`: {error}; output is lost",
+            path.display()
+        ));
+        log::discard().map_err(|error| format!("cannot open `/dev/null`: {error}"))
+    })
+}
+
+fn open_cgroup(shared: &Shared, voice: &Voice) -> Option<OwnedFd> {
+    shared.cgroups.open(voice.entity()).unwrap_or_else(|error| {
+        no_cgroup(voice, &error);
+        None
+    })
+}
+
+/// Says, the first time, that programs stay in pmon's own cgroup.
+pub(super) fn no_cgroup(voice: &Voice, error: &dyn Error) {
+    if !voice.shared.said_no_cgroup.swap(true, Ordering::AcqRel) {
+        let parent = voice.shared.settings.cgroup_parent.as_deref();
+        voice.failed(format!(
+            "started programs stay in pmon's own cgroup, as `{}` cannot be used: {error}",
+            parent.unwrap_or_else(|| Path::new("/")).display()
+        ));
+    }
+}
+
+fn c_string(text: &OsStr) -> Result<CString, String> {
+    CString::new(text.as_bytes()).map_err(|_| format!("`{}` contains a NUL byte", text.display()))
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    iter::successors(Some(error), |&error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

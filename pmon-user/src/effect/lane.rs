@@ -1,0 +1,190 @@
+//! One entity's lane: its jobs, one after the other.
+//!
+//! A lane waits for a pidfile's removal, as the signal behind it must come
+//! later, but at most for a deadline; it waits for no command. States of the
+//! start slot (and likewise of the stop slot):
+//!
+//! * empty: `Start` fills it, `CancelStart` does nothing;
+//! * filled: the command runs, or has ended and nobody looked yet. `Start`
+//!   cancels the old command, waits until it has let go, then fills the slot
+//!   anew; `CancelStart` empties it likewise; the end of the lane silences it
+//!   and waits for its end.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rustix::io::Errno;
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{Job, Report, Shared, errno_name, pidfile, start};
+use crate::{core::identity::Identity, sys::pidfd::VerifiedPid};
+
+/// Longest time a pidfile's removal may hold up the signal behind it.
+const PIDFILE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Longest time a cancelled command may take to let go: it sends one signal,
+/// so this only passes on a runtime without a free thread.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What a lane is told.
+pub(super) enum Order {
+    /// Do this.
+    Job(Job),
+    /// Say when everything before is done.
+    Flush(oneshot::Sender<()>),
+}
+
+/// A command's way to report, which can be taken away from it.
+pub(super) struct Voice {
+    entity: Arc<str>,
+    silent: AtomicBool,
+    /// Notified when the command is to be cancelled.
+    pub(super) cancelled: Notify,
+    /// Shared by all lanes.
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Voice {
+    fn new(entity: &Arc<str>, shared: &Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self {
+            entity: Arc::clone(entity),
+            silent: AtomicBool::new(false),
+            cancelled: Notify::new(),
+            shared: Arc::clone(shared),
+        })
+    }
+
+    /// Whose command.
+    pub(super) const fn entity(&self) -> &Arc<str> {
+        &self.entity
+    }
+
+    pub(super) fn report(&self, report: Report) {
+        if !self.silent.load(Ordering::Acquire) {
+            (self.shared.report)(Arc::clone(&self.entity), report);
+        }
+    }
+
+    pub(super) fn failed(&self, what: impl Into<String>) {
+        self.report(Report::Failed { what: what.into() });
+    }
+}
+
+/// A command that goes on beside the lane.
+struct Running {
+    voice: Arc<Voice>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    fn silence(&self) {
+        self.voice.silent.store(true, Ordering::Release);
+    }
+
+    /// Silences the command and ends it, with its process group.
+    async fn cancel(self) {
+        self.silence();
+        self.voice.cancelled.notify_one();
+        let _ = timeout(CANCEL_DEADLINE, self.task).await;
+    }
+}
+
+/// Carries out the orders until there can be no more.
+pub(super) async fn run(
+    entity: Arc<str>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    shared: Arc<Shared>,
+) {
+    let mut started: Option<Running> = None;
+    let mut stopping: Option<Running> = None;
+    while let Some(order) = orders.recv().await {
+        let job = match order {
+            Order::Job(job) => job,
+            Order::Flush(done) => {
+                // Nobody to tell: the shutdown did not wait that long.
+                let _ = done.send(());
+                continue;
+            }
+        };
+        let voice = Voice::new(&entity, &shared);
+        match job {
+            Job::RemovePidfile { path, identity } => {
+                remove_pidfile(&voice, path, identity).await;
+            }
+            Job::Signal { process, signal } => send_signal(&voice, &process, signal),
+            Job::Start { spec, verb } => {
+                if let Some(running) = started.take() {
+                    running.cancel().await;
+                }
+                let task = tokio::spawn(start::start(Arc::clone(&voice), spec, verb));
+                started = Some(Running { voice, task });
+            }
+            Job::StopUnit { spec } => {
+                if let Some(running) = stopping.take() {
+                    running.cancel().await;
+                }
+                let task = tokio::spawn(start::stop_unit(Arc::clone(&voice), spec));
+                stopping = Some(Running { voice, task });
+            }
+            Job::CancelStart => {
+                if let Some(running) = started.take() {
+                    running.cancel().await;
+                }
+            }
+        }
+    }
+    for running in [started, stopping].into_iter().flatten() {
+        running.silence();
+        // An error is the task's panic, which is not this lane's.
+        let _ = running.task.await;
+    }
+    let _ = tokio::task::spawn_blocking(move || shared.cgroups.remove(&entity)).await;
+}
+
+async fn remove_pidfile(voice: &Voice, path: PathBuf, identity: Identity) {
+    let abandoned = Arc::new(AtomicBool::new(false));
+    let removal = {
+        let path = path.clone();
+        let abandoned = Arc::clone(&abandoned);
+        tokio::task::spawn_blocking(move || pidfile::remove(&path, identity, &abandoned))
+    };
+    match timeout(PIDFILE_DEADLINE, removal).await {
+        Ok(Ok(Ok(removal))) => {
+            tracing::debug!(entity = &**voice.entity(), path = %path.display(), ?removal, "pidfile");
+        }
+        Ok(Ok(Err(error))) => voice.failed(error.to_string()),
+        Ok(Err(error)) => voice.failed(format!(
+            "cannot remove pidfile `{}`: {error}",
+            path.display()
+        )),
+        Err(_) => {
+            abandoned.store(true, Ordering::Release);
+            voice.failed(format!(
+                "pidfile `{}` could not be removed within {PIDFILE_DEADLINE:?}",
+                path.display()
+            ));
+        }
+    }
+}
+
+fn send_signal(voice: &Voice, process: &VerifiedPid, signal: i32) {
+    match process.signal(signal) {
+        // Dead already is what a signal is for, most of the time.
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(errno) => voice.failed(format!(
+            "cannot send signal {signal} to `{}`: {}",
+            process.identity(),
+            errno_name(errno)
+        )),
+    }
+}

@@ -1,0 +1,165 @@
+//! From an invocation to a running process, with the retries that are worth it.
+//!
+//! Must stay true: a process that nobody claims, because the deadline passed or
+//! the start was cancelled while execve(2) was still hanging, is killed with
+//! its group as soon as there is one.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use rustix::io::Errno;
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
+
+use super::{
+    command::{Invocation, Prepared, no_cgroup, prepare},
+    lane::Voice,
+    log::Tail,
+};
+use crate::sys::spawn::{Launch, SpawnError, Spawned, Step, spawn};
+
+/// ETXTBSY: an upgrade is writing the program just now. 5 retries.
+const BUSY: [Duration; 5] = [Duration::from_millis(100); 5];
+
+/// EAGAIN and ENOMEM: no process or no memory for one just now. 2 s in all.
+const EXHAUSTED: [Duration; 6] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(600),
+    Duration::from_millis(650),
+];
+
+/// A running program.
+#[derive(Debug)]
+pub(super) struct Launched {
+    /// The process.
+    pub(super) spawned: Spawned,
+    /// For the last line.
+    pub(super) tail: Tail,
+}
+
+/// Starts the program; to be given up at `deadline` by dropping it.
+///
+/// # Errors
+///
+/// Why there is no process, for people.
+pub(super) async fn launch(
+    invocation: Invocation,
+    voice: &Arc<Voice>,
+    deadline: Instant,
+) -> Result<Launched, String> {
+    let preparing = {
+        let voice = Arc::clone(voice);
+        spawn_blocking(move || prepare(&invocation, &voice))
+    };
+    let Prepared { launch, tail } = preparing.await.map_err(|error| error.to_string())??;
+    let launch = Arc::new(launch);
+    let mut retries = 0;
+    loop {
+        let attempt = {
+            let launch = Arc::clone(&launch);
+            spawn_blocking(move || spawn(&launch).map(Unclaimed::new))
+        };
+        let error = match attempt.await.map_err(|error| error.to_string())? {
+            Ok(unclaimed) => {
+                let spawned = unclaimed.claim().ok_or("the process was lost")?;
+                if let Some(errno) = spawned.cgroup_error {
+                    no_cgroup(voice, &errno);
+                }
+                return Ok(Launched { spawned, tail });
+            }
+            Err(error) => error,
+        };
+        match pause(error, retries).filter(|pause| Instant::now() + *pause < deadline) {
+            Some(pause) => sleep(pause).await,
+            None => return Err(describe(launch, error, retries).await),
+        }
+        retries += 1;
+    }
+}
+
+/// How long to wait before the next try, if there is to be one.
+fn pause(error: SpawnError, retries: usize) -> Option<Duration> {
+    let SpawnError { step, errno } = error;
+    let pauses = match (step, errno) {
+        (Step::Execute, Errno::TXTBSY) => BUSY.as_slice(),
+        (_, Errno::AGAIN) | (Step::Fork, Errno::NOMEM) => EXHAUSTED.as_slice(),
+        _ => &[],
+    };
+    pauses.get(retries).copied()
+}
+
+async fn describe(launch: Arc<Launch>, error: SpawnError, retries: usize) -> String {
+    let subject = match error.step {
+        Step::Directory => &launch.directory,
+        Step::Fork
+        | Step::Session
+        | Step::SupplementaryGroups
+        | Step::Group
+        | Step::User
+        | Step::Descriptors
+        | Step::Execute => &launch.program,
+    };
+    let path = subject.to_string_lossy().into_owned();
+    let mut text = format!("`{path}`: {error}");
+    if retries > 0 {
+        text.push_str(&format!(", {} tries", retries + 1));
+    }
+    if error.step == Step::Execute && error.errno == Errno::NOENT {
+        let there = spawn_blocking(move || Path::new(&path).exists()).await;
+        if there.is_ok_and(|there| there) {
+            text.push_str("; it is there, but its interpreter is not");
+        }
+    }
+    text
+}
+
+/// A process between its start and somebody who waits for it.
+struct Unclaimed(Option<Spawned>);
+
+impl Unclaimed {
+    const fn new(spawned: Spawned) -> Self {
+        Self(Some(spawned))
+    }
+
+    fn claim(mut self) -> Option<Spawned> {
+        self.0.take()
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(spawned) = &self.0 {
+            spawned.kill_group();
+            // tokio reaps it: a dropped child goes to its queue of orphans.
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_passing_conditions_are_retried() {
+        let error = |step, errno| SpawnError { step, errno };
+        let total = |error| {
+            (0..)
+                .map_while(|retries| pause(error, retries))
+                .sum::<Duration>()
+        };
+        assert_eq!(
+            total(error(Step::Execute, Errno::TXTBSY)),
+            Duration::from_millis(500)
+        );
+        for step in [Step::Fork, Step::User, Step::Execute] {
+            assert_eq!(total(error(step, Errno::AGAIN)), Duration::from_secs(2));
+        }
+        for errno in [Errno::NOENT, Errno::ACCESS, Errno::NOEXEC, Errno::NOMEM] {
+            assert_eq!(pause(error(Step::Execute, errno), 0), None);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! One run of a start method (or of `systemctl stop`), beside its lane.
+//!
+//! States: launching (no process yet) → running → ended. A foreground program
+//! leaves for good when it runs. The deadline and a cancellation are heeded in
+//! each state; both kill the command's process group while its leader is
+//! unreaped, so that the group's number cannot have been reused. Every run is
+//! reported once, or not at all if it was cancelled.
+
+use std::{os::unix::process::ExitStatusExt as _, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::{
+    Report,
+    command::Invocation,
+    lane::Voice,
+    launch::{Launched, launch},
+};
+use crate::{
+    core::{effect::StartVerb, entity::EntitySpec, event::StartEnd},
+    sys::{
+        pidfd::{VerifiedPid, VerifyError, verify},
+        spawn::Spawned,
+    },
+};
+
+/// How long the last line may take to be found.
+const LAST_LINE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long a killed command may take to be reaped before it is left to do so
+/// in the background (state D, or a large memory to give back).
+const REAP_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Runs the entity's start method and reports its end.
+pub(super) async fn start(voice: Arc<Voice>, spec: Arc<EntitySpec>, verb: StartVerb) {
+    let ended = match Invocation::start(&spec, verb) {
+        Ok(invocation) => run(&voice, invocation, spec.start_timeout).await,
+        Err(reason) => Some((StartEnd::NotExecuted { reason }, None)),
+    };
+    if let Some((end, process)) = ended {
+        voice.report(Report::StartEnded { end, process });
+    }
+}
+
+/// Has the entity's unit stopped; only a failure is reported.
+pub(super) async fn stop_unit(voice: Arc<Voice>, spec: Arc<EntitySpec>) {
+    let ended = match Invocation::stop_unit(&spec) {
+        Ok(invocation) => run(&voice, invocation, spec.start_timeout).await,
+        Err(reason) => Some((StartEnd::NotExecuted { reason }, None)),
+    };
+    let what = match ended {
+        None | Some((StartEnd::Exited { code: 0, .. } | StartEnd::Running(_), _)) => return,
+        Some((StartEnd::Exited { code, last_line }, _)) => match last_line {
+            Some(line) => format!("exit code {code}: {line}"),
+            None => format!("exit code {code}"),
+        },
+        Some((StartEnd::Signalled { signal }, _)) => format!("signal {signal}"),
+        Some((StartEnd::TimedOut, _)) => {
+            format!("not finished within {:?}", spec.start_timeout)
+        }
+        Some((StartEnd::NotExecuted { reason }, _)) => reason,
+    };
+    voice.failed(format!("cannot stop the unit: {what}"));
+}
+
+/// `None` when cancelled.
+async fn run(
+    voice: &Arc<Voice>,
+    invocation: Invocation,
+    limit: Duration,
+) -> Option<(StartEnd, Option<VerifiedPid>)> {
+    let deadline = Instant::now() + limit;
+    let foreground = invocation.is_foreground();
+    let launched = tokio::select! {
+        biased;
+        () = voice.cancelled.notified() => return None,
+        launched = timeout_at(deadline, launch(invocation, voice, deadline)) => launched,
+    };
+    let not_executed = |reason| Some((StartEnd::NotExecuted { reason }, None));
+    let Launched { mut spawned, tail } = match launched {
+        Ok(Ok(launched)) => launched,
+        Ok(Err(reason)) => return not_executed(reason),
+        Err(_) => return not_executed(format!("could not be executed within {limit:?}")),
+    };
+    if foreground {
+        match verify(spawned.pid()) {
+            Ok(process) => {
+                reap(spawned);
+                return Some((StartEnd::Running(process.identity()), Some(process)));
+            }
+            // Dead already, only not reaped: its status tells more.
+            Err(VerifyError::NoProcess { .. }) => {}
+            Err(error) => {
+                spawned.kill_group();
+                reap(spawned);
+                return not_executed(format!("killed, as it cannot be verified: {error}"));
+            }
+        }
+    }
+    let status = tokio::select! {
+        biased;
+        () = voice.cancelled.notified() => {
+            spawned.kill_group();
+            reap(spawned);
+            return None;
+        }
+        status = spawned.wait() => status,
+        () = sleep_until(deadline) => {
+            spawned.kill_group();
+            if timeout(REAP_DEADLINE, spawned.wait()).await.is_err() {
+                reap(spawned);
+            }
+            return Some((StartEnd::TimedOut, None));
+        }
+    };
+    let end = match status.map(|status| (status.code(), status.signal())) {
+        Ok((Some(code), _)) => {
+            let last_line = tokio::select! {
+                biased;
+                () = voice.cancelled.notified() => return None,
+                last_line = tail.last_line(LAST_LINE_DEADLINE) => last_line,
+            };
+            StartEnd::Exited { code, last_line }
+        }
+        Ok((None, Some(signal))) => StartEnd::Signalled { signal },
+        Ok((None, None)) => return not_executed("its exit status makes no sense".to_owned()),
+        Err(error) => return not_executed(format!("its exit status is unknown: {error}")),
+    };
+    Some((end, None))
+}
+
+/// Waits for the end of a program in the background. Its death is not ours to
+/// report.
+fn reap(mut spawned: Spawned) {
+    tokio::spawn(async move {
+        let pid = spawned.pid();
+        match spawned.wait().await {
+            Ok(status) => tracing::debug!(pid, %status, "reaped"),
+            Err(error) => tracing::warn!(pid, %error, "could not be reaped"),
+        }
+    });
+}

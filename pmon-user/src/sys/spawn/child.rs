@@ -1,0 +1,287 @@
+//! What happens in the child, between fork and execve.
+//!
+//! Must stay true: system calls only, on memory that the parent prepared; no
+//! allocation, no lock, nothing of std that might take one (signal-safety(7)).
+
+use std::{
+    ffi::{CStr, CString, c_char, c_long},
+    io,
+    mem::MaybeUninit,
+    os::fd::{BorrowedFd, OwnedFd},
+    ptr,
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, RawDir, openat},
+    io::{Errno, FdFlags, fcntl_setfd},
+    process::{chdir, setpriority_process, setsid, umask},
+    thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
+};
+
+use super::{SpawnError, Step};
+use crate::sys::user::Credentials;
+
+/// Strings as execve(2) takes them: pointers, ended by a null one.
+pub(super) struct Pointers {
+    pointers: Vec<*const c_char>,
+    _strings: Vec<CString>,
+}
+
+impl Pointers {
+    pub(super) fn new(strings: Vec<CString>) -> Self {
+        Self {
+            pointers: strings
+                .iter()
+                .map(|string| string.as_ptr())
+                .chain([ptr::null()])
+                .collect(),
+            _strings: strings,
+        }
+    }
+}
+
+// SAFETY: the pointers lead to the strings owned beside them, which nobody
+// changes; moving a `CString` does not move its bytes.
+unsafe impl Send for Pointers {}
+// SAFETY: as above; there is no way to write through it.
+unsafe impl Sync for Pointers {}
+
+/// A cgroup to move into.
+pub(super) struct Join {
+    pub(super) procs: OwnedFd,
+    pub(super) refused: OwnedFd,
+}
+
+/// Whom to become.
+pub(super) struct Ids {
+    uid: Uid,
+    gid: Gid,
+    groups: Vec<Gid>,
+}
+
+impl Ids {
+    pub(super) fn new(credentials: &Credentials) -> Self {
+        let Credentials { uid, gid, groups } = credentials;
+        Self {
+            uid: Uid::from_raw(*uid),
+            gid: Gid::from_raw(*gid),
+            groups: groups.iter().copied().map(Gid::from_raw).collect(),
+        }
+    }
+}
+
+/// What the child needs between fork and execve.
+pub(super) struct Image {
+    pub(super) program: CString,
+    pub(super) arguments: Pointers,
+    pub(super) environment: Pointers,
+    pub(super) directory: CString,
+    pub(super) credentials: Option<Ids>,
+    pub(super) cgroup: Option<Join>,
+}
+
+impl Image {
+    /// Runs in the child; returns only on failure.
+    pub(super) fn become_program(&self) -> SpawnError {
+        match self.prepare() {
+            Ok(()) => SpawnError {
+                step: Step::Execute,
+                errno: self.execute(),
+            },
+            Err(error) => error,
+        }
+    }
+
+    fn prepare(&self) -> Result<(), SpawnError> {
+        let at = |step| move |errno| SpawnError { step, errno };
+        setsid().map_err(at(Step::Session))?;
+        if let Some(Join { procs, refused }) = &self.cgroup
+            && let Err(errno) = rustix::io::write(procs, b"0")
+        {
+            let errno = u64::from(errno.raw_os_error().unsigned_abs());
+            // Cannot fail: the counter is 0 and the value small (eventfd(2)).
+            let _ = rustix::io::write(refused, &errno.to_ne_bytes());
+        }
+        normal_scheduling();
+        if let Some(Ids { uid, gid, groups }) = &self.credentials {
+            set_thread_groups(groups).map_err(at(Step::SupplementaryGroups))?;
+            set_thread_res_gid(*gid, *gid, *gid).map_err(at(Step::Group))?;
+            set_thread_res_uid(*uid, *uid, *uid).map_err(at(Step::User))?;
+        }
+        chdir(self.directory.as_c_str()).map_err(at(Step::Directory))?;
+        umask(Mode::from_raw_mode(0o022));
+        default_signals();
+        close_on_exec().map_err(at(Step::Descriptors))
+    }
+
+    fn execute(&self) -> Errno {
+        // SAFETY: a path and two null-terminated arrays of C strings, all owned
+        // by `self`.
+        unsafe {
+            libc::execve(
+                self.program.as_ptr(),
+                self.arguments.pointers.as_ptr(),
+                self.environment.pointers.as_ptr(),
+            )
+        };
+        let errno = io::Error::last_os_error().raw_os_error();
+        Errno::from_raw_os_error(errno.unwrap_or(libc::EINVAL))
+    }
+}
+
+/// Undoes a daemon's privileges over the scheduler and the OOM killer. Each is
+/// a request: without the right to it the program keeps what pmon has.
+fn normal_scheduling() {
+    if let Ok(file) = openat(
+        CWD,
+        c"/proc/self/oom_score_adj",
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) {
+        let _ = rustix::io::write(file, b"0");
+    }
+    let priority: libc::c_int = 0;
+    // SAFETY: sched_setscheduler(2) reads a `struct sched_param`, which is one
+    // int; the raw call, as musl's wrapper refuses to make it.
+    unsafe {
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            0 as c_long,
+            c_long::from(libc::SCHED_OTHER),
+            &raw const priority,
+        )
+    };
+    let _ = setpriority_process(None, 0);
+    /// `IOPRIO_WHO_PROCESS` (ioprio_set(2)); priority 0 is "none", derived
+    /// from the nice value.
+    const IOPRIO_WHO_PROCESS: c_long = 1;
+    // SAFETY: ioprio_set(2) takes three integers.
+    unsafe {
+        libc::syscall(
+            libc::SYS_ioprio_set,
+            IOPRIO_WHO_PROCESS,
+            0 as c_long,
+            0 as c_long,
+        )
+    };
+}
+
+/// Every signal to its default disposition, then none blocked. By raw calls:
+/// glibc's wrappers refuse the two signals it keeps for itself, which may have
+/// been inherited as ignored all the same.
+fn default_signals() {
+    /// `_NSIG` of Linux, the size of the kernel's `sigset_t` in bits.
+    const SIGNALS: c_long = 64;
+    // The kernel's `struct sigaction` is at most this many words on any
+    // architecture; all zero is `SIG_DFL`, no flags, an empty mask.
+    let zero = [0u64; 8];
+    for signal in 1..=SIGNALS {
+        // SAFETY: rt_sigaction(2) reads a `struct sigaction` from `zero`, which
+        // is larger, and writes nothing; SIGKILL and SIGSTOP give EINVAL.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                zero.as_ptr(),
+                ptr::null::<u64>(),
+                SIGNALS / 8,
+            )
+        };
+    }
+    // SAFETY: rt_sigprocmask(2) reads 8 bytes from `zero` and writes nothing.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            c_long::from(libc::SIG_SETMASK),
+            zero.as_ptr(),
+            ptr::null::<u64>(),
+            SIGNALS / 8,
+        )
+    };
+}
+
+/// Marks every descriptor from 3 on close-on-exec, whoever opened it and how.
+fn close_on_exec() -> Result<(), Errno> {
+    // SAFETY: close_range(2) takes three integers; with CLOEXEC (Linux 5.11)
+    // it closes nothing yet.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3 as c_long,
+            c_long::from(u32::MAX),
+            c_long::from(libc::CLOSE_RANGE_CLOEXEC),
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        close_on_exec_listed()
+    }
+}
+
+/// The same before Linux 5.11: one by one as `/proc/self/fd` lists them, never
+/// by counting up to a limit that may be a billion.
+fn close_on_exec_listed() -> Result<(), Errno> {
+    let directory = openat(
+        CWD,
+        c"/proc/self/fd",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let mut buffer = [MaybeUninit::uninit(); 2048];
+    let mut entries = RawDir::new(&directory, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let Some(number) = descriptor_number(entry?.file_name()).filter(|number| *number > 2)
+        else {
+            continue;
+        };
+        // SAFETY: used for one fcntl(2), which is refused if the number is not open.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        match fcntl_setfd(descriptor, FdFlags::CLOEXEC) {
+            // Closed is as good.
+            Ok(()) | Err(Errno::BADF) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn descriptor_number(name: &CStr) -> Option<i32> {
+    let mut number: i32 = 0;
+    for byte in name.to_bytes() {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        number = number
+            .checked_mul(10)?
+            .checked_add(i32::from(byte - b'0'))?;
+    }
+    Some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::fs::File;
+
+    use rustix::io::fcntl_getfd;
+
+    use super::*;
+
+    #[test]
+    fn the_way_for_old_kernels_marks_a_descriptor_too() {
+        // dup(2) clears the flag; the pair is this test's own.
+        let open = rustix::io::dup(File::open("/dev/null").unwrap()).unwrap();
+        assert_eq!(fcntl_getfd(&open).unwrap(), FdFlags::empty());
+        close_on_exec_listed().unwrap();
+        assert_eq!(fcntl_getfd(&open).unwrap(), FdFlags::CLOEXEC);
+    }
+
+    #[test]
+    fn descriptor_numbers() {
+        assert_eq!(descriptor_number(c"17"), Some(17));
+        assert_eq!(descriptor_number(c"."), None);
+        assert_eq!(descriptor_number(c"99999999999"), None);
+    }
+}
