@@ -3,3 +3,4 @@
 
 pub mod clock;
 pub mod pidfd;
+pub mod readable;
