@@ -134,7 +134,7 @@ mod tests {
 
     use std::{
         os::unix::{fs::PermissionsExt, process::CommandExt},
-        process::{Child, Command},
+        process::{Child, Command, Stdio},
         time::Instant,
     };
 
@@ -145,11 +145,12 @@ mod tests {
         path: PathBuf,
     }
 
-    /// An init script that takes a minute, whatever it is asked.
+    /// An init script that runs until its input ends, whatever it is asked, and
+    /// without a child: that would show the script's words until it executes.
     fn script() -> Script {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("service");
-        fs::write(&path, "#!/bin/sh\nsleep 60\nexit 0\n").unwrap();
+        fs::write(&path, "#!/bin/sh\nread line\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         Script { directory, path }
     }
@@ -163,12 +164,13 @@ mod tests {
         }
     }
 
-    /// In a process group of its own, so that its `sleep` ends with it.
+    /// In a process group of its own, as pmon's own start commands are.
     struct Group(Child);
 
     impl Group {
         fn run(command: &mut Command) -> Self {
-            let child = command.process_group(0).spawn().unwrap();
+            let command = command.process_group(0).stdin(Stdio::piped());
+            let child = command.spawn().unwrap();
             let cmdline = format!("/proc/{}/cmdline", child.id());
             // The kernel shows no words for a moment during exec.
             let deadline = Instant::now() + Duration::from_secs(10);
