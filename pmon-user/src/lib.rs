@@ -7,5 +7,6 @@ pub mod audit;
 pub mod control;
 pub mod core;
 pub mod look;
+pub mod state;
 pub mod sys;
 pub mod view;

@@ -19,6 +19,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::pidfile::{Stamp, Writer};
 use crate::core::identity::Identity;
@@ -49,7 +50,7 @@ pub struct Evidence<'a> {
 }
 
 /// The process that an entity was last seen to have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remembered {
     /// Who.
     pub identity: Identity,
