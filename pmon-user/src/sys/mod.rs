@@ -9,3 +9,4 @@ pub mod sched;
 pub mod wake;
 pub mod spawn;
 pub mod user;
+pub mod readable;

@@ -1,0 +1,346 @@
+//! Looking for an entity's process: from a number in a pidfile, or from what is
+//! remembered, to a verified process or the reason why there is none.
+//!
+//! Must stay true: only what [`verify`] has bound to a pidfd and the pidfile
+//! still names afterwards is called a process; a stranger never is. Nothing is
+//! signalled, written or remembered here, and what follows from a sighting is
+//! the core's business. When to look is decided by `audit` and the core.
+
+use std::{collections::HashSet, path::Path, sync::Arc, thread, time::Duration};
+
+use crate::{
+    core::{
+        entity::{EntitySpec, StartMethod},
+        event::{Occasion, Outcome, Sighting},
+        identity::Identity,
+    },
+    sys::{
+        clock,
+        pidfd::{VerifiedPid, VerifyError, verify},
+    },
+};
+
+pub mod foreign_script;
+pub mod names;
+pub mod pidfile;
+pub mod stranger;
+
+use pidfile::{Reading, Stamp, Writer};
+pub use stranger::Remembered;
+use stranger::{Evidence, Verdict};
+
+/// A pidfile that changes while it is looked at is read this often.
+const ROUNDS: u32 = 4;
+/// Pause before a pidfile that is being written is read again.
+const PAUSE: Duration = Duration::from_millis(10);
+/// A pidfile without a pid is taken to be half written when it is younger.
+const FRESH: Duration = Duration::from_secs(1);
+/// `PF_KTHREAD` of the kernel's `sched.h`, in `/proc/PID/stat` field 9.
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// What to look for, and what is known already.
+#[derive(Clone, Debug)]
+pub struct LookRequest {
+    /// The entity.
+    pub spec: Arc<EntitySpec>,
+    /// The process that an earlier look found, in this boot.
+    pub known: Option<Remembered>,
+    /// Why to look.
+    pub occasion: Occasion,
+    /// Whether to look for a running init script as well.
+    pub check_foreign_script: bool,
+    /// Pids of pmon's own running start commands, each the leader of its
+    /// process group or session.
+    pub own_scripts: Arc<HashSet<u32>>,
+}
+
+/// What a look showed.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// For the core.
+    pub sighting: Sighting,
+    /// The process, exactly when the outcome is [`Outcome::Process`].
+    pub process: Option<VerifiedPid>,
+    /// The pidfile, where a regular file was read; to be remembered together
+    /// with the identity of `process`, and not otherwise.
+    pub stamp: Option<Stamp>,
+    /// The known process, if it is alive although the look did not lead to it:
+    /// its pidfile is missing, stale or damaged, or names another process.
+    pub known_alive: Option<VerifiedPid>,
+}
+
+/// Looks for the entity's process. Blocks for some 100 µs, and up to 40 ms
+/// while a pidfile is being written: not for the loop.
+#[must_use]
+pub fn look(request: &LookRequest) -> Look {
+    let Found { result, stamp } = match &request.spec.pidfile {
+        Some(path) => by_pidfile(path, |pid, stamp, writer| {
+            by_pid(pid, stamp, writer, &request.spec, request.known.as_ref())
+        }),
+        None => by_memory(request.known.as_ref()),
+    };
+    let (process, outcome) = match result {
+        Ok(process) => {
+            let identity = process.identity();
+            (Some(process), Outcome::Process(identity))
+        }
+        Err(outcome) => (None, outcome),
+    };
+    let found = process.as_ref().map(VerifiedPid::identity);
+    let known_alive = request
+        .known
+        .as_ref()
+        .filter(|known| Some(known.identity) != found)
+        .and_then(|known| verify_known(known.identity));
+    let outcome = mention(outcome, known_alive.as_ref());
+    let foreign_script = match &request.spec.start {
+        StartMethod::Script { path } if request.check_foreign_script => {
+            foreign_script::find(&foreign_script::Search {
+                script: path.clone(),
+                own: Arc::clone(&request.own_scripts),
+                except: found
+                    .iter()
+                    .chain(request.known.iter().map(|known| &known.identity))
+                    .map(|identity| identity.pid)
+                    .collect(),
+                max_age: request.spec.start_timeout.max(request.spec.startuptime),
+            })
+        }
+        StartMethod::Script { .. }
+        | StartMethod::Unit { .. }
+        | StartMethod::Command(_)
+        | StartMethod::None { .. } => None,
+    };
+    Look {
+        sighting: Sighting {
+            occasion: request.occasion,
+            outcome,
+            foreign_script,
+        },
+        process,
+        stamp,
+        known_alive,
+    }
+}
+
+/// A process, or the outcome that says why not.
+struct Found {
+    result: Result<VerifiedPid, Outcome>,
+    stamp: Option<Stamp>,
+}
+
+impl Found {
+    const fn no(outcome: Outcome, stamp: Option<Stamp>) -> Self {
+        Self {
+            result: Err(outcome),
+            stamp,
+        }
+    }
+}
+
+const fn nothing(reason: String) -> Outcome {
+    Outcome::Nothing { reason }
+}
+
+const fn unverifiable(reason: String) -> Outcome {
+    Outcome::Unverifiable { reason }
+}
+
+fn verify_known(identity: Identity) -> Option<VerifiedPid> {
+    verify(identity.pid)
+        .ok()
+        .filter(|process| process.identity() == identity)
+}
+
+fn mention(outcome: Outcome, known_alive: Option<&VerifiedPid>) -> Outcome {
+    let Some(alive) = known_alive else {
+        return outcome;
+    };
+    let say = |reason| format!("{reason}; {} is still alive", alive.identity());
+    match outcome {
+        Outcome::Process(identity) => Outcome::Process(identity),
+        Outcome::Nothing { reason } => nothing(say(reason)),
+        Outcome::Unverifiable { reason } => unverifiable(say(reason)),
+    }
+}
+
+/// An entity without a pidfile has the process it was known to have, or none.
+fn by_memory(known: Option<&Remembered>) -> Found {
+    let result = match known {
+        None => Err(nothing("no pidfile, and no process is known".to_owned())),
+        Some(known) => match verify(known.identity.pid) {
+            Ok(process) if process.identity() == known.identity => Ok(process),
+            Ok(process) => Err(nothing(format!(
+                "{} is gone, its pid is now a stranger's ({})",
+                known.identity,
+                process.identity()
+            ))),
+            // That number is a thread of a stranger now.
+            Err(VerifyError::NoProcess { .. } | VerifyError::NotALeader { .. }) => {
+                Err(nothing(format!("{} is gone", known.identity)))
+            }
+            Err(error @ (VerifyError::Open { .. } | VerifyError::StartTime { .. })) => {
+                Err(unverifiable(in_full(&error)))
+            }
+        },
+    };
+    Found {
+        result,
+        stamp: None,
+    }
+}
+
+/// Reads the pidfile and follows its number, until the pidfile has been the
+/// same before and after.
+fn by_pidfile(
+    path: &Path,
+    mut follow: impl FnMut(u32, Stamp, Writer) -> Result<VerifiedPid, Outcome>,
+) -> Found {
+    for round in 1..=ROUNDS {
+        let reading = pidfile::read(path);
+        let (pid, stamp, writer) = match reading {
+            Reading::Pid { pid, stamp, writer } => (pid, stamp, writer),
+            Reading::Absent => {
+                let reason = format!("no pidfile `{}`", path.display());
+                return Found::no(nothing(reason), None);
+            }
+            Reading::Refused { reason } => return Found::no(unverifiable(reason), None),
+            Reading::Junk { stamp, reason } => {
+                if round < ROUNDS && is_fresh(stamp) {
+                    thread::sleep(PAUSE);
+                    continue;
+                }
+                return Found::no(nothing(reason), Some(stamp));
+            }
+        };
+        let result = follow(pid, stamp, writer);
+        // What was found counts only if the pidfile said so all the time.
+        match pidfile::read(path) {
+            Reading::Pid {
+                pid: pid_now,
+                stamp: stamp_now,
+                writer: _,
+            } if (pid_now, stamp_now) == (pid, stamp) => {
+                return Found {
+                    result,
+                    stamp: Some(stamp),
+                };
+            }
+            Reading::Pid { .. }
+            | Reading::Absent
+            | Reading::Junk { .. }
+            | Reading::Refused { .. } => thread::sleep(PAUSE),
+        }
+    }
+    let reason = format!(
+        "pidfile `{}` changed {ROUNDS} times while it was looked at",
+        path.display()
+    );
+    Found::no(unverifiable(reason), None)
+}
+
+/// Changed so lately that somebody may still be writing to it.
+fn is_fresh(stamp: Stamp) -> bool {
+    let age = jiff::Timestamp::now().duration_since(stamp.mtime.timestamp());
+    age.unsigned_abs() < FRESH
+}
+
+/// Follows the number that a pidfile holds.
+fn by_pid(
+    pid: u32,
+    stamp: Stamp,
+    writer: Writer,
+    spec: &EntitySpec,
+    known: Option<&Remembered>,
+) -> Result<VerifiedPid, Outcome> {
+    let process = match verify(pid) {
+        Ok(process) => process,
+        Err(VerifyError::NoProcess { pid }) => {
+            return Err(nothing(format!("the pidfile names {pid}, which is gone")));
+        }
+        Err(VerifyError::NotALeader { pid }) => return Err(thread_named(pid, spec)),
+        Err(error @ (VerifyError::Open { .. } | VerifyError::StartTime { .. })) => {
+            return Err(unverifiable(in_full(&error)));
+        }
+    };
+    let entity = names::of_entity(spec);
+    let found = process.identity();
+    let verdict = stranger::judge(&Evidence {
+        found,
+        started: clock::wall(clock::start(found.start_time)),
+        uid: status_of(pid).map(|status| status.euid),
+        names_agree: names::agree(&entity, &names::of_process(pid)),
+        stamp,
+        writer,
+        known,
+        own_uid: rustix::process::geteuid().as_raw(),
+    });
+    let never = never_accepted(pid);
+    // Alive still, so all that was read above was read from this process.
+    if process.is_dead() {
+        return Err(nothing(format!("{found} died while it was looked at")));
+    }
+    match (verdict, never) {
+        (Verdict::Stranger { reason }, _) => Err(nothing(reason)),
+        (Verdict::Untrusted { reason }, _) => Err(unverifiable(reason)),
+        (Verdict::Accepted, Some(what)) => Err(unverifiable(format!(
+            "the pidfile names {pid}, which is {what}"
+        ))),
+        (Verdict::Accepted, None) => Ok(process),
+    }
+}
+
+/// The number is a thread's. Numbers of threads and processes come from one
+/// pool, so most likely the pidfile is stale and a stranger's thread has the
+/// number now: nothing. But a daemon that wrote `gettid()` is running, and a
+/// second one must not be started beside it.
+fn thread_named(tid: u32, spec: &EntitySpec) -> Outcome {
+    let leader = status_of(tid).and_then(|status| u32::try_from(status.tgid).ok());
+    let Some(leader) = leader else {
+        return nothing(format!("the pidfile names {tid}, which is gone"));
+    };
+    if names::agree(&names::of_entity(spec), &names::of_process(leader)) {
+        unverifiable(format!(
+            "the pidfile names {tid}, a thread of process {leader}, expected the process itself"
+        ))
+    } else {
+        nothing(format!(
+            "the pidfile names {tid}, which is now a thread of a stranger ({leader})"
+        ))
+    }
+}
+
+/// Processes that no pidfile may name, whatever the times say.
+fn never_accepted(pid: u32) -> Option<&'static str> {
+    if pid == 1 {
+        return Some("init");
+    }
+    if pid == std::process::id() {
+        return Some("pmon itself");
+    }
+    let flags = i32::try_from(pid)
+        .ok()
+        .and_then(|pid| procfs::process::Process::new(pid).ok())
+        .and_then(|process| process.stat().ok())
+        .map(|stat| stat.flags)?;
+    (flags & PF_KTHREAD != 0).then_some("a kernel thread")
+}
+
+fn status_of(pid: u32) -> Option<procfs::process::Status> {
+    let pid = i32::try_from(pid).ok()?;
+    procfs::process::Process::new(pid).ok()?.status().ok()
+}
+
+/// An error with its causes, on one line.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

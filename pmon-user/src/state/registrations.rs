@@ -1,0 +1,375 @@
+//! `registrations.json`: what the daemon must know of its entities after a
+//! restart.
+//!
+//! Must stay true: a damaged, foreign or newer file never prevents a start; it
+//! is put aside and told. Processes of another boot are dropped on loading,
+//! because pid and start time mean nothing there. The file names commands that
+//! are run with pmon's rights, so one that others could have written is
+//! refused, too.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+
+use super::atomic;
+use crate::look::Remembered;
+
+/// Name in the state directory.
+pub const FILE: &str = "registrations.json";
+/// Where a refused file goes, in place of an earlier one.
+const REFUSED: &str = "registrations.json.refused";
+/// Of the format; a file of a higher one is refused.
+const VERSION: u32 = 1;
+/// More is no file of ours: about 1 KiB per entity.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// What is remembered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registrations {
+    /// Number of the next incident; numbers are never used twice.
+    pub next_incident: u64,
+    /// By entity name.
+    pub entities: BTreeMap<String, EntityRecord>,
+}
+
+/// What is remembered of one entity.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntityRecord {
+    /// Its process, and its pidfile at that time.
+    pub process: Option<Remembered>,
+    /// An operator wants it to stay down.
+    pub stopped: Option<StoppedByOperator>,
+    /// It comes from `pmon register`, not from a file.
+    pub ad_hoc: Option<AdHoc>,
+}
+
+/// Why an entity is to stay down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoppedByOperator {
+    /// Who, for instance `uid 0 (pid 4711)`.
+    pub by: String,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// All that makes an ad-hoc entity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdHoc {
+    /// File that names the process; without it only the remembered process counts.
+    pub pidfile: Option<PathBuf>,
+    /// Shell command that starts a successor.
+    pub restart: Option<String>,
+    /// Who registered it, for instance `uid 0 (pid 4711)`.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl EntityRecord {
+    /// Whether there is nothing to remember.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        let Self {
+            process,
+            stopped,
+            ad_hoc,
+        } = self;
+        process.is_none() && stopped.is_none() && ad_hoc.is_none()
+    }
+}
+
+/// The file's content.
+#[derive(Serialize, Deserialize)]
+struct Document {
+    version: u32,
+    boot_id: String,
+    written_at: Timestamp,
+    #[serde(flatten)]
+    registrations: Registrations,
+}
+
+/// What loading gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// What is remembered; empty where there was nothing to load.
+    pub registrations: Registrations,
+    /// Processes of another boot that were dropped.
+    pub dropped: usize,
+    /// Why the file was refused, and where it is now.
+    pub problem: Option<String>,
+}
+
+/// Loads the file from the state directory. Never fails: see [`Loaded::problem`].
+#[must_use]
+pub fn load(directory: &Path) -> Loaded {
+    load_for(directory, &boot_id().unwrap_or_default())
+}
+
+fn load_for(directory: &Path, boot: &str) -> Loaded {
+    let path = directory.join(FILE);
+    match read(&path) {
+        Ok(None) => Loaded::default(),
+        Ok(Some(document)) => {
+            let Document {
+                version: _,
+                boot_id,
+                written_at: _,
+                mut registrations,
+            } = document;
+            let mut dropped = 0;
+            // Not knowing the boot is as good as another one.
+            if boot.is_empty() || boot_id != boot {
+                for record in registrations.entities.values_mut() {
+                    dropped += usize::from(record.process.take().is_some());
+                }
+            }
+            registrations
+                .entities
+                .retain(|_, record| !record.is_empty());
+            Loaded {
+                registrations,
+                dropped,
+                problem: None,
+            }
+        }
+        Err(reason) => {
+            let aside = directory.join(REFUSED);
+            let moved = match fs::rename(&path, &aside) {
+                Ok(()) => format!("it is now `{}`", aside.display()),
+                Err(error) => format!("and it cannot be put aside: {error}"),
+            };
+            Loaded {
+                problem: Some(format!(
+                    "`{}` is refused: {reason}; {moved}",
+                    path.display()
+                )),
+                ..Loaded::default()
+            }
+        }
+    }
+}
+
+/// Reads and checks; the error is for people.
+fn read(path: &Path) -> Result<Option<Document>, String> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(atomic::flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
+        .open(path);
+    let file = match file {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("expected a regular file".to_owned());
+    }
+    let own = rustix::process::geteuid().as_raw();
+    if metadata.uid() != own && metadata.uid() != 0 {
+        return Err(format!(
+            "it belongs to uid {}, expected root or uid {own}",
+            metadata.uid()
+        ));
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(format!(
+            "group or others may write to it (mode {:04o}), expected 0600",
+            metadata.mode() & 0o7777
+        ));
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(format!("expected at most {MAX_BYTES} bytes"));
+    }
+    let mut text = Vec::new();
+    file.take(MAX_BYTES)
+        .read_to_end(&mut text)
+        .map_err(|error| error.to_string())?;
+    // The version first: a newer file may look different otherwise.
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let Versioned { version } = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    if version != VERSION {
+        return Err(format!("it has version {version}, expected {VERSION}"));
+    }
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|error| error.to_string())
+}
+
+/// Writes the file into the state directory, as a whole and down to the disk.
+///
+/// # Errors
+///
+/// Whatever the file system says.
+pub fn save(directory: &Path, registrations: &Registrations) -> io::Result<()> {
+    let document = Document {
+        version: VERSION,
+        boot_id: boot_id().unwrap_or_default(),
+        written_at: Timestamp::now(),
+        registrations: registrations.clone(),
+    };
+    let mut text = serde_json::to_vec_pretty(&document)?;
+    text.push(b'\n');
+    atomic::replace(directory, FILE, &text)
+}
+
+/// Identifies the running kernel's boot (random(4)).
+fn boot_id() -> Option<String> {
+    procfs::sys::kernel::random::boot_id().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::{
+        core::identity::Identity,
+        look::pidfile::{FileTime, Stamp},
+    };
+
+    fn example() -> Registrations {
+        let time = FileTime {
+            seconds: 1,
+            nanoseconds: 2,
+        };
+        let process = Remembered {
+            identity: Identity {
+                pid: 7,
+                start_time: 8,
+            },
+            stamp: Some(Stamp {
+                dev: 1,
+                ino: u64::MAX,
+                size: 2,
+                mtime: time,
+                ctime: time,
+            }),
+        };
+        let at = Timestamp::constant(1_700_000_000, 0);
+        Registrations {
+            next_incident: 42,
+            entities: BTreeMap::from([
+                (
+                    "running".to_owned(),
+                    EntityRecord {
+                        process: Some(process),
+                        ..EntityRecord::default()
+                    },
+                ),
+                (
+                    "stopped".to_owned(),
+                    EntityRecord {
+                        stopped: Some(StoppedByOperator {
+                            by: "uid 0 (pid 1)".to_owned(),
+                            reason: Some("upgrade \"x\"".to_owned()),
+                            at,
+                        }),
+                        ..EntityRecord::default()
+                    },
+                ),
+                (
+                    "ad-hoc".to_owned(),
+                    EntityRecord {
+                        process: Some(process),
+                        ad_hoc: Some(AdHoc {
+                            pidfile: Some("/run/x.pid".into()),
+                            restart: Some("x --start".to_owned()),
+                            by: "uid 0 (pid 1)".to_owned(),
+                            at,
+                        }),
+                        ..EntityRecord::default()
+                    },
+                ),
+            ]),
+        }
+    }
+
+    fn refused(directory: &Path) -> String {
+        let loaded = load(directory);
+        assert_eq!(loaded.registrations, Registrations::default());
+        assert!(!directory.join(FILE).exists());
+        assert!(fs::symlink_metadata(directory.join(REFUSED)).is_ok());
+        loaded.problem.unwrap()
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(load(directory.path()), Loaded::default());
+        save(directory.path(), &example()).unwrap();
+        let loaded = load(directory.path());
+        assert_eq!(loaded.problem, None);
+        assert_eq!(loaded.dropped, 0);
+        assert_eq!(loaded.registrations, example());
+    }
+
+    #[test]
+    fn processes_of_another_boot_are_dropped_and_the_rest_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        save(directory.path(), &example()).unwrap();
+        for boot in ["another", ""] {
+            let loaded = load_for(directory.path(), boot);
+            assert_eq!(loaded.dropped, 2);
+            assert_eq!(loaded.registrations.next_incident, 42);
+            let names: Vec<_> = loaded.registrations.entities.keys().collect();
+            assert_eq!(names, ["ad-hoc", "stopped"]);
+            let ad_hoc = &loaded.registrations.entities["ad-hoc"];
+            assert_eq!(ad_hoc.process, None);
+            assert_eq!(ad_hoc.ad_hoc, example().entities["ad-hoc"].ad_hoc);
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_put_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        save(directory.path(), &example()).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for (content, expected) in [
+            (&whole[..whole.len() / 2], "EOF while parsing"),
+            (b"", "EOF while parsing"),
+            (b"\0\xff\0", "expected value at line 1 column 1"),
+            (b"{\"version\": 2}", "it has version 2, expected 1"),
+            (b"{\"version\": 1}", "missing field `boot_id`"),
+        ] {
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            let problem = refused(directory.path());
+            assert!(problem.contains(expected), "{problem}");
+            assert_eq!(fs::read(directory.path().join(REFUSED)).unwrap(), content);
+        }
+        save(directory.path(), &example()).unwrap();
+        assert_eq!(load(directory.path()).problem, None);
+    }
+
+    #[test]
+    fn what_others_could_have_written_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        save(directory.path(), &example()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(refused(directory.path()).contains("(mode 0666), expected 0600"));
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        assert!(refused(directory.path()).contains("symbolic link"));
+        if rustix::process::geteuid().is_root() {
+            save(directory.path(), &example()).unwrap();
+            std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+            assert!(refused(directory.path()).contains("it belongs to uid 65534"));
+        }
+    }
+}

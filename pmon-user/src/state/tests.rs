@@ -1,0 +1,186 @@
+//! The store on real directories, full and missing ones among them.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+use std::{fs, process::Command as Program};
+
+use serde::Deserialize;
+
+use super::*;
+
+#[derive(Serialize, Deserialize)]
+struct Incident {
+    incident: u64,
+    text: String,
+}
+
+fn incident(incident: u64, text: &str) -> Incident {
+    Incident {
+        incident,
+        text: text.to_owned(),
+    }
+}
+
+fn numbers(directory: &Path) -> Vec<u64> {
+    let recent = journal::load_recent(directory, 100_000, |it: &Incident| it.incident);
+    assert_eq!(recent.problem, None);
+    recent.incidents.iter().map(|it| it.incident).collect()
+}
+
+fn next(next_incident: u64) -> Registrations {
+    Registrations {
+        next_incident,
+        ..Registrations::default()
+    }
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+#[tokio::test]
+async fn what_is_handed_over_is_on_disk_after_a_flush() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("deep/er");
+    let store = Store::start(&state).unwrap();
+    for number in 1..=100 {
+        store.append(&incident(number, "x")).unwrap();
+        store.save(next(number + 1));
+    }
+    store.flush().await.unwrap();
+    assert_eq!(numbers(&state), (1..=100).collect::<Vec<_>>());
+    assert_eq!(registrations::load(&state).registrations, next(101));
+    assert_eq!(*store.status().borrow(), StoreStatus::default());
+    store.flush().await.unwrap();
+}
+
+#[tokio::test]
+async fn bursts_are_written_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::start_with(directory.path(), 150 * MS, RETRY).unwrap();
+    let path = directory.path().join(registrations::FILE);
+    let before = Instant::now();
+    store.save(next(1));
+    store.save(next(2));
+    while !path.exists() {
+        assert!(before.elapsed() < Duration::from_secs(10));
+        thread::sleep(MS);
+    }
+    assert!(before.elapsed() >= 150 * MS);
+    assert_eq!(registrations::load(directory.path()).registrations, next(2));
+    let written = fs::metadata(&path).unwrap().modified().unwrap();
+    thread::sleep(300 * MS);
+    assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written);
+}
+
+#[tokio::test]
+async fn dropping_the_store_writes_what_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::start_with(directory.path(), Duration::from_secs(60), RETRY).unwrap();
+    let mut status = store.status();
+    store.save(next(7));
+    store.append(&incident(6, "x")).unwrap();
+    drop(store);
+    // The sender goes with the thread.
+    while status.changed().await.is_ok() {}
+    assert_eq!(registrations::load(directory.path()).registrations, next(7));
+    assert_eq!(numbers(directory.path()), [6]);
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_written_degrades_and_recovers() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    fs::write(&state, "a file is in the way").unwrap();
+    let store = Store::start_with(&state, MS, 50 * MS).unwrap();
+    let mut status = store.status();
+    store.save(next(2));
+    store.append(&incident(1, "x")).unwrap();
+    let error = store.flush().await.unwrap_err();
+    assert!(error.contains("cannot write `"), "{error}");
+    assert_eq!(status.borrow_and_update().degraded, Some(error));
+
+    fs::remove_file(&state).unwrap();
+    while status.borrow_and_update().degraded.is_some() {
+        let changed = tokio::time::timeout(Duration::from_secs(10), status.changed());
+        changed.await.unwrap().unwrap();
+    }
+    assert_eq!(registrations::load(&state).registrations, next(2));
+    assert_eq!(numbers(&state), [1]);
+    assert_eq!(status.borrow().lost, 0);
+}
+
+#[tokio::test]
+async fn a_backlog_has_an_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    fs::write(&state, "a file is in the way").unwrap();
+    let store = Store::start(&state).unwrap();
+    let surplus = 100;
+    for number in 0..BACKLOG as u64 + surplus {
+        store.append(&incident(number, "x")).unwrap();
+        // Not faster than they are taken: they would be lost at the door.
+        if number % 100 == 0 {
+            store.flush().await.unwrap_err();
+        }
+    }
+    store.flush().await.unwrap_err();
+    assert_eq!(store.status().borrow().lost, surplus);
+    fs::remove_file(&state).unwrap();
+    store.flush().await.unwrap();
+    let expected: Vec<_> = (surplus..BACKLOG as u64 + surplus).collect();
+    assert_eq!(numbers(&state), expected);
+}
+
+/// Runs itself once more with a file system of 64 KiB.
+#[tokio::test]
+async fn a_full_disk_loses_nothing() {
+    const INNER: &str = "PMON_TEST_SMALL_DISK";
+    if let Some(disk) = std::env::var_os(INNER) {
+        fill_and_free(Path::new(&disk)).await;
+        println!("inner test passed");
+        return;
+    }
+    let disk = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=64k tmpfs \"$PMON_TEST_SMALL_DISK\" || exit 77; \
+                  exec \"$0\" \"$@\"";
+    let output = Program::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg("state::tests::a_full_disk_loses_nothing")
+        .env(INNER, disk.path())
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(77) || stderr.contains("unshare failed") {
+        println!("skipped: no file system of its own: {stderr}");
+        return;
+    }
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(stdout.contains("inner test passed"), "{stdout}");
+}
+
+async fn fill_and_free(disk: &Path) {
+    let store = Store::start(disk).unwrap();
+    store.save(next(1));
+    store.append(&incident(1, "x")).unwrap();
+    store.flush().await.unwrap();
+    let ballast = disk.join("ballast");
+    // Until it is full.
+    fs::write(&ballast, vec![0; 128 << 10]).unwrap_err();
+    // Longer than what is left of the journal's last page.
+    for number in 2..=4 {
+        store.append(&incident(number, &"y".repeat(3000))).unwrap();
+    }
+    store.save(next(5));
+    let error = store.flush().await.unwrap_err();
+    assert!(error.contains("No space left on device"), "{error}");
+    assert_eq!(registrations::load(disk).registrations, next(1));
+    fs::remove_file(&ballast).unwrap();
+    store.flush().await.unwrap();
+    assert_eq!(registrations::load(disk).registrations, next(5));
+    let recent = journal::load_recent(disk, 9, |it: &Incident| it.incident);
+    assert_eq!(recent.skipped, 0);
+    assert_eq!(numbers(disk), [1, 2, 3, 4]);
+    assert_eq!(*store.status().borrow(), StoreStatus::default());
+}
