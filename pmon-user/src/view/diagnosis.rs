@@ -1,5 +1,7 @@
 //! What `pmon doctor`, `pmon bpf show` and `pmon reload` report.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +51,7 @@ pub struct BpfView {
     /// How a group death is recognised on this kernel.
     pub group_dead: Option<String>,
     /// Kernel struct offsets resolved from BTF, 0 = feature off.
-    pub offsets: Vec<(String, u32)>,
+    pub offsets: BTreeMap<String, u32>,
     /// Counters of the kernel side.
     pub stats: Option<BpfStatsView>,
 }

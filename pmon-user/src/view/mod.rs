@@ -9,4 +9,6 @@ pub mod diagnosis;
 pub mod entity;
 pub mod event;
 pub mod incident;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod status;

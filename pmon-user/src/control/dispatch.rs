@@ -1,0 +1,282 @@
+//! From a request to the backend and back: the verbs' parameters and replies.
+//!
+//! Access has been checked by the caller; what goes in here will be done.
+
+use serde::Serialize;
+use serde_json::Value;
+use zlink::{Reply, varlink_service::Info};
+
+use super::{
+    access::Peer,
+    backend::{Backend, RegisterRequest},
+    description,
+    error::ControlError,
+    interface::{
+        EntitiesReply, EntityReply, EventsParameters, EventsReply, HistoryParameters, INTERFACE,
+        IncidentsReply, NameParameters, NamesParameters, Nothing, OperateParameters,
+        RegisterParameters, Verb,
+    },
+    requests::{Failure, parameters},
+    transport::encode,
+};
+use crate::core::event::OperatorAction;
+
+/// Longest reason and longest name of a registered entity, in bytes: they end up
+/// in every log line and in the state files.
+const MAX_REASON: usize = 1024;
+const MAX_NAME: usize = 128;
+
+/// Most events a reader gets to begin with.
+pub(super) const MAX_RECENT: usize = 10_000;
+
+/// The reply to a verb other than [`Verb::Events`], as a message.
+pub(super) async fn perform<B: Backend>(
+    verb: Verb,
+    value: Value,
+    backend: &B,
+    peer: &Peer,
+) -> Result<Vec<u8>, Failure> {
+    let by = peer.to_string();
+    match verb {
+        Verb::Status => {
+            let NamesParameters { names } = parameters(value)?;
+            reply(
+                backend
+                    .status(names.unwrap_or_default())
+                    .await
+                    .map_err(ControlError::from)?,
+            )
+        }
+        Verb::List => {
+            let NamesParameters { names } = parameters(value)?;
+            let status = backend
+                .status(names.unwrap_or_default())
+                .await
+                .map_err(ControlError::from)?;
+            reply(EntitiesReply {
+                entities: status.entities,
+            })
+        }
+        Verb::Show => {
+            let NameParameters { name } = parameters(value)?;
+            reply(backend.show(name).await.map_err(ControlError::from)?)
+        }
+        Verb::Start => operate(OperatorAction::Start, value, backend, by).await,
+        Verb::Stop => operate(OperatorAction::Stop, value, backend, by).await,
+        Verb::Restart => operate(OperatorAction::Restart, value, backend, by).await,
+        Verb::Register => {
+            let request = registration(parameters(value)?)?;
+            let entity = backend
+                .register(request, by)
+                .await
+                .map_err(ControlError::from)?;
+            reply(EntityReply { entity })
+        }
+        Verb::Unregister => {
+            let NameParameters { name } = parameters(value)?;
+            backend
+                .unregister(name, by)
+                .await
+                .map_err(ControlError::from)?;
+            reply(Nothing {})
+        }
+        Verb::Events => Err(Failure::Varlink(
+            zlink::varlink_service::Error::ExpectedMore,
+        )),
+        Verb::RecentEvents => {
+            let recent = recent(value)?;
+            let (events, _further) = backend.events(recent);
+            reply(EventsReply {
+                events: events.iter().map(|event| event.as_ref().clone()).collect(),
+            })
+        }
+        Verb::History => {
+            let HistoryParameters { name } = parameters(value)?;
+            let incidents = backend.history(name).await.map_err(ControlError::from)?;
+            reply(IncidentsReply { incidents })
+        }
+        Verb::Explain => {
+            let NameParameters { name } = parameters(value)?;
+            reply(backend.explain(name).await.map_err(ControlError::from)?)
+        }
+        Verb::Reload => {
+            let Nothing {} = parameters(value)?;
+            reply(backend.reload(by).await.map_err(ControlError::from)?)
+        }
+        Verb::Doctor => {
+            let Nothing {} = parameters(value)?;
+            reply(backend.doctor().await.map_err(ControlError::from)?)
+        }
+        Verb::BpfShow => {
+            let Nothing {} = parameters(value)?;
+            reply(backend.bpf().await.map_err(ControlError::from)?)
+        }
+    }
+}
+
+/// How many of the last events are asked for.
+pub(super) fn recent(value: Value) -> Result<usize, ControlError> {
+    let EventsParameters { recent } = parameters(value)?;
+    Ok(usize::try_from(recent.unwrap_or(0)).map_or(MAX_RECENT, |recent| recent.min(MAX_RECENT)))
+}
+
+async fn operate<B: Backend>(
+    action: OperatorAction,
+    value: Value,
+    backend: &B,
+    by: String,
+) -> Result<Vec<u8>, Failure> {
+    let OperateParameters { name, reason } = parameters(value)?;
+    if reason
+        .as_ref()
+        .is_some_and(|reason| reason.len() > MAX_REASON)
+    {
+        return Err(ControlError::InvalidParameter {
+            field: "reason".to_owned(),
+            reason: format!("longer than {MAX_REASON} bytes"),
+        }
+        .into());
+    }
+    let entity = backend
+        .operate(name, action, reason, by)
+        .await
+        .map_err(ControlError::from)?;
+    reply(EntityReply { entity })
+}
+
+fn registration(parameters: RegisterParameters) -> Result<RegisterRequest, ControlError> {
+    let RegisterParameters {
+        name,
+        pid,
+        pidfile,
+        restart,
+    } = parameters;
+    let wrong = |field: &str, reason: String| {
+        Err(ControlError::InvalidParameter {
+            field: field.to_owned(),
+            reason,
+        })
+    };
+    if name.is_empty()
+        || name.len() > MAX_NAME
+        || name
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace() || c == '/')
+    {
+        return wrong(
+            "name",
+            format!(
+                "expected 1 to {MAX_NAME} bytes without spaces, slashes and control characters"
+            ),
+        );
+    }
+    match (pid, pidfile.as_deref()) {
+        (None, None) => return wrong("pid", "one of `pid` and `pidfile` is needed".to_owned()),
+        (Some(_), Some(_)) => {
+            return wrong(
+                "pid",
+                "only one of `pid` and `pidfile` can be given".to_owned(),
+            );
+        }
+        (Some(pid @ (0 | 0x8000_0000..)), None) => {
+            return wrong("pid", format!("`{pid}` cannot be a process id"));
+        }
+        (None, Some(path)) if !path.starts_with('/') => {
+            return wrong(
+                "pidfile",
+                format!("expected an absolute path, got `{path}`"),
+            );
+        }
+        (Some(_), None) | (None, Some(_)) => {}
+    }
+    Ok(RegisterRequest {
+        name,
+        pid,
+        pidfile,
+        restart,
+    })
+}
+
+/// The reply to `org.varlink.service.GetInfo`.
+pub(super) fn info() -> Result<Vec<u8>, Failure> {
+    let info = Info::new(
+        "pmon",
+        "pmon",
+        env!("CARGO_PKG_VERSION"),
+        "https://varlink.org/",
+        [INTERFACE, zlink::varlink_service::INTERFACE_NAME.as_str()],
+    )
+    .map_err(|error| internal(&error.to_string()))?;
+    reply(info)
+}
+
+/// The reply to `org.varlink.service.GetInterfaceDescription`.
+pub(super) fn describe(value: Value) -> Result<Vec<u8>, Failure> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Which {
+        interface: String,
+    }
+    #[derive(Debug, Serialize)]
+    struct Description<'a> {
+        description: &'a str,
+    }
+    let Which { interface } = parameters(value)?;
+    match description::of(&interface) {
+        Some(description) => reply(Description { description }),
+        None => Err(Failure::Varlink(
+            zlink::varlink_service::Error::InterfaceNotFound {
+                interface: interface.into(),
+            },
+        )),
+    }
+}
+
+fn reply<T: Serialize>(parameters: T) -> Result<Vec<u8>, Failure> {
+    encode(&Reply::new(Some(parameters))).map_err(|error| internal(&error.to_string()))
+}
+
+fn internal(reason: &str) -> Failure {
+    Failure::Control(ControlError::Refused {
+        reason: format!("internal error: {reason}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn request(name: &str, pid: Option<u32>, pidfile: Option<&str>) -> RegisterParameters {
+        RegisterParameters {
+            name: name.to_owned(),
+            pid,
+            pidfile: pidfile.map(str::to_owned),
+            restart: None,
+        }
+    }
+
+    #[test]
+    fn registrations_are_checked() {
+        registration(request("web", Some(7), None)).unwrap();
+        registration(request("web", None, Some("/run/web.pid"))).unwrap();
+        for (bad, expected) in [
+            (request("", Some(7), None), "name"),
+            (request("a b", Some(7), None), "name"),
+            (request("a/b", Some(7), None), "name"),
+            (request("a\u{1b}[2J", Some(7), None), "name"),
+            (request(&"x".repeat(129), Some(7), None), "name"),
+            (request("web", None, None), "pid"),
+            (request("web", Some(7), Some("/run/web.pid")), "pid"),
+            (request("web", Some(0), None), "pid"),
+            (request("web", Some(u32::MAX), None), "pid"),
+            (request("web", None, Some("web.pid")), "pidfile"),
+        ] {
+            match registration(bad) {
+                Err(ControlError::InvalidParameter { field, .. }) => assert_eq!(field, expected),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
