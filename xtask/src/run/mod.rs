@@ -20,7 +20,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use daemon::{Daemon, Status};
+use daemon::{Daemon, Entity, Status};
 use rustix::mount::{MountFlags, mount};
 use scratch::Scratch;
 use screen::Screen;
@@ -124,10 +124,11 @@ fn follow(
     daemon: &mut Daemon,
     happenings: &Receiver<Happening>,
 ) -> Result<()> {
+    screen.line(&introduction(scratch, daemon))?;
     loop {
         daemon.check_alive()?;
         let status = daemon.status()?;
-        screen.show(&hint(scratch, daemon, &status), &daemon.table()?)?;
+        screen.show(&hint(&status), &daemon.table()?)?;
         let mut next = happenings.recv_timeout(REFRESH);
         // One refresh for a burst of events.
         loop {
@@ -142,33 +143,27 @@ fn follow(
     }
 }
 
-/// What to try in a second terminal.
-fn hint(scratch: &Scratch, daemon: &Daemon, status: &Status) -> String {
-    let victims: Vec<_> = status
+/// What stays true for the whole run.
+fn introduction(scratch: &Scratch, daemon: &Daemon) -> String {
+    format!(
+        "pmon daemon {} watches the examples; Ctrl-C ends everything\n\
+         to ask it yourself:\n  export PMON_SOCKET={}\n  {}/bin/pmon explain greeter\n",
+        daemon.pid(),
+        scratch.socket().display(),
+        scratch.directory.display()
+    )
+}
+
+/// What to try in a second terminal, and what the daemon misses.
+fn hint(status: &Status) -> String {
+    let mut lines: Vec<_> = status
         .entities
         .iter()
-        .filter_map(|entity| Some((entity.pid?, &entity.name)))
-        .map(|(pid, name)| format!("kill -9 {pid}  # {name}"))
+        .map(|Entity { name, pid, state }| match pid {
+            Some(pid) => format!("in a second terminal: kill -9 {pid:<7}  # {name}"),
+            None => format!("no process now: {name}, {state}"),
+        })
         .collect();
-    let try_this = if victims.is_empty() {
-        let states: Vec<_> = status
-            .entities
-            .iter()
-            .map(|entity| format!("{} {}", entity.name, entity.state))
-            .collect();
-        format!("no process yet: {}", states.join(", "))
-    } else {
-        format!("in a second terminal: {}", victims.join("   or   "))
-    };
-    let mut lines = vec![
-        format!("pmon daemon {}, Ctrl-C ends everything", daemon.pid()),
-        try_this,
-        format!(
-            "to ask it yourself: export PMON_SOCKET={}; {}/bin/pmon explain greeter",
-            scratch.socket().display(),
-            scratch.directory.display()
-        ),
-    ];
     lines.extend(
         status
             .degraded

@@ -174,6 +174,8 @@ impl Scratch {
                     continue;
                 }
                 Some(owner) => owner.pins,
+                // Being set up: the directory is named after its owner.
+                None if owner_alive(&directory) => continue,
                 // Killed before it noted its owner: nothing was pinned yet.
                 None => None,
             };
@@ -188,6 +190,13 @@ impl Scratch {
         }
         Ok(())
     }
+}
+
+fn owner_alive(directory: &Path) -> bool {
+    directory
+        .file_name()
+        .and_then(|name| name.to_str()?.parse().ok())
+        .is_some_and(|pid| processes::start_time(pid).is_some())
 }
 
 fn remove_all(directory: &Path) -> Result<()> {

@@ -79,22 +79,26 @@ impl Screen {
             return Ok(());
         }
         let (rows, columns) = self.size();
-        let block: Vec<&str> = hint
+        // A block higher than the terminal would scroll its start out of the
+        // cursor's reach; the cursor needs a line of its own.
+        let height = rows.saturating_sub(1);
+        let mut block: Vec<&str> = hint
             .lines()
             .chain([""])
             .chain(table.lines())
             .chain([""])
-            .chain(self.events.iter().map(String::as_str))
+            .take(height)
             .collect();
-        // Of a block higher than the terminal the end would scroll the start
-        // out of reach; the cursor needs a line of its own.
+        let room = height.saturating_sub(block.len());
+        let older = self.events.len().saturating_sub(room);
+        block.extend(self.events.iter().skip(older).map(String::as_str));
         let mut text = String::new();
         if self.drawn > 0 {
             // Cursor up to the block's first line.
             text.push_str(&format!("\x1b[{}A", self.drawn));
         }
         self.drawn = 0;
-        for line in block.into_iter().take(rows.saturating_sub(1)) {
+        for line in block {
             text.extend(line.chars().take(columns));
             // Erase the rest of the line.
             text.push_str("\x1b[K\n");
