@@ -8,6 +8,8 @@
 mod command;
 mod ebpf;
 mod packages;
+mod run;
+mod test;
 
 use std::process::ExitCode;
 
@@ -29,12 +31,18 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Run the daemon on `examples/` in the foreground, with a live table.
+    Run,
+    /// Everything CI runs.
+    Test,
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Ebpf { check: false } => ebpf::build(),
         Verb::Ebpf { check: true } => ebpf::check(),
+        Verb::Run => run::run(),
+        Verb::Test => test::test(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

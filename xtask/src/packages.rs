@@ -114,6 +114,8 @@ pub(crate) fn cargo_tool(workspace: &Path, name: &str, version: &str) -> Result<
     eprintln!("installing {name} {version} into target/tools (once)");
     run(cargo()
         .args(["install", "--quiet", "--locked", name, "--version", version])
+        // They work for seconds; optimising them takes minutes.
+        .arg("--debug")
         .arg("--root")
         .arg(&tools)
         .arg("--target-dir")
@@ -125,4 +127,16 @@ pub(crate) fn cargo_tool(workspace: &Path, name: &str, version: &str) -> Result<
 fn tool_version(program: &Path) -> Option<String> {
     let text = output(Command::new(program).arg("--version")).ok()?;
     Some(text.lines().next()?.split_whitespace().last()?.to_owned())
+}
+/// Adds components to the rustup toolchain in use, unless cargo already has them.
+///
+/// # Errors
+///
+/// When rustup is absent or can't install them.
+pub(crate) fn rustup_component(component: &str, probe: &[&str]) -> Result<()> {
+    if output(cargo().args(probe)).is_ok() {
+        return Ok(());
+    }
+    run(Command::new("rustup").args(["component", "add", component]))
+        .with_context(|| format!("please install rustup's component `{component}`"))
 }
