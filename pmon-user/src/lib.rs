@@ -3,13 +3,15 @@
 //! A library only so that tests, benches and fuzz targets can reach the
 //! modules; nothing here is a stable interface. `docs/architecture.md` is the map.
 
+pub mod audit;
 pub mod config;
 pub mod control;
 pub mod core;
-pub mod source;
+pub mod daemon;
+pub mod doctor;
 pub mod effect;
-pub mod audit;
 pub mod look;
+pub mod source;
 pub mod state;
 pub mod sys;
 pub mod table;

@@ -161,6 +161,15 @@ impl Discrepancies {
         ]
     }
 
+    /// By name, as `status` shows them.
+    #[must_use]
+    pub fn by_kind(&self) -> std::collections::BTreeMap<String, u64> {
+        self.counts()
+            .into_iter()
+            .map(|(kind, count)| (kind.as_str().to_owned(), count))
+            .collect()
+    }
+
     /// All of them together.
     #[must_use]
     pub fn total(&self) -> u64 {

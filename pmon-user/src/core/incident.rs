@@ -48,15 +48,6 @@ pub struct Incidents {
 }
 
 impl Incidents {
-    /// None yet.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            open: None,
-            last: None,
-        }
-    }
-
     /// The incident under way.
     #[must_use]
     pub const fn open(&self) -> Option<&Incident> {

@@ -153,6 +153,41 @@ impl Notice {
     }
 }
 
+impl Notice {
+    /// The process it is about.
+    #[must_use]
+    pub const fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Registered(identity)
+            | Self::Unregistered(identity)
+            | Self::NotRegistered { identity, .. }
+            | Self::Signalled { identity, .. }
+            | Self::Unkillable(identity)
+            | Self::Successor { identity, .. }
+            | Self::PidChanged { new: identity, .. }
+            | Self::Monitoring(identity)
+            | Self::Stable(identity)
+            | Self::Recovered(identity)
+            | Self::Restarted(identity) => Some(identity.pid),
+            Self::Hinted(hint) => Some(hint.identity.pid),
+            Self::Died(death) => Some(death.identity.pid),
+            Self::Missing { .. }
+            | Self::Unverifiable { .. }
+            | Self::Spawned { .. }
+            | Self::StartFailed { .. }
+            | Self::AttemptFailed { .. }
+            | Self::GaveUp { .. }
+            | Self::Operator(_)
+            | Self::Stopped
+            | Self::Waiting { .. }
+            | Self::FirstFailure
+            | Self::AlarmRaised(_)
+            | Self::AlarmRefreshed(_)
+            | Self::AlarmCleared => None,
+        }
+    }
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

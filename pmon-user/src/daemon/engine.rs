@@ -459,7 +459,7 @@ impl Engine {
         let memory = entity.memory();
         if entity.remembered.as_ref() != Some(&memory) {
             entity.remembered = Some(memory.clone());
-            self.hand_out(Work::Remember(Arc::clone(name), memory));
+            self.hand_out(Work::Remember(Arc::clone(name), Box::new(memory)));
         }
     }
 

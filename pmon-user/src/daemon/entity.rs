@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use super::message::Memory;
 use crate::{
     core::{
-        entity::EntitySpec, event::Occasion, incident::Incidents, recovery::{Recovery, Stage},
+        entity::EntitySpec,
+        event::Occasion,
+        incident::Incidents,
+        recovery::{AfterStop, Recovery, Stage},
         time::Time,
     },
     look::{LookRequest, Remembered},
+    state::registrations::{AdHoc, EntityRecord, StoppedByOperator},
 };
 
 /// Everything the engine holds of one entity.
@@ -27,22 +30,33 @@ pub struct Entity {
     pub scheduled: Option<Time>,
     /// The last thing an executor could not do for it.
     pub last_trouble: Option<String>,
+    /// Who stopped it, while it is stopped.
+    pub stopped_by: Option<StoppedByOperator>,
+    /// How it was registered, if no file describes it.
+    pub ad_hoc: Option<AdHoc>,
     /// What was last given away to be remembered.
-    pub remembered: Option<Memory>,
+    pub remembered: Option<EntityRecord>,
 }
 
 impl Entity {
     /// A newly configured one.
     #[must_use]
-    pub const fn new(spec: Arc<EntitySpec>, recovery: Recovery, known: Option<Remembered>) -> Self {
+    pub fn new(spec: Arc<EntitySpec>, recovery: Recovery, record: EntityRecord) -> Self {
+        let EntityRecord {
+            process,
+            stopped,
+            ad_hoc,
+        } = record;
         Self {
             spec,
             recovery,
-            incidents: Incidents::new(),
-            known,
+            incidents: Incidents::default(),
+            known: process,
             pidfd_only: None,
             scheduled: None,
             last_trouble: None,
+            stopped_by: stopped,
+            ad_hoc,
             remembered: None,
         }
     }
@@ -61,10 +75,19 @@ impl Entity {
 
     /// What is to survive the daemon.
     #[must_use]
-    pub fn memory(&self) -> Memory {
-        Memory {
-            known: self.known,
-            stopped: *self.recovery.stage() == Stage::Stopped,
+    pub fn memory(&self) -> EntityRecord {
+        let stopped = match self.recovery.stage() {
+            Stage::Stopped
+            | Stage::Stopping {
+                then: AfterStop::StayDown,
+                ..
+            } => self.stopped_by.clone(),
+            _ => None,
+        };
+        EntityRecord {
+            process: self.known,
+            stopped,
+            ad_hoc: self.ad_hoc.clone(),
         }
     }
 }

@@ -10,10 +10,15 @@ use tokio::sync::oneshot;
 use crate::{
     audit::Due,
     config::Loaded,
-    control::backend::{RegisterRequest, Refusal},
-    core::{event::{OperatorAction, StartEnd}, notice::Notice, time::Time},
+    control::backend::{Refusal, RegisterRequest},
+    core::{
+        event::{OperatorAction, StartEnd},
+        notice::Notice,
+        time::Time,
+    },
     effect::Job,
     look::{Look, LookRequest},
+    state::registrations::EntityRecord,
     sys::{pidfd::VerifiedPid, wake::Wake},
     table::EntityName,
     view::{
@@ -91,6 +96,8 @@ pub enum Request {
     Unregister {
         /// Whom.
         name: String,
+        /// By whom.
+        by: String,
         /// Answered when done.
         reply: Reply<()>,
     },
@@ -100,6 +107,8 @@ pub enum Request {
     Reload(Box<Loaded>, Reply<ReloadView>),
     /// Programs, maps, pins.
     Bpf(Reply<BpfView>),
+    /// Incidents under way; of one entity when a name is given.
+    OpenIncidents(Option<String>, Reply<Vec<IncidentView>>),
 }
 
 /// Where an answer goes; the asker may have gone away.
@@ -128,7 +137,7 @@ pub enum Work {
     /// An incident was closed.
     Closed(Box<IncidentView>),
     /// What should survive the daemon has changed.
-    Remember(EntityName, Memory),
+    Remember(EntityName, Box<EntityRecord>),
     /// The set of entities has changed.
     Entities(Vec<(EntityName, Option<std::path::PathBuf>)>),
 }
@@ -153,15 +162,6 @@ pub enum Tale {
     Notice(Notice),
     /// From an executor or the table.
     Trouble(String),
-}
-
-/// What survives the daemon, per entity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// The last registered process, with its pidfile.
-    pub known: Option<crate::look::Remembered>,
-    /// An operator stopped it.
-    pub stopped: bool,
 }
 
 /// The way into the engine.

@@ -6,20 +6,21 @@ use super::{
     engine::Engine,
     entity::Entity,
     message::{Reply, Request, Work},
-    views::entity_view,
+    views::{entity_view, incident_view},
 };
 use crate::{
     config::{Loaded, finding::nearest},
-    control::backend::{RegisterRequest, Refusal},
+    control::backend::{Refusal, RegisterRequest},
     core::{
         entity::{CommandSpec, EntitySpec, Mode, Origin, Severity, StartMethod, StopPolicy},
         event::{Event, OperatorAction, OperatorRequest},
         recovery::{Recovery, Stage},
     },
     look::Remembered,
+    state::registrations::{AdHoc, EntityRecord, StoppedByOperator},
     sys::{clock, pidfd::verify},
     table::EntityName,
-    view::{diagnosis::ReloadView, entity::EntityView},
+    view::{diagnosis::ReloadView, entity::EntityView, incident::IncidentView},
 };
 
 /// An asker that has gone away is no concern of ours.
@@ -61,9 +62,14 @@ impl Engine {
                 by,
                 reply: to,
             } => reply(to, self.register_ad_hoc(request, by)),
-            Request::Unregister { name, reply: to } => reply(to, self.unregister_ad_hoc(&name)),
+            Request::Unregister {
+                name,
+                by,
+                reply: to,
+            } => reply(to, self.unregister_ad_hoc(&name, &by)),
             Request::Reload(loaded, to) => reply(to, Ok(self.apply(*loaded))),
             Request::Bpf(to) => reply(to, Ok(self.bpf_view())),
+            Request::OpenIncidents(name, to) => reply(to, Ok(self.open_incidents(name.as_deref()))),
         }
     }
 
@@ -97,6 +103,16 @@ impl Engine {
             });
         }
         let now = clock::now();
+        if request.action == OperatorAction::Stop {
+            let by_whom = StoppedByOperator {
+                by: request.by.clone(),
+                reason: request.reason.clone(),
+                at: clock::wall(now),
+            };
+            if let Some(entity) = self.entities.get_mut(name) {
+                entity.stopped_by = Some(by_whom);
+            }
+        }
         self.happen(&Arc::from(name), Event::Operator(request), now);
         self.entity(name).map(|entity| entity_view(entity, now))
     }
@@ -136,15 +152,37 @@ impl Engine {
                 });
             }
         };
-        let spec = Arc::new(ad_hoc_spec(&name, pidfile.map(PathBuf::from), restart));
         tracing::info!(entity = name, by, "registered by an operator");
-        self.add(spec, known, false);
+        let ad_hoc = AdHoc {
+            pidfile: pidfile.map(PathBuf::from),
+            restart,
+            by,
+            at: clock::wall(clock::now()),
+        };
+        self.add_ad_hoc(&name, ad_hoc, known, None);
         self.entity_set_changed();
         self.entity(&name)
             .map(|entity| entity_view(entity, clock::now()))
     }
 
-    fn unregister_ad_hoc(&mut self, name: &str) -> Result<(), Refusal> {
+    /// An entity that `pmon register` made, now or before the daemon restarted.
+    pub(super) fn add_ad_hoc(
+        &mut self,
+        name: &str,
+        ad_hoc: AdHoc,
+        process: Option<Remembered>,
+        stopped: Option<StoppedByOperator>,
+    ) {
+        let spec = ad_hoc_spec(name, ad_hoc.pidfile.clone(), ad_hoc.restart.clone());
+        let record = EntityRecord {
+            process,
+            stopped,
+            ad_hoc: Some(ad_hoc),
+        };
+        self.add(Arc::new(spec), record);
+    }
+
+    fn unregister_ad_hoc(&mut self, name: &str, by: &str) -> Result<(), Refusal> {
         let entity = self.entity(name)?;
         match &entity.spec.origin {
             Origin::Operator => {}
@@ -156,25 +194,32 @@ impl Engine {
                 });
             }
         }
+        tracing::info!(entity = name, by, "unregistered by an operator");
         self.abandon(&Arc::from(name));
         self.entity_set_changed();
         Ok(())
     }
 
     /// Puts an entity into force that was not there before.
-    pub(super) fn add(
-        &mut self,
-        spec: Arc<EntitySpec>,
-        known: Option<Remembered>,
-        stopped: bool,
-    ) {
+    pub(super) fn add(&mut self, spec: Arc<EntitySpec>, record: EntityRecord) {
         let now = clock::now();
-        let (recovery, effects) = if stopped {
+        let (recovery, effects) = if record.stopped.is_some() {
             Recovery::new_stopped(&spec, now)
         } else {
             Recovery::new(&spec, now)
         };
-        self.adopt(Entity::new(spec, recovery, known), effects);
+        self.adopt(Entity::new(spec, recovery, record), effects);
+    }
+
+    fn open_incidents(&self, name: Option<&str>) -> Vec<IncidentView> {
+        self.entities
+            .values()
+            .filter(|entity| name.is_none_or(|name| entity.spec.name == name))
+            .filter_map(|entity| {
+                let incident = entity.incidents.open()?;
+                Some(incident_view(&entity.spec.name, incident))
+            })
+            .collect()
     }
 
     /// Puts a configuration into force: touches only what it changes. A
@@ -210,7 +255,7 @@ impl Engine {
             match self.entities.get_mut(spec.name.as_str()) {
                 None => {
                     view.added.push(spec.name.clone());
-                    self.add(Arc::new(spec), None, false);
+                    self.add(Arc::new(spec), EntityRecord::default());
                 }
                 Some(entity) if *entity.spec == spec => {}
                 Some(entity) => {
@@ -219,9 +264,9 @@ impl Engine {
                     entity.spec = Arc::new(spec);
                     if mode_changed {
                         let name: EntityName = Arc::from(entity.spec.name.as_str());
-                        let (spec, known) = (Arc::clone(&entity.spec), entity.known);
+                        let (spec, record) = (Arc::clone(&entity.spec), entity.memory());
                         self.abandon(&name);
-                        self.add(spec, known, false);
+                        self.add(spec, record);
                     }
                 }
             }

@@ -288,8 +288,14 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
 }
 
 fn problem(entity: &Entity) -> Option<String> {
-    if entity.recovery.current().is_some_and(|current| current.hinted) {
-        return Some("the kernel reports its death; its memory and files are being released".into());
+    if entity
+        .recovery
+        .current()
+        .is_some_and(|current| current.hinted)
+    {
+        return Some(
+            "the kernel reports its death; its memory and files are being released".into(),
+        );
     }
     if let Some(problem) = entity.recovery.problem() {
         return Some(problem.to_owned());

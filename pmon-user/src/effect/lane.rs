@@ -122,11 +122,11 @@ pub(super) async fn run(
                 remove_pidfile(&voice, path, identity).await;
             }
             Job::Signal { process, signal } => send_signal(&voice, &process, signal),
-            Job::Start { spec, verb } => {
+            Job::Start { spec, verb, run } => {
                 if let Some(running) = started.take() {
                     running.cancel().await;
                 }
-                let task = tokio::spawn(start::start(Arc::clone(&voice), spec, verb));
+                let task = tokio::spawn(start::start(Arc::clone(&voice), spec, verb, run));
                 started = Some(Running { voice, task });
             }
             Job::StopUnit { spec } => {

@@ -65,6 +65,8 @@ pub enum Job {
         spec: Arc<EntitySpec>,
         /// With which verb, where the method knows verbs.
         verb: StartVerb,
+        /// Number of the run, repeated in its report.
+        run: u64,
     },
     /// Have systemd stop the entity's unit. Nothing is done, and said, where
     /// the start method is another one.
@@ -83,6 +85,8 @@ pub enum Job {
 pub enum Report {
     /// The start command came to an end.
     StartEnded {
+        /// Number of the run.
+        run: u64,
         /// How.
         end: StartEnd,
         /// The monitored process itself, with [`StartEnd::Running`] only.

@@ -32,20 +32,20 @@ const LAST_LINE_DEADLINE: Duration = Duration::from_secs(1);
 const REAP_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Runs the entity's start method and reports its end.
-pub(super) async fn start(voice: Arc<Voice>, spec: Arc<EntitySpec>, verb: StartVerb) {
+pub(super) async fn start(voice: Arc<Voice>, spec: Arc<EntitySpec>, verb: StartVerb, run: u64) {
     let ended = match Invocation::start(&spec, verb) {
-        Ok(invocation) => run(&voice, invocation, spec.start_timeout).await,
+        Ok(invocation) => run_to_end(&voice, invocation, spec.start_timeout).await,
         Err(reason) => Some((StartEnd::NotExecuted { reason }, None)),
     };
     if let Some((end, process)) = ended {
-        voice.report(Report::StartEnded { end, process });
+        voice.report(Report::StartEnded { run, end, process });
     }
 }
 
 /// Has the entity's unit stopped; only a failure is reported.
 pub(super) async fn stop_unit(voice: Arc<Voice>, spec: Arc<EntitySpec>) {
     let ended = match Invocation::stop_unit(&spec) {
-        Ok(invocation) => run(&voice, invocation, spec.start_timeout).await,
+        Ok(invocation) => run_to_end(&voice, invocation, spec.start_timeout).await,
         Err(reason) => Some((StartEnd::NotExecuted { reason }, None)),
     };
     let what = match ended {
@@ -64,7 +64,7 @@ pub(super) async fn stop_unit(voice: Arc<Voice>, spec: Arc<EntitySpec>) {
 }
 
 /// `None` when cancelled.
-async fn run(
+async fn run_to_end(
     voice: &Arc<Voice>,
     invocation: Invocation,
     limit: Duration,

@@ -4,9 +4,9 @@
 pub mod clock;
 pub mod epoll;
 pub mod pidfd;
+pub mod readable;
 pub mod record;
 pub mod sched;
-pub mod wake;
 pub mod spawn;
 pub mod user;
-pub mod readable;
+pub mod wake;

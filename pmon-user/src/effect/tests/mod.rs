@@ -139,7 +139,7 @@ impl Fixture {
     /// The next report, which must be a start's end.
     fn end(&self) -> (StartEnd, Option<VerifiedPid>) {
         match self.report().1 {
-            Report::StartEnded { end, process } => (end, process),
+            Report::StartEnded { end, process, .. } => (end, process),
             Report::Failed { what } => panic!("{what}"),
         }
     }

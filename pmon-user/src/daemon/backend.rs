@@ -1,0 +1,150 @@
+//! The daemon as the control service sees it: questions go to the engine,
+//! history and events are kept here, configuration is read here.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::broadcast;
+
+use super::{
+    message::{Inbox, Request},
+    telling::Telling,
+};
+use crate::{
+    config::{self, Sources},
+    control::backend::{Backend, Refusal, RegisterRequest},
+    core::event::OperatorAction,
+    doctor,
+    view::{
+        diagnosis::{BpfView, DoctorView, ReloadView},
+        entity::{EntityView, ExplainView, ShowView},
+        event::EventView,
+        incident::IncidentView,
+        status::StatusView,
+    },
+};
+
+/// Incidents kept in memory.
+pub const HISTORY: usize = 1000;
+
+/// Everything the control service may ask.
+pub struct Daemon {
+    /// The engine.
+    pub inbox: Inbox,
+    /// Events.
+    pub telling: Arc<Telling>,
+    /// Closed incidents, oldest first.
+    pub history: Arc<Mutex<VecDeque<IncidentView>>>,
+    /// Where the configuration comes from.
+    pub sources: Sources,
+}
+
+impl Backend for Daemon {
+    async fn status(&self, names: Vec<String>) -> Result<StatusView, Refusal> {
+        self.inbox.ask(|reply| Request::Status(names, reply)).await
+    }
+
+    async fn show(&self, name: String) -> Result<ShowView, Refusal> {
+        /// The rest is for `pmon history`.
+        const INCIDENTS: usize = 5;
+        let asked = name.clone();
+        let mut view = self.inbox.ask(|reply| Request::Show(asked, reply)).await?;
+        let mut incidents = self.history(Some(name)).await?;
+        incidents.truncate(INCIDENTS);
+        view.incidents = incidents;
+        Ok(view)
+    }
+
+    async fn operate(
+        &self,
+        name: String,
+        action: OperatorAction,
+        reason: Option<String>,
+        by: String,
+    ) -> Result<EntityView, Refusal> {
+        self.inbox
+            .ask(|reply| Request::Operate {
+                name,
+                action,
+                reason,
+                by,
+                reply,
+            })
+            .await
+    }
+
+    async fn register(&self, request: RegisterRequest, by: String) -> Result<EntityView, Refusal> {
+        self.inbox
+            .ask(|reply| Request::Register { request, by, reply })
+            .await
+    }
+
+    async fn unregister(&self, name: String, by: String) -> Result<(), Refusal> {
+        self.inbox
+            .ask(|reply| Request::Unregister { name, by, reply })
+            .await
+    }
+
+    async fn history(&self, name: Option<String>) -> Result<Vec<IncidentView>, Refusal> {
+        let asked = name.clone();
+        let open = self
+            .inbox
+            .ask(|reply| Request::OpenIncidents(asked, reply))
+            .await;
+        let wanted =
+            |incident: &&IncidentView| name.as_ref().is_none_or(|name| incident.entity == *name);
+        let mut incidents: Vec<IncidentView> = {
+            let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+            history.iter().filter(wanted).cloned().collect()
+        };
+        match open {
+            Ok(open) => incidents.extend(open),
+            // An entity that is gone may still have a history.
+            Err(Refusal::UnknownEntity { .. }) if !incidents.is_empty() => {}
+            Err(refusal) => return Err(refusal),
+        }
+        incidents.sort_by_key(|incident| std::cmp::Reverse(incident.incident));
+        Ok(incidents)
+    }
+
+    async fn explain(&self, name: String) -> Result<ExplainView, Refusal> {
+        self.inbox.ask(|reply| Request::Explain(name, reply)).await
+    }
+
+    async fn reload(&self, by: String) -> Result<ReloadView, Refusal> {
+        tracing::info!(by, "reload");
+        let sources = self.sources.clone();
+        let loaded =
+            tokio::task::spawn_blocking(move || config::load(&sources, &config::host::RunningHost))
+                .await
+                .map_err(|error| Refusal::Refused {
+                    reason: format!("the configuration could not be read: {error}"),
+                })?;
+        for finding in &loaded.findings {
+            tracing::warn!("{finding}");
+        }
+        self.inbox
+            .ask(|reply| Request::Reload(Box::new(loaded), reply))
+            .await
+    }
+
+    async fn doctor(&self) -> Result<DoctorView, Refusal> {
+        let status = self.status(Vec::new()).await?;
+        let checks = tokio::task::spawn_blocking(move || doctor::with_daemon(&status))
+            .await
+            .map_err(|error| Refusal::Refused {
+                reason: format!("the checks did not end: {error}"),
+            })?;
+        Ok(DoctorView { checks })
+    }
+
+    async fn bpf(&self) -> Result<BpfView, Refusal> {
+        self.inbox.ask(Request::Bpf).await
+    }
+
+    fn events(&self, recent: usize) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>) {
+        self.telling.listen(recent)
+    }
+}

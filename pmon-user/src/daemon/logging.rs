@@ -1,0 +1,36 @@
+//! The daemon's log: stderr, where journald or an operator reads it, through a
+//! thread of its own, so that a full pipe loses lines instead of holding up pmon.
+
+use std::io::stderr;
+
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+/// Lines that may wait for a slow reader.
+const BACKLOG: usize = 8192;
+
+/// Starts logging; lines are flushed when the guard is dropped.
+pub fn start() -> WorkerGuard {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(BACKLOG)
+        .thread_name("pmon-log")
+        .finish(stderr());
+    let filter = EnvFilter::try_from_env("PMON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let in_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let lines = fmt::layer()
+        .with_writer(writer)
+        .with_ansi(false)
+        .with_target(false);
+    // journald stamps its lines itself.
+    let lines = if in_journal {
+        lines.without_time().boxed()
+    } else {
+        lines.boxed()
+    };
+    // Only a second start would fail, and then there is a log already.
+    let _already: Result<(), _> = tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init();
+    guard
+}

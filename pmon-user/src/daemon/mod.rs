@@ -1,0 +1,476 @@
+//! `pmon daemon`: puts the parts together, and takes them apart in order.
+//!
+//! Threads: the engine (receiver, SCHED_FIFO where permitted), the audit, the
+//! state writer, and one tokio runtime for everything else. Start: lock the run
+//! directory, load the kernel program, start the engine, open the control
+//! socket, then monitor. End: the reverse; monitored processes are left alone.
+
+mod backend;
+mod engine;
+mod entity;
+mod logging;
+mod message;
+mod requests;
+mod telling;
+mod views;
+mod work;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, Mutex, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+};
+
+use self::{
+    backend::Daemon,
+    engine::{Engine, Facts},
+    message::{Inbox, Message, Work},
+    telling::Telling,
+    work::Workers,
+};
+use crate::{
+    audit::{self, AuditSettings},
+    config::{
+        self, Loaded, Sources,
+        settings::{Settings, SourceChoice},
+    },
+    control::{
+        access::{AccessRules, group_id},
+        backend::Backend as _,
+        server::{ControlSocket, serve},
+    },
+    effect::{self, Executor, Report},
+    source::ebpf::{Ebpf, MapSizes},
+    state::{
+        Store, journal,
+        lock::Lock,
+        registrations::{self, EntityRecord},
+    },
+    sys::{clock, sched, wake::Wake},
+    table::Table,
+    view::incident::IncidentView,
+};
+
+/// Configuration could not be used (the outside contract's exit code for usage).
+const EXIT_USAGE: u8 = 2;
+/// How long jobs under way may take at the end.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// `pmon daemon`'s command line; what is `None` comes from the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Main configuration file.
+    pub config: Option<PathBuf>,
+    /// Directory of pmon.d files.
+    pub pmon_d: Option<PathBuf>,
+    /// Directory of the control socket.
+    pub run_dir: Option<PathBuf>,
+    /// Directory of what survives.
+    pub state_dir: Option<PathBuf>,
+    /// bpffs directory, or none.
+    pub pin_dir: Option<PinChoice>,
+    /// Kernel source.
+    pub source: Option<SourceChoice>,
+    /// Only check the configuration.
+    pub check: bool,
+}
+
+/// `--pin-dir`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PinChoice {
+    /// Pin nothing.
+    None,
+    /// Pin there.
+    Directory(PathBuf),
+}
+
+impl Options {
+    /// Where the configuration comes from.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        let default = Sources::default();
+        Sources {
+            explicit: self.config.is_some(),
+            pmon_toml: self.config.clone().unwrap_or(default.pmon_toml),
+            pmon_d: self.pmon_d.clone(),
+        }
+    }
+
+    fn apply_to(&self, settings: &mut Settings) {
+        let daemon = &mut settings.daemon;
+        if let Some(directory) = &self.run_dir {
+            daemon.run_dir.clone_from(directory);
+        }
+        if let Some(directory) = &self.state_dir {
+            daemon.state_dir.clone_from(directory);
+        }
+        match &self.pin_dir {
+            Some(PinChoice::None) => daemon.pin_dir = None,
+            Some(PinChoice::Directory(directory)) => daemon.pin_dir = Some(directory.clone()),
+            None => {}
+        }
+        if let Some(source) = self.source {
+            daemon.source = source;
+        }
+    }
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// Only at the start: when the run directory or the control socket cannot be
+/// had. Once running it degrades and says so.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let _logging = logging::start();
+    let sources = options.sources();
+    let mut loaded = config::load(&sources, &config::host::RunningHost);
+    options.apply_to(&mut loaded.settings);
+    for finding in &loaded.findings {
+        tracing::warn!("{finding}");
+    }
+    if loaded.refused() {
+        for finding in loaded.errors() {
+            eprintln!("pmon: {finding}");
+        }
+        return Ok(ExitCode::from(EXIT_USAGE));
+    }
+    if options.check {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let settings = loaded.settings.clone();
+    std::fs::create_dir_all(&settings.daemon.run_dir)
+        .with_context(|| format!("cannot create `{}`", settings.daemon.run_dir.display()))?;
+    let lock = Lock::acquire(&settings.daemon.run_dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("pmon-blocking")
+        .max_blocking_threads(64)
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(serve_until_stopped(&settings, sources, loaded));
+    runtime.shutdown_timeout(SHUTDOWN);
+    drop(lock);
+    result
+}
+
+/// The engine on its thread.
+struct Running {
+    inbox: Inbox,
+    thread: JoinHandle<Table>,
+}
+
+async fn serve_until_stopped(
+    settings: &Settings,
+    sources: Sources,
+    loaded: Loaded,
+) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+
+    let state_dir = &settings.daemon.state_dir;
+    let mut degraded = Vec::new();
+    let remembered = registrations::load(state_dir);
+    degraded.extend(remembered.problem.clone());
+    let past = journal::load_recent(state_dir, backend::HISTORY, |incident: &IncidentView| {
+        incident.incident
+    });
+    degraded.extend(past.problem);
+    let newest = past.incidents.last().map_or(0, |last| last.incident);
+    let mut registrations = remembered.registrations;
+    registrations.next_incident = registrations.next_incident.max(newest + 1);
+    let store = Store::start(state_dir)?;
+
+    let socket_path = settings.daemon.run_dir.join("pmon.sock");
+    let access = access_rules(settings);
+    let socket = ControlSocket::bind(&socket_path, &access)?;
+
+    let (work_sender, work) = unbounded_channel();
+    let engine = start_engine(
+        settings,
+        &socket_path,
+        loaded,
+        registrations.clone(),
+        degraded,
+        work_sender,
+    )?;
+    let inbox = engine.inbox.clone();
+    let executor = Arc::new(executor(state_dir, &inbox));
+    let telling = Arc::new(Telling::default());
+    let history = Arc::new(Mutex::new(VecDeque::from(past.incidents)));
+    let workers = Workers {
+        executor: Arc::clone(&executor),
+        audit: start_audit(settings, &inbox),
+        store: Some(store),
+        registrations,
+        telling: Arc::clone(&telling),
+        history: Arc::clone(&history),
+        inbox: inbox.clone(),
+    };
+    let workers = tokio::spawn(workers.run(work));
+    let daemon = Arc::new(Daemon {
+        inbox: inbox.clone(),
+        telling,
+        history,
+        sources,
+    });
+    let (stop_serving, stopped) = tokio::sync::oneshot::channel::<()>();
+    let service = tokio::spawn(serve(socket, access, Arc::clone(&daemon), async {
+        // Also when the sender is dropped: then the daemon ends as well.
+        let _ended = stopped.await;
+    }));
+    tell_init(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(socket = %socket_path.display(), "pmon is up");
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                if let Err(refusal) = daemon.reload("SIGHUP".to_owned()).await {
+                    tracing::warn!(%refusal, "reload");
+                }
+            }
+        }
+    }
+
+    tell_init(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("pmon ends; monitored processes are left alone");
+    drop(stop_serving);
+    service.await.context("the control service failed")?;
+    inbox.send(Message::Stop);
+    end_engine(engine).await;
+    executor.shutdown(SHUTDOWN).await;
+    if let Some(store) = workers.await.context("the workers failed")?
+        && let Ok(Err(problem)) = tokio::time::timeout(SHUTDOWN, store.flush()).await
+    {
+        tracing::warn!(problem, "not everything was saved");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell_init(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "sd_notify");
+    }
+}
+
+/// Loads the kernel program and starts the engine with the configured entities.
+fn start_engine(
+    settings: &Settings,
+    socket: &Path,
+    loaded: Loaded,
+    remembered: registrations::Registrations,
+    degraded: Vec<String>,
+    work: UnboundedSender<Work>,
+) -> anyhow::Result<Running> {
+    let wake = Wake::new().context("cannot create an eventfd")?;
+    let (inbox, messages) = Inbox::new(wake.clone());
+    let (kernel, ebpf_off) = match load_kernel_source(settings) {
+        Ok(kernel) => (Some(kernel), None),
+        Err(reason) => (None, Some(reason)),
+    };
+    if let Some(reason) = &ebpf_off {
+        tracing::warn!("deaths are reported by pidfds only: {reason}");
+    }
+    let facts = Facts {
+        host: host_name(),
+        boot_id: boot_id(),
+        started: clock::now(),
+        scheduling: String::new(),
+        socket: socket.display().to_string(),
+        ebpf_off,
+        degraded,
+        findings: Vec::new(),
+        unmonitored: Vec::new(),
+        config_generation: 0,
+    };
+    let priority = settings.daemon.receiver_priority;
+    let (ready, started) = mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new()
+        .name("pmon-receiver".to_owned())
+        .spawn(move || {
+            let mut facts = facts;
+            facts.scheduling = schedule_receiver(priority, &mut facts.degraded);
+            let next_incident = remembered.next_incident;
+            match Engine::new(
+                Table::new(kernel),
+                facts,
+                wake,
+                messages,
+                work,
+                next_incident,
+            ) {
+                Ok(mut engine) => {
+                    engine.begin(loaded, remembered);
+                    let _start_waits: Result<(), _> = ready.send(Ok(()));
+                    engine.run()
+                }
+                Err(errno) => {
+                    let _start_waits: Result<(), _> = ready.send(Err(errno));
+                    Table::new(None)
+                }
+            }
+        })
+        .context("cannot start the receiver thread")?;
+    started
+        .recv()
+        .context("the receiver thread ended")?
+        .context("cannot set up epoll")?;
+    Ok(Running { inbox, thread })
+}
+
+async fn end_engine(engine: Running) {
+    let ended = tokio::task::spawn_blocking(move || engine.thread.join()).await;
+    let Ok(Ok(mut table)) = ended else {
+        tracing::error!("the receiver thread did not end in order");
+        return;
+    };
+    if let Some(kernel) = table.take_kernel()
+        && let Err(error) = kernel.stop()
+    {
+        tracing::warn!(error = explain(&error), "pins are left behind");
+    }
+}
+
+fn load_kernel_source(settings: &Settings) -> Result<Ebpf, String> {
+    match settings.daemon.source {
+        SourceChoice::Auto | SourceChoice::Ebpf => {}
+        SourceChoice::Pidfd => return Err("`source = pidfd`".to_owned()),
+        SourceChoice::ProcConnector => {
+            return Err("the proc connector is not available in this version".to_owned());
+        }
+    }
+    let sizes = MapSizes {
+        max_pids: settings.daemon.max_pids,
+        ring_bytes: settings.daemon.ring_bytes,
+    };
+    Ebpf::start(sizes, settings.daemon.pin_dir.as_deref()).map_err(|error| explain(&error))
+}
+
+/// Puts the calling thread under SCHED_FIFO if asked to, and says what it is.
+fn schedule_receiver(priority: u8, degraded: &mut Vec<String>) -> String {
+    if priority == 0 {
+        return "other: `receiver_priority = 0`".to_owned();
+    }
+    match sched::set_fifo(i32::from(priority)) {
+        Ok(()) => format!("fifo:{priority}"),
+        Err(error) => {
+            let reason = format!("SCHED_FIFO is refused: {error} (needs CAP_SYS_NICE)");
+            degraded.push(format!("the receiver has normal priority: {reason}"));
+            format!("other: {reason}")
+        }
+    }
+}
+
+fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
+    let inbox = inbox.clone();
+    Executor::new(
+        tokio::runtime::Handle::current(),
+        effect::Settings::detect(state_dir),
+        Arc::new(move |entity, report| {
+            inbox.send(match report {
+                Report::StartEnded { run, end, process } => Message::StartEnded {
+                    entity,
+                    run,
+                    end,
+                    process,
+                },
+                Report::Failed { what } => Message::Trouble { entity, what },
+            });
+        }),
+    )
+}
+
+fn start_audit(settings: &Settings, inbox: &Inbox) -> Option<audit::AuditHandle> {
+    let inbox = inbox.clone();
+    let settings = AuditSettings {
+        settle: settings.daemon.settle,
+        sweep: settings.daemon.audit_interval,
+    };
+    match audit::start(settings, move |due| inbox.send(Message::Audit(due))) {
+        Ok(audit) => Some(audit),
+        Err(error) => {
+            tracing::error!(error = explain(&error), "there is no audit");
+            None
+        }
+    }
+}
+
+fn access_rules(settings: &Settings) -> AccessRules {
+    let daemon = &settings.daemon;
+    let control = &settings.control;
+    let group = &daemon.socket_group;
+    AccessRules {
+        own_uid: rustix::process::geteuid().as_raw(),
+        socket_gid: group
+            .parse()
+            .ok()
+            .or_else(|| group_id(Path::new("/etc/group"), group)),
+        read_uids: BTreeSet::new(),
+        read_gids: control.read_gids.iter().copied().collect(),
+        write_uids: control.write_uids.iter().copied().collect(),
+        write_gids: control.write_gids.iter().copied().collect(),
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// An error with its causes, in one line.
+#[must_use]
+pub fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl Engine {
+    /// Puts the first configuration into force, with what is remembered.
+    fn begin(&mut self, loaded: Loaded, remembered: registrations::Registrations) {
+        self.facts.findings = loaded.findings.iter().map(ToString::to_string).collect();
+        self.facts.unmonitored = loaded.unmonitored;
+        self.facts.config_generation = 1;
+        let mut records = remembered.entities;
+        for spec in loaded.entities {
+            let record = records.remove(&spec.name).unwrap_or_default();
+            // What a file describes now is no ad-hoc entity any more.
+            let record = EntityRecord {
+                ad_hoc: None,
+                ..record
+            };
+            self.add(Arc::new(spec), record);
+        }
+        for (name, record) in records {
+            if let Some(ad_hoc) = record.ad_hoc {
+                self.add_ad_hoc(&name, ad_hoc, record.process, record.stopped);
+            }
+        }
+        self.entity_set_changed();
+    }
+}

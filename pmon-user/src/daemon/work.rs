@@ -1,0 +1,132 @@
+//! Carries out what the engine hands out: looks, jobs, and everything for people
+//! and disks. Runs on tokio; nothing in here is waited for by the engine.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::{
+    backend::HISTORY,
+    message::{Inbox, Message, Work},
+    telling::Telling,
+};
+use crate::{
+    audit::AuditHandle,
+    core::event::{Outcome, Sighting},
+    effect::Executor,
+    look::{self, Look, LookRequest},
+    state::{Store, registrations::Registrations},
+    table::EntityName,
+    view::incident::IncidentView,
+};
+
+/// A look that takes longer sits on a disk or mount that hangs.
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Everything that works for the engine.
+pub struct Workers {
+    /// Start commands, signals, pidfiles.
+    pub executor: Arc<Executor>,
+    /// When to look.
+    pub audit: Option<AuditHandle>,
+    /// What survives.
+    pub store: Option<Store>,
+    /// What is to survive.
+    pub registrations: Registrations,
+    /// Log and events.
+    pub telling: Arc<Telling>,
+    /// Closed incidents.
+    pub history: Arc<Mutex<VecDeque<IncidentView>>>,
+    /// Back to the engine.
+    pub inbox: Inbox,
+}
+
+impl Workers {
+    /// Works until the engine has ended; gives back what is left to be saved.
+    pub async fn run(mut self, mut work: UnboundedReceiver<Work>) -> Option<Store> {
+        while let Some(work) = work.recv().await {
+            match work {
+                Work::Look { entity, request } => {
+                    tokio::spawn(look_within_deadline(self.inbox.clone(), entity, *request));
+                }
+                Work::Job { entity, job } => self.executor.submit(&entity, job),
+                Work::Tell(told) => self.telling.tell(told),
+                Work::Closed(incident) => self.closed(*incident),
+                Work::Remember(entity, record) => {
+                    if record.is_empty() {
+                        self.registrations.entities.remove(&*entity);
+                    } else {
+                        self.registrations
+                            .entities
+                            .insert(entity.to_string(), *record);
+                    }
+                    self.save();
+                }
+                Work::Forget(entity) => {
+                    self.executor.forget(&entity);
+                    self.registrations.entities.remove(&*entity);
+                    self.save();
+                }
+                Work::Entities(entities) => {
+                    if let Some(audit) = &self.audit {
+                        audit.set_entities(entities).await;
+                    }
+                }
+            }
+        }
+        self.store
+    }
+
+    fn closed(&mut self, incident: IncidentView) {
+        self.registrations.next_incident =
+            self.registrations.next_incident.max(incident.incident + 1);
+        self.save();
+        if let Some(store) = &self.store
+            && let Err(error) = store.append(&incident)
+        {
+            tracing::warn!(%error, incident = incident.incident, "incident not saved");
+        }
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        if history.len() == HISTORY {
+            history.pop_front();
+        }
+        history.push_back(incident);
+    }
+
+    fn save(&self) {
+        if let Some(store) = &self.store {
+            store.save(self.registrations.clone());
+        }
+    }
+}
+
+async fn look_within_deadline(inbox: Inbox, entity: EntityName, request: LookRequest) {
+    let occasion = request.occasion;
+    let looking = tokio::task::spawn_blocking(move || look::look(&request));
+    let look = match tokio::time::timeout(LOOK_DEADLINE, looking).await {
+        Ok(Ok(look)) => look,
+        Ok(Err(error)) => blind(occasion, format!("the look failed: {error}")),
+        Err(_) => blind(
+            occasion,
+            format!("its pidfile could not be read within {LOOK_DEADLINE:?}"),
+        ),
+    };
+    inbox.send(Message::Looked { entity, look });
+}
+
+const fn blind(occasion: crate::core::event::Occasion, reason: String) -> Look {
+    Look {
+        sighting: Sighting {
+            occasion,
+            outcome: Outcome::Unverifiable { reason },
+            foreign_script: None,
+        },
+        process: None,
+        stamp: None,
+        known_alive: None,
+    }
+}
