@@ -101,37 +101,33 @@ impl Loaded {
             .filter(|finding| finding.severity == Level::Error)
     }
 
-    /// Adds an entity of a pmon.d file, unless its name is taken.
+    /// Adds an entity, unless its name is taken.
     fn add_entity(&mut self, entity: EntitySpec, path: &Path) {
         let line = match &entity.origin {
             Origin::File { line, path: _ } => Some(*line),
             Origin::Operator => None,
         };
-        let finding = |level, message: String| Finding {
-            line,
-            ..Finding::new(level, path, message)
-        };
         let name = &entity.name;
-        if let Some(first) = self.entities.iter().find(|other| other.name == *name) {
-            let message = format!(
-                "process `{name}` is already configured at {}; this file is not loaded",
-                first.origin
-            );
-            self.findings.push(
-                finding(Level::Error, message).hint("remove one of the two or rename `process`"),
-            );
-            return;
-        }
-        let twin = self
-            .entities
-            .iter()
-            .find(|other| other.pidfile.is_some() && other.pidfile == entity.pidfile);
-        if let Some(twin) = twin {
-            let message = format!(
-                "`{name}` has the same pidfile as `{}` at {}; both will act on one process",
-                twin.name, twin.origin
-            );
-            self.findings.push(finding(Level::Warning, message));
+        let mut say = |level, message: String, hint: &str| {
+            self.findings.push(Finding {
+                line,
+                ..Finding::new(level, path, message).hint(hint)
+            });
+        };
+        for other in &self.entities {
+            if other.name == *name {
+                let first = &other.origin;
+                let message = format!(
+                    "process `{name}` is already configured at {first}; this one is not loaded"
+                );
+                say(Level::Error, message, "remove one of the two or rename it");
+                return;
+            }
+            if other.pidfile.is_some() && other.pidfile == entity.pidfile {
+                let (twin, place) = (&other.name, &other.origin);
+                let message = format!("`{name}` has the same pidfile as `{twin}` at {place}");
+                say(Level::Warning, message, "both will act on one process");
+            }
         }
         self.entities.push(entity);
     }
@@ -151,6 +147,9 @@ pub fn load(sources: &Sources, host: &dyn Host) -> Loaded {
     loaded
 }
 
+#[cfg(test)]
+#[path = "tests/documentation.rs"]
+mod documentation_tests;
 #[cfg(test)]
 #[path = "tests/load.rs"]
 mod load_tests;

@@ -17,7 +17,9 @@
 //!
 //! Values are read by C's `atoi` (see `number`): a value without digits is 0.
 
+mod active;
 mod keys;
+mod status;
 
 use std::{
     ffi::OsStr,
@@ -26,14 +28,12 @@ use std::{
     time::Duration,
 };
 
-use crate::core::entity::{
-    ActiveSpec, EntitySpec, Mode, Origin, Severity, StartMethod, StatusSpec,
-};
+use crate::core::entity::{EntitySpec, Mode, Origin, Severity, StartMethod};
 
 use super::{
     Unmonitored,
     finding::{Finding, Level, Place, did_you_mean},
-    host::{Host, ScriptState},
+    host::Host,
     ini, number,
     resolve::{self, About, Offer},
     settings::Settings,
@@ -306,6 +306,22 @@ impl<'a> Builder<'a> {
         Duration::from_secs(self.count(key, wanted, otherwise, MAX_SECONDS, " s").into())
     }
 
+    fn at_least_one(&mut self, key: &'static str, unit: &str) -> u32 {
+        let value = self.count(key, None, 1, MAX_SECONDS, unit);
+        if value == 0 {
+            self.clamped(key, &format!("0 makes no sense here; 1{unit} assumed"));
+        }
+        value.max(1)
+    }
+
+    /// Says that the value of `key` was replaced.
+    fn clamped(&mut self, key: &'static str, why: &str) {
+        if let Some(given) = self.keys.get(key) {
+            self.keys
+                .say(Level::Error, given.value_place, format!("{key}: {why}"));
+        }
+    }
+
     fn startuptime(&mut self) -> Duration {
         let given = self.seconds("startuptime", None, DEFAULT_STARTUPTIME_S);
         given.max(Duration::from_secs(DEFAULT_STARTUPTIME_S.into()))
@@ -396,191 +412,6 @@ impl<'a> Builder<'a> {
             );
         }
         method
-    }
-
-    /// Settings of active mode. Incomplete ones make it passive.
-    fn active(&mut self) -> Option<ActiveSpec> {
-        if self.mode != Mode::Active {
-            return None;
-        }
-        let mut complete = true;
-        for key in ["port", "period", "timeout", "threshold"] {
-            if self.keys.has(key) {
-                continue;
-            }
-            complete = false;
-            let early = self.keys.dropped(key);
-            let (message, hint) = match early {
-                Some(_) => (
-                    format!("`{key}` comes before `mode = active` and does not count"),
-                    format!("move `{key}` below `mode`"),
-                ),
-                None => (
-                    format!("`{key}` is missing for `mode = active`"),
-                    format!("add `{key}` below `mode`"),
-                ),
-            };
-            self.keys.say_with(
-                Level::Error,
-                early.unwrap_or(self.home),
-                format!("{message}; monitored in passive mode only"),
-                Some(hint),
-            );
-        }
-        let port = self.port();
-        let (true, Some(port)) = (complete, port) else {
-            self.mode = Mode::Passive;
-            return None;
-        };
-        let period = self.active_period();
-        let timeout = self.at_least_one("timeout", " s");
-        if timeout > period {
-            self.clamped(
-                "timeout",
-                &format!("longer than `period`; {period} s assumed"),
-            );
-        }
-        let threshold = self.at_least_one("threshold", "");
-        Some(ActiveSpec {
-            port,
-            period: Duration::from_secs(period.into()),
-            timeout: Duration::from_secs(timeout.min(period).into()),
-            threshold,
-            full_init_required: self.keys.full_init,
-        })
-    }
-
-    fn port(&mut self) -> Option<u16> {
-        let given = self.keys.get("port")?;
-        let judged = number::judge(given.value, 0, u32::MAX, "");
-        match u16::try_from(judged.value) {
-            Ok(port) if port > 0 => {
-                if let Some((level, message)) = judged.remark {
-                    self.keys
-                        .say(level, given.value_place, format!("port: {message}"));
-                }
-                Some(port)
-            }
-            Ok(_) | Err(_) => {
-                self.keys.say_with(
-                    Level::Error,
-                    given.value_place,
-                    format!(
-                        "`{}` is not a UDP port; monitored in passive mode only",
-                        given.text()
-                    ),
-                    Some("expected 1 to 65535".to_owned()),
-                );
-                None
-            }
-        }
-    }
-
-    fn active_period(&mut self) -> u32 {
-        let period = self.count("period", None, 0, MAX_SECONDS, " s");
-        if (1..=MAX_ACTIVE_PERIOD_S).contains(&period) {
-            return period;
-        }
-        self.clamped(
-            "period",
-            &format!("not within 1 to 120 s; {MAX_ACTIVE_PERIOD_S} s assumed"),
-        );
-        MAX_ACTIVE_PERIOD_S
-    }
-
-    fn at_least_one(&mut self, key: &'static str, unit: &str) -> u32 {
-        let value = self.count(key, None, 1, MAX_SECONDS, unit);
-        if value == 0 {
-            self.clamped(key, &format!("0 makes no sense here; 1{unit} assumed"));
-        }
-        value.max(1)
-    }
-
-    /// Says that the value of `key` was replaced.
-    fn clamped(&mut self, key: &'static str, why: &str) {
-        if let Some(given) = self.keys.get(key) {
-            self.keys
-                .say(Level::Error, given.value_place, format!("{key}: {why}"));
-        }
-    }
-
-    fn status(&mut self, name: &str) -> Result<Option<StatusSpec>, Outcome> {
-        if self.mode != Mode::Status {
-            return Ok(None);
-        }
-        let Some(script) = self.keys.get("script") else {
-            let reason = "`script` is missing, and `mode = status` has nothing else to ask";
-            self.keys
-                .say(Level::Error, self.home, format!("{reason}; not monitored"));
-            return Err(self.unmonitored(name, reason));
-        };
-        let script = self.path_of("script", script);
-        let failure_text = self.keys.get("status_failure_text");
-        Ok(Some(StatusSpec {
-            script,
-            start_arg: self.argument("start_arg", "start"),
-            status_arg: self.argument("status_arg", "status"),
-            period: self.status_seconds("period", 30),
-            timeout: self.status_seconds("timeout", 120),
-            failure_text: failure_text.map(|given| self.path_of("status_failure_text", given)),
-        }))
-    }
-
-    fn argument(&mut self, key: &'static str, default: &str) -> String {
-        if let Some(given) = self.keys.get(key) {
-            return given.text().into_owned();
-        }
-        self.missing_status_key(key, &format!("`{default}`"));
-        default.to_owned()
-    }
-
-    fn status_seconds(&mut self, key: &'static str, default: u32) -> Duration {
-        let seconds = if self.keys.has(key) {
-            self.at_least_one(key, " s")
-        } else {
-            self.missing_status_key(key, &format!("{default} s"));
-            default
-        };
-        Duration::from_secs(seconds.into())
-    }
-
-    fn missing_status_key(&mut self, key: &str, assumed: &str) {
-        let early = self.keys.dropped(key);
-        let (what, hint) = match early {
-            Some(_) => (
-                "comes before `mode = status` and does not count",
-                format!("move `{key}` below `mode`"),
-            ),
-            None => (
-                "is missing for `mode = status`",
-                format!("add `{key}` below `mode`"),
-            ),
-        };
-        self.keys.say_with(
-            Level::Error,
-            early.unwrap_or(self.home),
-            format!("`{key}` {what}; {assumed} assumed"),
-            Some(hint),
-        );
-    }
-
-    fn start_of_status(&mut self, status: &StatusSpec) -> StartMethod {
-        let trouble = match self.host.script(&status.script) {
-            ScriptState::Executable => {
-                return StartMethod::Script {
-                    path: status.script.clone(),
-                };
-            }
-            ScriptState::NotExecutable => "is not executable",
-            ScriptState::Absent => "does not exist",
-        };
-        let reason = format!("script `{}` {trouble}", status.script.display());
-        let place = self
-            .keys
-            .get("script")
-            .map_or(self.home, |given| given.value_place);
-        self.keys.say(Level::Error, place, reason.clone());
-        StartMethod::None { reason }
     }
 
     /// Notes on keys that another mode would have used.

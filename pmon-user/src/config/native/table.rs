@@ -11,8 +11,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::value::{
-    AbsolutePath, Argument, DurationText, EntityName, PathOrNone, StopText, VariableName,
+use super::{
+    stop::StopText,
+    value::{AbsolutePath, Argument, DurationText, EntityName, PathOrNone, VariableName},
 };
 use crate::{
     config::settings::SourceChoice,

@@ -139,7 +139,7 @@ fn duplicate_names_are_loaded_once() {
     assert_eq!(
         texts(&loaded, directory.path()),
         [
-            "2:3: error: process `a` is already configured at 1:2; this file is not loaded (remove one of the two or rename `process`)"
+            "2:3: error: process `a` is already configured at 1:2; this one is not loaded (remove one of the two or rename it)"
         ]
     );
 }
@@ -154,7 +154,7 @@ fn a_shared_pidfile_is_told() {
     assert_eq!(names(&loaded), ["a", "b"]);
     assert_eq!(
         texts(&loaded, directory.path()),
-        ["2:2: warning: `b` has the same pidfile as `a` at 1:2; both will act on one process"]
+        ["2:2: warning: `b` has the same pidfile as `a` at 1:2 (both will act on one process)"]
     );
 }
 

@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use super::*;
 use crate::{
-    config::{host::invented::InventedHost, settings::SourceChoice},
+    config::{
+        host::invented::InventedHost,
+        settings::{Settings, SourceChoice},
+    },
     core::entity::{
         ActiveSpec, CommandSpec, EntitySpec, Mode, Severity, StartMethod, StatusSpec, StopPolicy,
     },

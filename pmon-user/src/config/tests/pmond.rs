@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     config::{host::invented::InventedHost, settings::Override},
-    core::entity::StopPolicy,
+    core::entity::{ActiveSpec, StatusSpec, StopPolicy},
 };
 
 const GOOD: &str = "\

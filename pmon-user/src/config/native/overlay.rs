@@ -1,0 +1,124 @@
+//! Lays the settings of one file over those of the files before it.
+
+use std::{ops::Range, time::Duration};
+
+use toml::Spanned;
+
+use super::{
+    Source,
+    table::{ControlTable, DaemonTable, DefaultsTable},
+    value::PathOrNone,
+};
+use crate::config::{
+    finding::{Finding, Level},
+    settings::Settings,
+};
+
+/// Lays `[daemon]` over what earlier files said. Returns what is out of range.
+pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Source) -> Vec<Finding> {
+    let DaemonTable {
+        run_dir,
+        state_dir,
+        pin_dir,
+        socket_group,
+        audit_interval,
+        settle,
+        source: choice,
+        receiver_priority,
+        max_pids,
+        ring_bytes,
+    } = table;
+    let daemon = &mut settings.daemon;
+    let mut problems = Vec::new();
+    let mut problem = |span, message: &str| {
+        problems.push(source.finding(Level::Error, span, message));
+    };
+    set(&mut daemon.run_dir, run_dir.map(|path| path.0));
+    set(&mut daemon.state_dir, state_dir.map(|path| path.0));
+    set(&mut daemon.pin_dir, pin_dir.map(PathOrNone::path));
+    set(&mut daemon.socket_group, socket_group.map(|name| name.0));
+    set(&mut daemon.settle, settle.map(|settle| settle.0));
+    set(&mut daemon.source, choice);
+    if let Some(interval) = audit_interval {
+        if interval.get_ref().0 < Duration::from_secs(1) {
+            problem(interval.span(), "`audit_interval` must be at least 1s");
+        } else {
+            daemon.audit_interval = interval.get_ref().0;
+        }
+    }
+    // sched(7): SCHED_FIFO priorities are 1 to 99.
+    if let Some(given) = in_range(
+        receiver_priority,
+        |value| value <= 99,
+        |span| {
+            problem(span, "`receiver_priority` must be 0 to 99");
+        },
+    ) {
+        daemon.receiver_priority = given;
+    }
+    if let Some(given) = in_range(
+        max_pids,
+        |value| value >= 1,
+        |span| {
+            problem(span, "`max_pids` must be at least 1");
+        },
+    ) {
+        daemon.max_pids = given;
+    }
+    // BPF_MAP_TYPE_RINGBUF wants a power of two of whole pages.
+    let ring = |value: u32| value >= 4096 && value.is_power_of_two();
+    if let Some(given) = in_range(ring_bytes, ring, |span| {
+        problem(span, "`ring_bytes` must be a power of two, at least 4096");
+    }) {
+        daemon.ring_bytes = given;
+    }
+    problems
+}
+
+fn set<T>(setting: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *setting = given;
+    }
+}
+
+/// The value, unless it fails `test`, which is reported.
+fn in_range<T: Copy>(
+    given: Option<Spanned<T>>,
+    test: impl Fn(T) -> bool,
+    report: impl FnOnce(Range<usize>),
+) -> Option<T> {
+    let given = given?;
+    let value = *given.get_ref();
+    if test(value) {
+        return Some(value);
+    }
+    report(given.span());
+    None
+}
+
+pub(super) fn control(settings: &mut Settings, table: ControlTable) {
+    let ControlTable {
+        read_gids,
+        write_uids,
+        write_gids,
+    } = table;
+    set(&mut settings.control.read_gids, read_gids);
+    set(&mut settings.control.write_uids, write_uids);
+    set(&mut settings.control.write_gids, write_gids);
+}
+
+pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
+    let DefaultsTable {
+        stop,
+        start_timeout,
+    } = table;
+    let defaults = &mut settings.defaults;
+    set(
+        &mut defaults.stop,
+        stop.map(|stop| stop.policy(Settings::default().defaults.stop)),
+    );
+    set(
+        &mut defaults.start_timeout,
+        start_timeout.map(|given| given.0),
+    );
+}
