@@ -29,7 +29,7 @@ use rustix::{
 const BUFFER_BYTES: usize = 16 * 1024;
 /// Directories may appear while the nearest one is sought; more often than a
 /// path has components they are playing with us.
-const ROUNDS: u32 = 16;
+const ROUNDS: u32 = 64;
 
 const DIRECTORY: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVED_TO)

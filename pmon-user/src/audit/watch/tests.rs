@@ -241,3 +241,31 @@ fn fixture_without_watches() -> Fixture {
     watch.set([(Arc::from("a"), pidfile.clone()), (Arc::from("b"), pidfile)]);
     Fixture { directory, watch }
 }
+
+#[test]
+fn a_directory_that_appears_while_it_is_sought_is_not_missed() {
+    let mut fixture = fixture();
+    let depth: PathBuf = (0..30).map(|level| level.to_string()).collect();
+    let directory = fixture.directory.path().join(&depth);
+    let pidfile = directory.join("x.pid");
+    for round in 0..120 {
+        fixture.watch.set([]);
+        let barrier = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                barrier.wait();
+                fs::create_dir_all(&directory).unwrap();
+            });
+            barrier.wait();
+            // Somewhere between the first directory and the last.
+            for _ in 0..round % 30 * 20 {
+                std::hint::spin_loop();
+            }
+            fixture.watch.set([(Arc::from("x"), pidfile.clone())]);
+        });
+        fixture.told();
+        fs::write(&pidfile, "1").unwrap();
+        assert_eq!(fixture.told(), ["x"], "round {round}");
+        fs::remove_dir_all(fixture.path("0")).unwrap();
+    }
+}
