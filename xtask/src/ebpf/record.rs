@@ -192,3 +192,70 @@ fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
         fs::read_to_string(path).with_context(|| format!("can't read `{}`", path.display()))?;
     toml::from_str(&text).with_context(|| format!("can't understand `{}`", path.display()))
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::hash_sources;
+
+    const MANIFEST: &str = "[profile.bpf]\nopt-level = 3\n[profile.dev]\ndebug = 1\n\
+        [workspace.dependencies]\naya-ebpf = \"1\"\nserde = \"1\"\n";
+    const LOCK: &str = "[[package]]\nname = \"pmon-ebpf\"\nversion = \"0.1.0\"\n\
+        dependencies = [\"aya-ebpf\"]\n\
+        [[package]]\nname = \"aya-ebpf\"\nversion = \"0.2.1\"\nchecksum = \"aa\"\n\
+        [[package]]\nname = \"serde\"\nversion = \"1.0.0\"\nchecksum = \"bb\"\n";
+
+    /// The hash of a small workspace after one text in one file was replaced.
+    fn hash_with(file: &str, from: &str, to: &str) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, content) in [
+            ("Cargo.toml", MANIFEST),
+            ("Cargo.lock", LOCK),
+            ("pmon-ebpf/Cargo.toml", "[package]"),
+            ("pmon-ebpf/src/deep/main.rs", "fn main() {}"),
+            ("pmon-common/Cargo.toml", "[package]"),
+            ("pmon-common/src/lib.rs", "// abi"),
+        ] {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let content = if name == file {
+                assert!(content.contains(from), "{file} has no {from}");
+                content.replace(from, to)
+            } else {
+                content.to_owned()
+            };
+            fs::write(path, content).unwrap();
+        }
+        hash_sources(Path::new(directory.path())).unwrap()
+    }
+
+    #[test]
+    fn changes_with_what_the_object_is_made_of() {
+        let original = hash_with("", "", "");
+        for (file, from, to) in [
+            ("pmon-ebpf/src/deep/main.rs", "main", "niam"),
+            ("pmon-ebpf/Cargo.toml", "package", "p"),
+            ("pmon-common/src/lib.rs", "abi", "ABI"),
+            ("Cargo.toml", "opt-level = 3", "opt-level = 2"),
+            ("Cargo.toml", "aya-ebpf = \"1\"", "aya-ebpf = \"2\""),
+            ("Cargo.lock", "0.2.1", "0.2.2"),
+            ("Cargo.lock", "\"aa\"", "\"ab\""),
+        ] {
+            assert_ne!(hash_with(file, from, to), original, "{file}: {from}");
+        }
+    }
+
+    #[test]
+    fn stays_with_what_it_is_not_made_of() {
+        let original = hash_with("", "", "");
+        for (file, from, to) in [
+            ("Cargo.toml", "debug = 1", "debug = 2"),
+            ("Cargo.toml", "serde = \"1\"", "serde = \"2\""),
+            ("Cargo.lock", "1.0.0", "1.0.1"),
+        ] {
+            assert_eq!(hash_with(file, from, to), original, "{file}: {from}");
+        }
+    }
+}

@@ -51,3 +51,68 @@ fn separate_section_names(builder: &mut Builder<'_>) {
         section.data = SectionData::SectionString;
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use object::{Object as _, ObjectSection as _, read::elf::ElfFile64};
+
+    use super::without_dwarf;
+
+    fn sections(object: &[u8]) -> Vec<(String, Vec<u8>)> {
+        let file: ElfFile64<'_> = ElfFile64::parse(object).unwrap();
+        file.sections()
+            .map(|section| {
+                let data = section.data().unwrap_or_default().to_vec();
+                (section.name().unwrap().to_owned(), data)
+            })
+            .collect()
+    }
+
+    /// The checked-in object, with a section of DWARF put in.
+    fn with_dwarf() -> Vec<u8> {
+        let object = include_bytes!("../../../pmon-user/bpf/pmon.bpf.o");
+        let mut builder = super::Builder::read(object.as_slice()).unwrap();
+        let section = builder.sections.add();
+        section.name = ".debug_info".into();
+        section.sh_type = object::elf::SHT_PROGBITS;
+        section.sh_addralign = 1;
+        section.data = super::SectionData::Data(b"dwarf".as_slice().into());
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn only_dwarf_goes() {
+        let before = with_dwarf();
+        assert!(
+            sections(&before)
+                .iter()
+                .any(|(name, _)| name == ".debug_info")
+        );
+        let after = sections(&without_dwarf(&before).unwrap());
+        let expected: Vec<_> = sections(&before)
+            .into_iter()
+            .filter(|(name, _)| name != ".debug_info")
+            .collect();
+        // Symbol and string tables are laid out anew, the rest is untouched.
+        let content = |all: &[(String, Vec<u8>)]| -> Vec<(String, Vec<u8>)> {
+            all.iter()
+                .filter(|(name, _)| !name.ends_with("tab"))
+                .cloned()
+                .collect()
+        };
+        assert_eq!(content(&after), content(&expected));
+        for needed in [
+            ".BTF",
+            ".BTF.ext",
+            ".maps",
+            ".rel.BTF",
+            ".rel.BTF.ext",
+            "license",
+        ] {
+            assert!(after.iter().any(|(name, _)| name == needed), "{needed}");
+        }
+    }
+}
