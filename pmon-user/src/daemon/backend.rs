@@ -27,10 +27,10 @@ use crate::{
 };
 
 /// Incidents kept in memory.
-pub const HISTORY: usize = 1000;
+pub(super) const HISTORY: usize = 1000;
 
 /// Everything the control service may ask.
-pub struct Daemon {
+pub(super) struct Daemon {
     /// The engine.
     pub inbox: Inbox,
     /// Events.
@@ -116,12 +116,13 @@ impl Backend for Daemon {
     async fn reload(&self, by: String) -> Result<ReloadView, Refusal> {
         tracing::info!(by, "reload");
         let sources = self.sources.clone();
-        let loaded =
-            tokio::task::spawn_blocking(move || config::load(&sources, &config::host::RunningHost))
-                .await
-                .map_err(|error| Refusal::Refused {
-                    reason: format!("the configuration could not be read: {error}"),
-                })?;
+        let loaded = tokio::task::spawn_blocking(move || {
+            config::load(&sources, &config::LocalHost::detect())
+        })
+        .await
+        .map_err(|error| Refusal::Refused {
+            reason: format!("the configuration could not be read: {error}"),
+        })?;
         for finding in &loaded.findings {
             tracing::warn!("{finding}");
         }

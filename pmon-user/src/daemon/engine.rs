@@ -201,7 +201,7 @@ impl Engine {
                     process,
                 } => {
                     let event = Event::StartEnded { run, end };
-                    self.happen_with(&entity, event, process, None);
+                    self.happen_with(&entity, event, process.as_ref(), None);
                 }
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
                 Message::Audit(Due::Changed(entity)) => {
@@ -272,7 +272,7 @@ impl Engine {
         {
             known.stamp = stamp;
         }
-        self.happen_with(name, Event::Seen(sighting), process, stamp);
+        self.happen_with(name, Event::Seen(sighting), process.as_ref(), stamp);
     }
 
     fn registered_generation(&self, name: &EntityName) -> Option<u64> {
@@ -307,7 +307,7 @@ impl Engine {
         &mut self,
         name: &EntityName,
         event: Event,
-        process: Option<VerifiedPid>,
+        process: Option<&VerifiedPid>,
         stamp: Option<Stamp>,
     ) {
         self.happen_at(name, event, process, stamp, clock::now());
@@ -318,7 +318,7 @@ impl Engine {
         &mut self,
         name: &EntityName,
         event: Event,
-        process: Option<VerifiedPid>,
+        process: Option<&VerifiedPid>,
         stamp: Option<Stamp>,
         now: Time,
     ) {
@@ -334,9 +334,9 @@ impl Engine {
                 match effect {
                     Effect::Say(notice) => notices.push(notice),
                     Effect::Register { identity } => {
-                        events.push_back(self.register(name, identity, process.as_ref(), stamp));
+                        events.push_back(self.register(name, identity, process, stamp));
                     }
-                    other => self.carry_out(name, &spec, other),
+                    other => self.carry_out(name, &spec, &other),
                 }
             }
         }
@@ -383,10 +383,10 @@ impl Engine {
         &mut self,
         name: &EntityName,
         spec: &Arc<crate::core::entity::EntitySpec>,
-        effect: Effect,
+        effect: &Effect,
     ) {
         let spec = Arc::clone(spec);
-        let job = match effect {
+        let job = match *effect {
             Effect::Look { foreign_script } => {
                 return self.look(name, Occasion::Asked, foreign_script);
             }
@@ -482,7 +482,7 @@ impl Engine {
         let spec = Arc::clone(&entity.spec);
         self.entities.insert(Arc::clone(&name), entity);
         for effect in effects {
-            self.carry_out(&name, &spec, effect);
+            self.carry_out(&name, &spec, &effect);
         }
         self.reschedule(&name);
     }

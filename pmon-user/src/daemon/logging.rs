@@ -10,7 +10,7 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 const BACKLOG: usize = 8192;
 
 /// Starts logging; lines are flushed when the guard is dropped.
-pub fn start() -> WorkerGuard {
+pub(super) fn start() -> WorkerGuard {
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(BACKLOG)
         .thread_name("pmon-log")

@@ -3,7 +3,7 @@
 //! The engine never blocks: everything that could is asked for as [`Work`] and
 //! comes back as a [`Message`].
 
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 
 use tokio::sync::oneshot;
 
@@ -205,10 +205,4 @@ impl Inbox {
             Ok(Err(_)) | Err(_) => Err(Refusal::TimedOut { seconds: SECONDS }),
         }
     }
-}
-
-/// The name of an entity, shared.
-#[must_use]
-pub fn name(name: &str) -> EntityName {
-    Arc::from(name)
 }

@@ -6,10 +6,10 @@
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
 mod backend;
-mod engine;
-mod entity;
+pub mod engine;
+pub mod entity;
 mod logging;
-mod message;
+pub mod message;
 mod requests;
 mod telling;
 mod views;
@@ -133,7 +133,7 @@ impl Options {
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let _logging = logging::start();
     let sources = options.sources();
-    let mut loaded = config::load(&sources, &config::host::RunningHost);
+    let mut loaded = config::load(&sources, &config::LocalHost::detect());
     options.apply_to(&mut loaded.settings);
     for finding in &loaded.findings {
         tracing::warn!("{finding}");
@@ -452,7 +452,7 @@ pub fn explain(error: &dyn std::error::Error) -> String {
 
 impl Engine {
     /// Puts the first configuration into force, with what is remembered.
-    fn begin(&mut self, loaded: Loaded, remembered: registrations::Registrations) {
+    pub fn begin(&mut self, loaded: Loaded, remembered: registrations::Registrations) {
         self.facts.findings = loaded.findings.iter().map(ToString::to_string).collect();
         self.facts.unmonitored = loaded.unmonitored;
         self.facts.config_generation = 1;

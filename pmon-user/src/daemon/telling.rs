@@ -22,7 +22,7 @@ const BACKLOG: usize = 4096;
 
 /// Where events go.
 #[derive(Debug)]
-pub struct Telling {
+pub(super) struct Telling {
     state: Mutex<Recent>,
     listeners: broadcast::Sender<Arc<EventView>>,
 }
@@ -44,7 +44,7 @@ impl Default for Telling {
 
 impl Telling {
     /// Tells one.
-    pub fn tell(&self, told: Told) {
+    pub(super) fn tell(&self, told: Told) {
         let Told {
             at,
             entity,
@@ -87,7 +87,7 @@ impl Telling {
 
     /// The last events, oldest first, and a receiver for all that follow.
     #[must_use]
-    pub fn listen(
+    pub(super) fn listen(
         &self,
         recent: usize,
     ) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>) {

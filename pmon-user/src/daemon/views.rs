@@ -189,7 +189,7 @@ impl Engine {
                 maps: Vec::new(),
                 pins: Vec::new(),
                 group_dead: None,
-                offsets: Vec::new(),
+                offsets: std::collections::BTreeMap::new(),
                 stats: None,
             };
         };

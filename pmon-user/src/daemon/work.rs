@@ -28,7 +28,7 @@ use crate::{
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Everything that works for the engine.
-pub struct Workers {
+pub(super) struct Workers {
     /// Start commands, signals, pidfiles.
     pub executor: Arc<Executor>,
     /// When to look.
@@ -47,7 +47,7 @@ pub struct Workers {
 
 impl Workers {
     /// Works until the engine has ended; gives back what is left to be saved.
-    pub async fn run(mut self, mut work: UnboundedReceiver<Work>) -> Option<Store> {
+    pub(super) async fn run(mut self, mut work: UnboundedReceiver<Work>) -> Option<Store> {
         while let Some(work) = work.recv().await {
             match work {
                 Work::Look { entity, request } => {

@@ -126,6 +126,7 @@ impl Fixture {
         self.submit(
             entity,
             Job::Start {
+                run: 1,
                 spec: Arc::new(spec.clone()),
                 verb: StartVerb::Start,
             },

@@ -19,6 +19,7 @@ fn a_script_exits_well_and_its_last_line_is_told() {
     fixture.submit(
         "entity",
         Job::Start {
+            run: 1,
             spec: Arc::new(script),
             verb: StartVerb::Restart,
         },
