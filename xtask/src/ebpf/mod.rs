@@ -122,7 +122,7 @@ fn compile(root: &Path, toolchain: &Toolchain) -> Result<Vec<u8>> {
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .current_dir(root);
     run(&mut command)?;
-    let built = target_dir.join(TARGET).join("bpf/pmon");
+    let built = target_dir.join(TARGET).join("bpf/pmon-bpf");
     let object = fs::read(&built).with_context(|| format!("can't read `{}`", built.display()))?;
     let object = strip::without_dwarf(&object)?;
     names_no_machine(&object, root, &cargo_home)?;
