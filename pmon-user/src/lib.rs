@@ -5,5 +5,6 @@
 
 pub mod control;
 pub mod core;
+pub mod render;
 pub mod sys;
 pub mod view;
