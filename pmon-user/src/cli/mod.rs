@@ -136,12 +136,15 @@ fn run(
         // Who reads through a pipe may stop reading.
         Err(Trouble::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
         Err(trouble) => {
-            let exit = match &trouble {
-                Trouble::Client(error) => Exit::from(error),
-                Trouble::Output(_) => Exit::Failed,
-                Trouble::Usage(_) => Exit::Usage,
+            let (exit, what) = match trouble {
+                // Its text says what its source would.
+                Trouble::Client(error) => (Exit::from(&error), error.to_string()),
+                Trouble::Output(error) => {
+                    (Exit::Failed, format!("cannot write the output: {error}"))
+                }
+                Trouble::Usage(what) => (Exit::Usage, what),
             };
-            complain(&format!("{:#}", anyhow::Error::from(trouble)), errors);
+            complain(&what, errors);
             exit
         }
     }

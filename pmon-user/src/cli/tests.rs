@@ -326,11 +326,12 @@ fn without_a_daemon_it_says_so_and_the_doctor_still_looks() {
     let socket = directory.path().join("pmon.sock");
     let ran = run_line("pmon status", &socket);
     assert_eq!(ran.exit, 5);
-    assert_eq!(ran.err.lines().count(), 1);
-    assert!(
-        ran.err.contains("start one with `pmon daemon`"),
-        "{}",
-        ran.err
+    assert_eq!(
+        ran.err,
+        format!(
+            "pmon: no daemon at `{}`: there is no such socket; start one with `pmon daemon`\n",
+            socket.display()
+        )
     );
     let ran = run_line("pmon doctor", &socket);
     assert_eq!(ran.exit, 5);
@@ -396,4 +397,35 @@ fn the_other_names_are_verbs() {
     assert_eq!(words("pmon-stop"), ["pmon", "stop"]);
     assert_eq!(words("pmon status"), ["pmon", "status"]);
     assert_eq!(words("other status"), ["other", "status"]);
+}
+
+#[test]
+fn the_documents_know_every_verb_and_every_code() {
+    use clap::CommandFactory;
+    let text = include_str!("../../../docs/cli.md");
+    for command in Arguments::command().get_subcommands() {
+        let name = command.get_name();
+        assert!(
+            text.contains(&format!("`{name}")),
+            "`{name}` is not in docs/cli.md"
+        );
+    }
+    for exit in 0..=8 {
+        assert!(text.contains(&format!("| {exit} |")), "exit code {exit}");
+    }
+    let text = include_str!("../../../docs/control-socket.md");
+    for verb in crate::control::interface::Verb::ALL {
+        let name = format!("`{}`", verb.name());
+        assert!(
+            text.contains(&name),
+            "{name} is not in docs/control-socket.md"
+        );
+    }
+    for error in <crate::control::error::ControlError as zlink::introspect::ReplyError>::VARIANTS {
+        let name = format!("`{}`", error.name().as_str());
+        assert!(
+            text.contains(&name),
+            "{name} is not in docs/control-socket.md"
+        );
+    }
 }
