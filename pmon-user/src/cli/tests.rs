@@ -280,10 +280,9 @@ fn waiting_ends_with_the_state_or_the_deadline() {
     for (state, exit) in [(StateWord::Up, 0), (StateWord::Failed, 3)] {
         daemon.fake.set(entity("log", StateWord::Down));
         let fake = Arc::clone(&daemon.fake);
-        let followers = fake.followers();
+        let asked = fake.asked().len();
         let helper = thread::spawn(move || {
-            // The wait follows the events before it asks.
-            while fake.followers() == followers || fake.asked().len() < 2 {
+            while fake.asked().len() == asked {
                 thread::yield_now();
             }
             thread::sleep(std::time::Duration::from_millis(20));
