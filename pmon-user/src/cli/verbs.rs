@@ -52,7 +52,11 @@ pub(super) async fn status(names: &[String], global: &Global, output: &mut Outpu
     let fine = |entity: &EntityView| {
         if names.is_empty() {
             match entity.state {
-                StateWord::Up | StateWord::Down | StateWord::Held | StateWord::Unknown => true,
+                StateWord::Up
+                | StateWord::Stopping
+                | StateWord::Down
+                | StateWord::Held
+                | StateWord::Unknown => true,
                 StateWord::Starting
                 | StateWord::Recovering
                 | StateWord::Failed

@@ -220,7 +220,12 @@ fn start_engine(
     let wake = Wake::new().context("cannot create an eventfd")?;
     let (inbox, messages) = Inbox::new(wake.clone());
     let (kernel, ebpf_off) = match load_kernel_source(settings) {
-        Ok(kernel) => (Some(kernel), None),
+        Ok(mut kernel) => {
+            if let Some(log) = kernel.take_log() {
+                tokio::spawn(logging::kernel_log(log));
+            }
+            (Some(kernel), None)
+        }
         Err(reason) => (None, Some(reason)),
     };
     if let Some(reason) = &ebpf_off {

@@ -206,6 +206,7 @@ pub(super) fn next(entity: &EntityView, look: &Look) -> Option<String> {
 pub const fn word(state: StateWord) -> &'static str {
     match state {
         StateWord::Up => "up",
+        StateWord::Stopping => "stopping",
         StateWord::Down => "down",
         StateWord::Starting => "starting",
         StateWord::Recovering => "recovering",
@@ -222,7 +223,9 @@ pub(super) const fn tone(state: StateWord) -> Tone {
     match state {
         StateWord::Up => Tone::Good,
         StateWord::Down | StateWord::Unknown => Tone::Quiet,
-        StateWord::Starting | StateWord::Recovering | StateWord::Held => Tone::Uneasy,
+        StateWord::Starting | StateWord::Stopping | StateWord::Recovering | StateWord::Held => {
+            Tone::Uneasy
+        }
         StateWord::Failed | StateWord::Unverifiable => Tone::Bad,
     }
 }
@@ -233,7 +236,7 @@ const fn urgency(state: StateWord) -> u8 {
         StateWord::Failed => 0,
         StateWord::Unverifiable => 1,
         StateWord::Recovering => 2,
-        StateWord::Starting => 3,
+        StateWord::Starting | StateWord::Stopping => 3,
         StateWord::Held => 4,
         StateWord::Unknown => 5,
         StateWord::Down => 6,
