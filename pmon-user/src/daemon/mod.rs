@@ -57,7 +57,7 @@ use crate::{
         lock::Lock,
         registrations::{self, EntityRecord},
     },
-    sys::{clock, sched, wake::Wake},
+    sys::{clock, memory, sched, wake::Wake},
     table::Table,
     view::incident::IncidentView,
 };
@@ -303,7 +303,9 @@ fn load_kernel_source(settings: &Settings) -> Result<Ebpf, String> {
         max_pids: settings.daemon.max_pids,
         ring_bytes: settings.daemon.ring_bytes,
     };
-    Ebpf::start(sizes, settings.daemon.pin_dir.as_deref()).map_err(|error| explain(&error))
+    let kernel = Ebpf::start(sizes, settings.daemon.pin_dir.as_deref());
+    memory::trim();
+    kernel.map_err(|error| explain(&error))
 }
 
 /// Puts the calling thread under SCHED_FIFO if asked to, and says what it is.
