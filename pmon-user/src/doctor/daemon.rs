@@ -196,13 +196,19 @@ pub(super) fn check_configuration(
     running: bool,
 ) -> CheckView {
     const NAME: &str = "configuration";
+    let (notes, findings): (Vec<&String>, Vec<&String>) =
+        findings.iter().partition(|finding| is_note(finding));
     let Some(first) = findings.first() else {
+        let remarks = match notes.first() {
+            None => "nothing to remark".to_owned(),
+            Some(first) => format!(
+                "{}, the first: {first}",
+                count(notes.len(), "note", "notes")
+            ),
+        };
         return ok(
             NAME,
-            format!(
-                "{}, nothing to remark",
-                count(entities, "entity", "entities")
-            ),
+            format!("{}, {remarks}", count(entities, "entity", "entities")),
         );
     };
     let found = format!(
@@ -219,6 +225,15 @@ pub(super) fn check_configuration(
     } else {
         degraded(NAME, found, fix)
     }
+}
+
+/// Whether a finding, `FILE[:LINE:COLUMN]: LEVEL: TEXT`, calls for nothing. A file
+/// may have a colon and a space in its name, but its level is what comes first.
+fn is_note(finding: &str) -> bool {
+    finding
+        .split(": ")
+        .find(|part| matches!(*part, "error" | "warning" | "note"))
+        == Some("note")
 }
 
 /// `conditions`: the daemon's own list of what it does without.

@@ -244,6 +244,20 @@ fn configuration() {
         &check_configuration(1, &[], false, true),
         "1 entity, nothing to remark",
     );
+    let notes = [
+        "/etc/pmon.d: note: directory cannot be read".to_owned(),
+        "/etc/x: note: y: error: z".to_owned(),
+    ];
+    is_ok(
+        &check_configuration(0, &notes, false, true),
+        "0 entities, 2 notes, the first: /etc/pmon.d: note: directory cannot be read",
+    );
+    let mixed = [notes[0].clone(), findings[0].clone()];
+    is_degraded(
+        &check_configuration(0, &mixed, false, false),
+        "1 finding, the first: /etc/pmon.d/a.conf:3:1: error: no such mode",
+        "`pmon config check` shows all; correct the file",
+    );
     is_degraded(
         &check_configuration(2, &findings, false, true),
         "2 findings, the first: /etc/pmon.d/a.conf:3:1: error: no such mode",
