@@ -40,7 +40,7 @@ enum Verb {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Ebpf { check: false } => ebpf::build(),
-        Verb::Ebpf { check: true } => ebpf::check(),
+        Verb::Ebpf { check: true } => ebpf::check().map(|_| ()),
         Verb::Run => run::run(),
         Verb::Test => test::test(),
     };
