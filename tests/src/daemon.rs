@@ -55,7 +55,15 @@ impl Answer {
 #[must_use]
 pub fn command(place: &Place) -> Command {
     let mut command = Command::new(binary::pmon());
-    add_arguments(&mut command, place);
+    add_arguments(&mut command, place, place.pins());
+    command
+}
+
+/// The same with pins elsewhere.
+#[must_use]
+pub fn command_with_pins(place: &Place, pins: &Path) -> Command {
+    let mut command = Command::new(binary::pmon());
+    add_arguments(&mut command, place, pins);
     command
 }
 
@@ -65,11 +73,11 @@ pub fn command(place: &Place) -> Command {
 pub fn command_behind(program: &[&str], place: &Place) -> Command {
     let mut command = Command::new(program[0]);
     command.args(&program[1..]).arg(binary::pmon());
-    add_arguments(&mut command, place);
+    add_arguments(&mut command, place, place.pins());
     command
 }
 
-fn add_arguments(command: &mut Command, place: &Place) {
+fn add_arguments(command: &mut Command, place: &Place, pins: &Path) {
     command
         .arg("daemon")
         .arg("--config")
@@ -81,7 +89,7 @@ fn add_arguments(command: &mut Command, place: &Place) {
         .arg("--state-dir")
         .arg(place.state())
         .arg("--pin-dir")
-        .arg(place.pins());
+        .arg(pins);
 }
 
 impl Daemon {

@@ -132,7 +132,9 @@ fn init_script(name: &str, pidfile: &Path, options: &[&str]) -> String {
 # Provides: {name}
 ### END INIT INFO
 PIDFILE='{pidfile}'
-running() {{ [ -s "$PIDFILE" ] && kill -0 "$(cat "$PIDFILE")" 2>/dev/null; }}
+# A zombie may wait long for its parent.
+alive() {{ grep -q '^State:[[:space:]]*[^ZX]' "/proc/$1/status" 2>/dev/null; }}
+running() {{ [ -s "$PIDFILE" ] && alive "$(cat "$PIDFILE")"; }}
 case "$1" in
 start)
     running && exit 0
@@ -142,7 +144,7 @@ stop)
     running || exit 0
     pid=$(cat "$PIDFILE")
     kill "$pid"
-    while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+    while alive "$pid"; do sleep 0.02; done
     rm -f "$PIDFILE"
     ;;
 restart) "$0" stop; "$0" start ;;

@@ -1,7 +1,7 @@
 //! Somebody restarts the service by hand, at whatever moment: pmon adopts the
 //! new process, counts it, and starts nothing of its own beside or after it.
 
-use std::{fs, process::Command, thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use pmon_tests::{
     daemon::{Daemon, LONG},
@@ -22,6 +22,7 @@ struct Scene {
     events: Events,
     daemon: Daemon,
     lsb: Lsb,
+    unknown: Lsb,
     place: Place,
 }
 
@@ -29,11 +30,13 @@ impl Scene {
     fn new(settings: &[(&str, &str)]) -> Self {
         let place = Place::new();
         let lsb = Lsb::new(&place, &place.name("web"), &[]);
-        // pmon's way to start it goes through this gate, the tester's does not.
-        let gate = place.path("gate");
-        executable(&gate, &format!("#!/bin/sh\nexec {} \"$@\"\n", lsb.script.display()));
-        let script = format!("{:?}", gate.to_str().unwrap());
-        let mut all = vec![("script", script.as_str()), ("restarts", "5")];
+        // A way to start it that pmon does not know, and cannot see at work.
+        let unknown = Lsb {
+            script: place.path("unknown"),
+            ..lsb.clone()
+        };
+        fs::copy(&lsb.script, &unknown.script).unwrap();
+        let mut all = vec![("restarts", "5")];
         all.extend(settings);
         place.configure(&lsb.entity(&all));
         // Some of these pmon would not start itself.
@@ -43,6 +46,7 @@ impl Scene {
         let scene = Self {
             place,
             lsb,
+            unknown,
             daemon,
             events,
         };
@@ -54,11 +58,12 @@ impl Scene {
         &self.lsb.name
     }
 
-    fn gate(&self, body: &str) {
+    /// Gives pmon another script.
+    fn rewrite(&self, body: &str) {
         // Renamed over: the old one may be running.
-        let beside = self.place.path("gate.new");
+        let beside = self.place.path("beside");
         executable(&beside, &format!("#!/bin/sh\n{body}\n"));
-        fs::rename(beside, self.place.path("gate")).unwrap();
+        fs::rename(beside, &self.lsb.script).unwrap();
     }
 
     fn kill(&self) {
@@ -99,7 +104,7 @@ impl Scene {
 
     /// Waits until pmon's own start attempt fails.
     fn fails(&self) {
-        self.gate("exit 1");
+        self.rewrite("exit 1");
         self.kill();
     }
 }
@@ -125,6 +130,7 @@ fn of_a_healthy_service_at_the_original_clock() {
     let _pid = daemon.up(&name);
     let scene = Scene {
         place,
+        unknown: lsb.clone(),
         lsb,
         daemon,
         events,
@@ -153,21 +159,9 @@ fn by_kill_and_start_while_pmon_looks() {
 fn while_the_scripts_stop_is_followed_by_a_slow_start() {
     skip_if!(privilege::no_bpf());
     let scene = Scene::new(&[]);
-    // A script that is at work for a while between stop and start.
-    let slow = scene.place.path("slow");
-    let script = scene.lsb.script.display();
-    executable(
-        &slow,
-        &format!("#!/bin/sh\nset -e\n{script} stop\nsleep 1\nexec {script} start\n"),
-    );
-    // The gate is the script that pmon knows.
-    let text = format!("#!/bin/sh\n[ \"$1\" = restart ] && {} || exec {script} \"$@\"\n", slow.display());
-    scene.gate(text.trim_start_matches("#!/bin/sh\n"));
-    scene.is_adopted_after(|| {
-        let gate = scene.place.path("gate");
-        let status = Command::new(gate).arg("restart").status().unwrap();
-        assert!(status.success());
-    });
+    let script = scene.unknown.script.display();
+    scene.rewrite(&format!("{script} stop; sleep 1; {script} start"));
+    scene.is_adopted_after(|| scene.restart());
     assert_eq!(scene.events.count(scene.name(), "waiting"), 1);
 }
 
@@ -175,12 +169,12 @@ fn while_the_scripts_stop_is_followed_by_a_slow_start() {
 fn while_pmon_waits_for_its_own_start() {
     skip_if!(privilege::no_bpf());
     let scene = Scene::new(&[("startuptime", "\"1500ms\"")]);
-    let script = scene.lsb.script.display().to_string();
+    let script = scene.unknown.script.display().to_string();
     // pmon's own start command takes a second, and then finds it running.
-    scene.gate(&format!("sleep 1; exec {script} start"));
+    scene.rewrite(&format!("sleep 1; exec {script} start"));
     scene.kill();
     scene.daemon.in_stage(scene.name(), "monitor_wait");
-    scene.lsb.by_hand("restart");
+    scene.unknown.by_hand("restart");
     let pid = scene.lsb.pid().unwrap();
     scene.daemon.entity_when(scene.name(), "adopted", LONG, |entity| {
         entity["state"] == "up" && entity["pid"] == pid
@@ -205,7 +199,7 @@ fn while_pmon_pauses_between_attempts() {
     let scene = Scene::new(&[("interval", "\"60s\"")]);
     scene.fails();
     scene.daemon.in_stage(scene.name(), "restart_wait");
-    scene.is_adopted_after(|| scene.lsb.by_hand("start"));
+    scene.is_adopted_after(|| scene.unknown.by_hand("start"));
     assert_eq!(scene.events.count(scene.name(), "recovered"), 1);
 }
 
@@ -217,7 +211,7 @@ fn after_pmon_gave_up() {
     let entity = scene.daemon.in_stage(scene.name(), "ignore");
     assert_eq!(entity["state"], "failed");
     assert_eq!(entity["alarm"], "major");
-    scene.is_adopted_after(|| scene.lsb.by_hand("start"));
+    scene.is_adopted_after(|| scene.unknown.by_hand("start"));
 }
 
 #[test]
@@ -226,7 +220,7 @@ fn after_an_operators_stop() {
     let scene = Scene::new(&[]);
     scene.daemon.json(&["stop", scene.name(), "--wait"]);
     assert!(process::instances(scene.name()).is_empty());
-    scene.is_adopted_after(|| scene.lsb.by_hand("start"));
+    scene.is_adopted_after(|| scene.unknown.by_hand("start"));
 }
 
 /// While pmon ends the process for an operator's restart, somebody else starts

@@ -15,7 +15,7 @@ use std::{
 use pmon_tests::{
     binary,
     daemon::{Daemon, LONG, source},
-    events::{Event, Events},
+    events::{Event, Events, line},
     kernel,
     place::Place,
     privilege,
@@ -32,8 +32,10 @@ const SLOW_KILLS: usize = 20;
 /// Every so many kills comes at once when the successor is registered, before
 /// it is stable.
 const IMPATIENT: usize = 10;
-/// Every so many killed pids is given to a stranger.
-const REUSED: usize = 5;
+/// Every so many killed pids of foreground programs is given to a stranger:
+/// pmon reaps those at once, while the pids of daemons are free when init has
+/// reaped them, which is nobody's duty to do soon.
+const REUSED: usize = 2;
 
 /// One kill by the tester.
 #[derive(Debug)]
@@ -51,18 +53,23 @@ struct Strangers<'a> {
 }
 
 impl Strangers<'_> {
-    /// Puts a stranger where the killed process was, if nobody else is there.
+    /// Puts a stranger where the killed process was as soon as that has been
+    /// reaped, if nobody else is there.
     fn take(&self, pid: u32) {
-        let program = binary::bystander();
-        let started = kernel::spawn_with_pid(
-            pid,
-            &program,
-            &["pmon-test-bystander"],
-            self.stdin.as_fd(),
-            self.report.as_fd(),
-        );
-        if started.is_ok() {
-            self.pids.lock().unwrap().push(pid);
+        let deadline = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < deadline {
+            let started = kernel::spawn_with_pid(
+                pid,
+                &binary::bystander(),
+                &["pmon-test-bystander"],
+                self.stdin.as_fd(),
+                self.report.as_fd(),
+            );
+            if started.is_ok() {
+                self.pids.lock().unwrap().push(pid);
+                return;
+            }
+            thread::sleep(Duration::from_millis(2));
         }
     }
 }
@@ -87,7 +94,7 @@ fn kill_repeatedly(
             pid,
             start,
         });
-        if round % REUSED == 0 && process.ends_within(LONG) {
+        if name.starts_with("fore") && round % REUSED == 0 && process.ends_within(LONG) {
             strangers.take(pid);
         }
         // Only the last one must be awaited to its end.
@@ -96,7 +103,10 @@ fn kill_repeatedly(
         } else {
             "recovered"
         };
-        let next = events.after(mark, sign, LONG, |event| event.is(name, sign));
+        // News of the killed process may still be on their way.
+        let next = events.after(mark, sign, LONG, |event| {
+            event.is(name, sign) && event.pid != Some(pid)
+        });
         pid = next.pid.unwrap();
     }
     kills
@@ -158,6 +168,12 @@ fn told(deaths: &[Event]) -> BTreeMap<(String, u32), usize> {
         *told.entry(who).or_default() += 1;
     }
     told
+}
+
+/// Everything that was told of a process.
+fn story(events: &Events, pid: u32) -> String {
+    let about = events.matching(|event| event.pid == Some(pid));
+    about.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Collects the certificates of all incidents so far; the daemon remembers a
@@ -232,11 +248,11 @@ fn and_no_stranger_is_harmed() {
     let signalled = events.matching(|event| event.kind == "signalled").len();
 
     // Each certificate names a process that was killed, with its start.
-    let starts: BTreeSet<_> = kills
-        .iter()
-        .filter_map(|kill| Some(format!("{}@{}", kill.pid, kill.start?)))
-        .collect();
-    assert_eq!(starts.len(), kills.len(), "every kill is of another process");
+    let mut starts = BTreeSet::new();
+    for kill in &kills {
+        let new = kill.start.is_some() && starts.insert((kill.pid, kill.start));
+        assert!(new, "{kill:?} is of a process killed before: {}", story(&events, kill.pid));
+    }
     for death in known.values() {
         assert_eq!(death["signal"], 9, "{death:#}");
         assert_eq!(death["detected_by"], "ebpf", "{death:#}");
@@ -283,10 +299,12 @@ fn and_no_stranger_is_harmed() {
     );
     assert_eq!(kills.len(), 1000);
     assert!(missed.is_empty(), "missed: {missed:?}");
-    assert!(doubled.is_empty(), "doubled: {doubled:?}");
+    if let Some(((_, pid), _)) = doubled.first() {
+        panic!("doubled: {doubled:?}, for instance: {}", story(&events, *pid));
+    }
     assert!(wrong.is_empty(), "wrong: {wrong:?}");
     assert_eq!(signalled, 0);
-    assert!(bystanders.len() > 150, "only {} pids could be reused", bystanders.len());
+    assert!(bystanders.len() >= 150, "only {} pids could be reused", bystanders.len());
     assert!(harmed.is_empty(), "harmed: {harmed:?}");
     for name in quick.iter().chain(&slow) {
         let pid = daemon.up(name);
