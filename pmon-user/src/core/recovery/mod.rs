@@ -89,6 +89,9 @@ pub struct Recovery {
     starts: Starts,
     deaths: Deaths,
     last_death: Option<Death>,
+    /// The last process that is known to have ended: a look that was made
+    /// before may still show it.
+    ended: Option<Identity>,
     /// Why it is not healthy, for people.
     problem: Option<String>,
 }
@@ -182,6 +185,7 @@ impl Recovery {
             starts: Starts::default(),
             deaths: Deaths::default(),
             last_death: None,
+            ended: None,
             problem: None,
         };
         let effects = match spec.mode {
@@ -286,6 +290,7 @@ impl Recovery {
             return;
         }
         self.registered = None;
+        self.ended = Some(identity);
         self.problem = None;
         self.deaths.push(step.now);
         step.say(Notice::Died(death.clone()));

@@ -186,6 +186,7 @@ impl Recovery {
             return;
         }
         self.leaving = None;
+        self.ended = Some(identity);
         if let Stage::Stopping { then, .. } = self.stage {
             self.stopped(step, then);
         }
