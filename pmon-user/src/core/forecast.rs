@@ -143,6 +143,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
         Effect::Register { .. }
         | Effect::Release { .. }
         | Effect::Signal { .. }
+        | Effect::EndLeftovers { .. }
         | Effect::Start { .. }
         | Effect::StopUnit
         | Effect::CancelStart

@@ -427,6 +427,11 @@ impl Engine {
                 },
                 None => return,
             },
+            Effect::EndLeftovers { identity, died } => Job::EndLeftovers {
+                identity,
+                died,
+                stop: spec.stop,
+            },
             Effect::Start { verb, run } => Job::Start { spec, verb, run },
             Effect::StopUnit => Job::StopUnit { spec },
             Effect::CancelStart => Job::CancelStart,

@@ -186,6 +186,7 @@ impl Recovery {
             return;
         }
         self.leaving = None;
+        self.has_ended(identity, step.now);
         if let Stage::Stopping { then, .. } = self.stage {
             self.stopped(step, then);
         }
