@@ -203,6 +203,7 @@ impl Engine {
                     let event = Event::StartEnded { run, end };
                     self.happen_with(&entity, event, process.as_ref(), None);
                 }
+                Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
                 Message::Audit(Due::Changed(entity)) => {
                     self.look(&entity, Occasion::PidfileChanged, false);

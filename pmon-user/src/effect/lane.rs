@@ -189,19 +189,12 @@ async fn remove_pidfile(voice: &Voice, path: PathBuf, identity: Identity) {
 async fn end_leftovers(voice: &Voice, dead: Identity, died: Time, stop: StopPolicy) {
     let ending = tokio::task::spawn_blocking(move || leftovers::end(dead, died, stop));
     // An error is that task's panic: there is nothing to tell then.
-    let Ok((found, gone)) = ending.await else {
+    let Ok((left, gone)) = ending.await else {
         return;
     };
-    if found.is_empty() {
-        return;
+    if !left.is_empty() {
+        voice.report(Report::Leftovers { dead, left, gone });
     }
-    let pids: Vec<_> = found.iter().map(|one| format!("({})", one.pid)).collect();
-    voice.failed(format!(
-        "({}) had left {} of its process group behind: {}",
-        dead.pid,
-        pids.join(", "),
-        if gone { "ended" } else { "they do not go" }
-    ));
 }
 
 fn send_signal(voice: &Voice, process: &VerifiedPid, signal: i32) {

@@ -109,6 +109,15 @@ pub enum Report {
         /// The monitored process itself, with [`StartEnd::Running`] only.
         process: Option<VerifiedPid>,
     },
+    /// There were leftovers.
+    Leftovers {
+        /// Who died.
+        dead: Identity,
+        /// Who was there still.
+        left: Vec<Identity>,
+        /// Whether they are gone now.
+        gone: bool,
+    },
     /// Something did not work, for people.
     Failed {
         /// What, and why.

@@ -156,7 +156,7 @@ fn assert_recovery(daemon: &Daemon, service: &Service, mark: usize, old: u32) {
         ("spawned", 1 + service.failures()),
         ("attempt_failed", service.failures()),
         // The workers that were in the way.
-        ("trouble", service.failures()),
+        ("leftovers", service.failures()),
         ("registered", 1),
         ("recovered", 1),
     ] {
@@ -168,13 +168,7 @@ fn assert_recovery(daemon: &Daemon, service: &Service, mark: usize, old: u32) {
     assert_eq!(of_kind("died").pid, Some(old));
     assert_eq!(of_kind("registered").pid, Some(new));
     assert_eq!(of_kind("recovered").pid, Some(new));
-    let is_told_above = |event: &Event| event.kind == "trouble";
-    assert_calm(
-        &told
-            .into_iter()
-            .filter(|e| !is_told_above(e))
-            .collect::<Vec<_>>(),
-    );
+    assert_calm(&told);
     let death = &daemon.ask(&["history", service.entity])["incidents"][0]["death"];
     assert_eq!(death["pid"], old, "{death:#}");
     assert_eq!(death["signal"], 9, "{death:#}");
