@@ -279,7 +279,7 @@ impl fmt::Display for Notice {
             Self::Waiting { script } => {
                 write!(f, "init script ({script}) is at work; waiting for it")
             }
-            Self::FirstFailure => f.write_str("failed"),
+            Self::FirstFailure => f.write_str("is down; recovery begins"),
             Self::AlarmRaised(severity) => write!(f, "{severity} alarm raised"),
             Self::AlarmRefreshed(severity) => write!(f, "{severity} alarm still raised"),
             Self::AlarmCleared => f.write_str("alarm cleared"),

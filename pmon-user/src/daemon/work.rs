@@ -20,6 +20,7 @@ use crate::{
     effect::Executor,
     look::{self, Look, LookRequest},
     state::{Store, registrations::Registrations},
+    sys::clock,
     table::EntityName,
     view::incident::IncidentView,
 };
@@ -106,6 +107,7 @@ impl Workers {
 
 async fn look_within_deadline(inbox: Inbox, entity: EntityName, request: LookRequest) {
     let occasion = request.occasion;
+    let begun = clock::now();
     let looking = tokio::task::spawn_blocking(move || look::look(&request));
     let look = match tokio::time::timeout(LOOK_DEADLINE, looking).await {
         Ok(Ok(look)) => look,
@@ -115,6 +117,8 @@ async fn look_within_deadline(inbox: Inbox, entity: EntityName, request: LookReq
             format!("its pidfile could not be read within {LOOK_DEADLINE:?}"),
         ),
     };
+    let took = clock::elapsed(begun);
+    tracing::trace!(entity = &*entity, ?occasion, ?took, outcome = ?look.sighting.outcome, "looked");
     inbox.send(Message::Looked { entity, look });
 }
 

@@ -255,10 +255,12 @@ fn by_pidfile(
                     stranger,
                 };
             }
-            Reading::Pid { .. }
-            | Reading::Absent
-            | Reading::Junk { .. }
-            | Reading::Refused { .. } => thread::sleep(PAUSE),
+            // Removed meanwhile: the next round says so, there is nothing to
+            // wait for while the entity is down.
+            Reading::Absent => {}
+            Reading::Pid { .. } | Reading::Junk { .. } | Reading::Refused { .. } => {
+                thread::sleep(PAUSE);
+            }
         }
     }
     let reason = format!(
