@@ -19,12 +19,13 @@ use crate::{
 };
 
 const CARGO_DENY: &str = "0.20.2";
-/// Real daemons for the tests, and bpftool: the program, its Debian package.
-const PROGRAMS: [(&str, &str); 4] = [
+/// Real daemons for the tests, and tools: the program, its Debian package.
+const PROGRAMS: [(&str, &str); 5] = [
     ("bpftool", "bpftool"),
     ("sshd", "openssh-server"),
     ("cron", "cron"),
     ("nginx", "nginx"),
+    ("ip", "iproute2"),
 ];
 /// Built for the BPF target only, by `cargo xtask ebpf`; for the host it is an
 /// empty program of the same name as the real one.

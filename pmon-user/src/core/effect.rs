@@ -4,7 +4,7 @@
 //! the contract and visible here: [`Effect::Unregister`], then
 //! [`Effect::RemovePidfile`], then [`Effect::Signal`].
 
-use super::{entity::Severity, identity::Identity, notice::Notice};
+use super::{entity::Severity, identity::Identity, notice::Notice, time::Time};
 
 /// One thing to do for one entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,13 @@ pub enum Effect {
         identity: Identity,
         /// Signal number.
         signal: i32,
+    },
+    /// End what a dead process left behind in its process group.
+    EndLeftovers {
+        /// Who died.
+        identity: Identity,
+        /// When we knew of it.
+        died: Time,
     },
     /// Run the start method; answered by [`super::event::Event::StartEnded`].
     Start {

@@ -129,6 +129,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::Unverifiable { .. }
             | Notice::Signalled { .. }
             | Notice::Unkillable(_)
+            | Notice::Leftovers { .. }
             | Notice::StartFailed { .. }
             | Notice::Successor { .. }
             | Notice::PidChanged { .. }
@@ -140,6 +141,9 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::AlarmRefreshed(_)
             | Notice::AlarmCleared => None,
         },
+        Effect::EndLeftovers { .. } => {
+            Some("end what the dead process left in its process group".to_owned())
+        }
         Effect::Register { .. }
         | Effect::Release { .. }
         | Effect::Signal { .. }

@@ -52,6 +52,15 @@ pub enum Notice {
     },
     /// A killed process does not go (state D, most likely).
     Unkillable(Identity),
+    /// What a dead process had left behind in its process group was ended.
+    Leftovers {
+        /// Who died.
+        dead: Identity,
+        /// Who was there still.
+        left: Vec<Identity>,
+        /// Whether they are gone now.
+        gone: bool,
+    },
     /// The start method runs.
     Spawned {
         /// Attempt of this cycle, from 1.
@@ -132,6 +141,7 @@ impl Notice {
             Self::Unverifiable { .. } => "unverifiable",
             Self::Signalled { .. } => "signalled",
             Self::Unkillable(_) => "unkillable",
+            Self::Leftovers { .. } => "leftovers",
             Self::Spawned { .. } => "spawned",
             Self::StartFailed { .. } => "start_failed",
             Self::Successor { .. } => "successor",
@@ -165,6 +175,7 @@ impl Notice {
             | Self::Unkillable(identity)
             | Self::Successor { identity, .. }
             | Self::PidChanged { new: identity, .. }
+            | Self::Leftovers { dead: identity, .. }
             | Self::Monitoring(identity)
             | Self::Stable(identity)
             | Self::Recovered(identity)
@@ -223,6 +234,16 @@ impl fmt::Display for Notice {
             }
             Self::Unkillable(identity) => {
                 write!(f, "({}) does not die of SIGKILL", identity.pid)
+            }
+            Self::Leftovers { dead, left, gone } => {
+                let left: Vec<_> = left.iter().map(|one| format!("({})", one.pid)).collect();
+                write!(
+                    f,
+                    "({}) had left {} of its process group behind: {}",
+                    dead.pid,
+                    left.join(", "),
+                    if *gone { "ended" } else { "they do not go" }
+                )
             }
             Self::Spawned { attempt, verb } => {
                 write!(f, "Spawn: attempt {attempt}, {}", verb.as_str())

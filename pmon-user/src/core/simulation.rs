@@ -260,7 +260,8 @@ impl<'a> Simulation<'a> {
                     }
                 }
                 Effect::Start { run, .. } => self.run_start(run),
-                Effect::Unregister { .. }
+                Effect::EndLeftovers { .. }
+                | Effect::Unregister { .. }
                 | Effect::Release { .. }
                 | Effect::RemovePidfile { .. }
                 | Effect::CancelStart

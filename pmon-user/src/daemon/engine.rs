@@ -204,6 +204,7 @@ impl Engine {
                     let event = Event::StartEnded { run, end };
                     self.happen_with(&entity, event, process.as_ref(), None);
                 }
+                Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
                 Message::Audit(Due::Changed(entity)) => {
                     self.look(&entity, Occasion::PidfileChanged, false);
@@ -427,6 +428,11 @@ impl Engine {
                     signal,
                 },
                 None => return,
+            },
+            Effect::EndLeftovers { identity, died } => Job::EndLeftovers {
+                identity,
+                died,
+                stop: spec.stop,
             },
             Effect::Start { verb, run } => Job::Start { spec, verb, run },
             Effect::StopUnit => Job::StopUnit { spec },

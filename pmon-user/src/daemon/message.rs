@@ -49,6 +49,13 @@ pub enum Message {
         /// The process, with [`StartEnd::Running`].
         process: Option<VerifiedPid>,
     },
+    /// An executor did something; people are told.
+    Executed {
+        /// For whom.
+        entity: EntityName,
+        /// What.
+        notice: Notice,
+    },
     /// Something did not work; people are told.
     Trouble {
         /// With whom.

@@ -52,6 +52,7 @@ use crate::{
         backend::Backend as _,
         server::{ControlSocket, serve},
     },
+    core::notice::Notice,
     effect::{self, Executor, Report},
     source::ebpf::{Ebpf, MapSizes},
     state::{
@@ -339,6 +340,10 @@ fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
                     end,
                     process,
                 },
+                Report::Leftovers { dead, left, gone } => {
+                    let notice = Notice::Leftovers { dead, left, gone };
+                    Message::Executed { entity, notice }
+                }
                 Report::Failed { what } => Message::Trouble { entity, what },
             });
         }),

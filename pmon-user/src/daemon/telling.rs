@@ -134,6 +134,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::NotRegistered { .. }
         | Notice::Missing { .. }
         | Notice::Unverifiable { .. }
+        | Notice::Leftovers { .. }
         | Notice::StartFailed { .. }
         | Notice::PidChanged { .. }
         | Notice::AttemptFailed { .. }

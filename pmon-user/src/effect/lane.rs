@@ -1,7 +1,8 @@
 //! One entity's lane: its jobs, one after the other.
 //!
 //! A lane waits for a pidfile's removal, as the signal behind it must come
-//! later, but at most for a deadline; it waits for no command. States of the
+//! later, and for the end of leftovers, as the start behind it must, but at most
+//! for a deadline; it waits for no command. States of the
 //! start slot (and likewise of the stop slot):
 //!
 //! * empty: `Start` fills it, `CancelStart` does nothing;
@@ -26,8 +27,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Job, Report, Shared, errno_name, pidfile, start};
-use crate::{core::identity::Identity, sys::pidfd::VerifiedPid};
+use super::{Job, Report, Shared, errno_name, leftovers, pidfile, start};
+use crate::{
+    core::{entity::StopPolicy, identity::Identity, time::Time},
+    sys::pidfd::VerifiedPid,
+};
 
 /// Longest time a pidfile's removal may hold up the signal behind it.
 const PIDFILE_DEADLINE: Duration = Duration::from_secs(2);
@@ -122,6 +126,11 @@ pub(super) async fn run(
                 remove_pidfile(&voice, path, identity).await;
             }
             Job::Signal { process, signal } => send_signal(&voice, &process, signal),
+            Job::EndLeftovers {
+                identity,
+                died,
+                stop,
+            } => end_leftovers(&voice, identity, died, stop).await,
             Job::Start { spec, verb, run } => {
                 if let Some(running) = started.take() {
                     running.cancel().await;
@@ -174,6 +183,17 @@ async fn remove_pidfile(voice: &Voice, path: PathBuf, identity: Identity) {
                 path.display()
             ));
         }
+    }
+}
+
+async fn end_leftovers(voice: &Voice, dead: Identity, died: Time, stop: StopPolicy) {
+    let ending = tokio::task::spawn_blocking(move || leftovers::end(dead, died, stop));
+    // An error is that task's panic: there is nothing to tell then.
+    let Ok((left, gone)) = ending.await else {
+        return;
+    };
+    if !left.is_empty() {
+        voice.report(Report::Leftovers { dead, left, gone });
     }
 }
 

@@ -11,6 +11,7 @@ mod cgroup;
 mod command;
 mod lane;
 mod launch;
+mod leftovers;
 mod log;
 mod name;
 mod pidfile;
@@ -36,7 +37,13 @@ use tokio::{
 pub use self::log::Journal;
 use self::{cgroup::Cgroups, lane::Order};
 use crate::{
-    core::{effect::StartVerb, entity::EntitySpec, event::StartEnd, identity::Identity},
+    core::{
+        effect::StartVerb,
+        entity::{EntitySpec, StopPolicy},
+        event::StartEnd,
+        identity::Identity,
+        time::Time,
+    },
     sys::pidfd::VerifiedPid,
 };
 
@@ -57,6 +64,16 @@ pub enum Job {
         process: VerifiedPid,
         /// Signal number.
         signal: i32,
+    },
+    /// End what a dead process left behind in its process group, and say so.
+    /// Holds up the entity's next job for at most 4 s.
+    EndLeftovers {
+        /// Who died.
+        identity: Identity,
+        /// When we knew of it.
+        died: Time,
+        /// How the entity's processes are ended.
+        stop: StopPolicy,
     },
     /// Run the start method, after cancelling one that is still running.
     /// Answered by [`Report::StartEnded`] unless cancelled or forgotten.
@@ -91,6 +108,15 @@ pub enum Report {
         end: StartEnd,
         /// The monitored process itself, with [`StartEnd::Running`] only.
         process: Option<VerifiedPid>,
+    },
+    /// There were leftovers.
+    Leftovers {
+        /// Who died.
+        dead: Identity,
+        /// Who was there still.
+        left: Vec<Identity>,
+        /// Whether they are gone now.
+        gone: bool,
     },
     /// Something did not work, for people.
     Failed {

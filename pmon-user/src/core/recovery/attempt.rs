@@ -60,6 +60,9 @@ impl Recovery {
             attempt: self.attempts.max(1),
             verb,
         });
+        if verb == StartVerb::Restart {
+            self.end_leftovers(step);
+        }
         self.run += 1;
         let run = self.run;
         step.ask(Effect::Start { verb, run });
@@ -74,6 +77,20 @@ impl Recovery {
                 deadline,
             },
         );
+    }
+
+    /// An attempt has failed already, perhaps because workers of the dead
+    /// process keep its port.
+    fn end_leftovers(&mut self, step: &mut Step<'_>) {
+        match step.spec.start {
+            // systemd clears a unit's cgroup itself, as the unit wants it.
+            StartMethod::Unit { .. } | StartMethod::None { .. } => self.leftovers_of.clear(),
+            StartMethod::Script { .. } | StartMethod::Command(_) => {
+                for (identity, died) in self.leftovers_of.drain(..) {
+                    step.ask(Effect::EndLeftovers { identity, died });
+                }
+            }
+        }
     }
 
     /// The start command ended, or became the process itself.
@@ -171,6 +188,7 @@ impl Recovery {
             self.problem = None;
             step.say(Notice::Restarted(identity));
             self.attempts = 0;
+            self.leftovers_of.clear();
             return self.enter(step, Stage::Manage);
         }
         self.monitor(step, identity);
@@ -216,6 +234,7 @@ impl Recovery {
         self.manual = false;
         self.attempts = 0;
         self.problem = None;
+        self.leftovers_of.clear();
         self.clear_alarm(step);
         self.enter(step, Stage::Manage);
     }

@@ -37,6 +37,8 @@
 //! * The order of a kill is unregister, remove the pidfile, signal
 //!   (spec/pmond.md §2.8, field story S1).
 //! * A start is only asked for while no process of the entity is known alive.
+//! * What a dead process left behind is only touched when an attempt has failed
+//!   already, for it may be of use, and most successors do not mind it.
 //! * An operator's restart is never counted as a failure, and an operator's
 //!   restart that fails is (FIX of spec/pmond.md §2.4, S5).
 
@@ -66,6 +68,10 @@ use alarm::Alarm;
 /// Signals with which init scripts end processes: SIGHUP, SIGINT, SIGQUIT, SIGTERM.
 const STOP_SIGNALS: [u8; 4] = [1, 2, 3, 15];
 
+/// Dead processes whose leftovers are remembered: more than one only where
+/// successors died within their start window.
+const ENDED: usize = 8;
+
 /// The state of one entity's recovery.
 #[derive(Clone, Debug)]
 pub struct Recovery {
@@ -92,6 +98,9 @@ pub struct Recovery {
     /// The last process that is known to have ended: a look that was made
     /// before may still show it.
     ended: Option<Identity>,
+    /// Processes that ended since the last attempt that ended their leftovers,
+    /// or since the entity was healthy; and when we knew of it.
+    leftovers_of: VecDeque<(Identity, Time)>,
     /// Why it is not healthy, for people.
     problem: Option<String>,
 }
@@ -186,6 +195,7 @@ impl Recovery {
             deaths: Deaths::default(),
             last_death: None,
             ended: None,
+            leftovers_of: VecDeque::new(),
             problem: None,
         };
         let effects = match spec.mode {
@@ -290,11 +300,11 @@ impl Recovery {
             return;
         }
         self.registered = None;
-        self.ended = Some(identity);
         self.problem = None;
         self.deaths.push(step.now);
         step.say(Notice::Died(death.clone()));
         self.last_death = Some(death);
+        self.has_ended(identity, step.now);
         step.ask(Effect::Unregister { identity });
         step.ask(Effect::RemovePidfile { identity });
         match self.stage {
@@ -338,12 +348,21 @@ impl Recovery {
             | Effect::Release { .. }
             | Effect::RemovePidfile { .. }
             | Effect::Signal { .. }
+            | Effect::EndLeftovers { .. }
             | Effect::Start { .. }
             | Effect::StopUnit
             | Effect::CancelStart
             | Effect::Alarm(_)
             | Effect::Say(_) => false,
         })
+    }
+
+    fn has_ended(&mut self, identity: Identity, now: Time) {
+        self.ended = Some(identity);
+        if self.leftovers_of.len() == ENDED {
+            self.leftovers_of.pop_front();
+        }
+        self.leftovers_of.push_back((identity, now));
     }
 
     fn enter(&mut self, step: &Step<'_>, stage: Stage) {

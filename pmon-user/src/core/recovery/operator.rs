@@ -186,7 +186,7 @@ impl Recovery {
             return;
         }
         self.leaving = None;
-        self.ended = Some(identity);
+        self.has_ended(identity, step.now);
         if let Stage::Stopping { then, .. } = self.stage {
             self.stopped(step, then);
         }

@@ -686,6 +686,54 @@ fn the_first_attempt_says_start_and_later_ones_restart() {
 }
 
 #[test]
+fn leftovers_are_ended_once_and_only_when_an_attempt_has_failed() {
+    let ended = |world: &Simulation<'_>| -> Vec<(u64, u32)> {
+        world
+            .log()
+            .iter()
+            .filter_map(|(at, effect)| match effect {
+                Effect::EndLeftovers { identity, died } => {
+                    assert!(*died <= *at);
+                    Some((at.since(DEATH).as_secs(), identity.pid))
+                }
+                _ => None,
+            })
+            .collect()
+    };
+    let mut spec = spec(Severity::Major, 3);
+    let mut world = healthy(&spec, works());
+    world.kill(KILLED);
+    world.run_until(second(60));
+    assert_eq!(ended(&world), []);
+
+    let mut world = healthy(&spec, StartBehaviour::Fails(1));
+    world.kill(KILLED);
+    world.run_until(second(60));
+    assert_eq!(starts(&world)[..3], [0, 10, 20]);
+    assert_eq!(ended(&world), [(10, FIRST.pid)]);
+    let at_second_start: Vec<_> = world
+        .log()
+        .iter()
+        .filter(|(at, _)| *at == second(10))
+        .map(|(_, effect)| effect)
+        .filter(|e| matches!(e, Effect::EndLeftovers { .. } | Effect::Start { .. }))
+        .collect();
+    assert!(matches!(
+        at_second_start[..],
+        [Effect::EndLeftovers { .. }, Effect::Start { .. }]
+    ));
+
+    // systemd does it itself.
+    spec.start = StartMethod::Unit {
+        unit: "probe.service".to_owned(),
+    };
+    let mut world = healthy(&spec, StartBehaviour::Fails(1));
+    world.kill(KILLED);
+    world.run_until(second(60));
+    assert_eq!(ended(&world), []);
+}
+
+#[test]
 fn ignored_entities_are_never_acted_upon() {
     let mut spec = spec(Severity::Major, 3);
     spec.mode = Mode::Ignore;

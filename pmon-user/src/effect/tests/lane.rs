@@ -1,7 +1,7 @@
 //! Order within an entity, independence between entities.
 
 use super::*;
-use crate::core::identity::Identity;
+use crate::{core::identity::Identity, sys::clock};
 
 #[test]
 fn the_pidfile_is_gone_before_the_signal_arrives() {
@@ -33,6 +33,46 @@ fn the_pidfile_is_gone_before_the_signal_arrives() {
         assert_eq!(fixture.read(&name), "absent\n");
         assert!(process.is_dead());
     }
+}
+
+#[test]
+fn leftovers_are_gone_before_the_start() {
+    let fixture = Fixture::new();
+    let master = fixture.script(
+        "sleep 1000 & echo $! >DIR/worker
+         echo $$ >DIR/master; wait",
+    );
+    fixture.start("entity", &master);
+    let (worker, master) = (fixture.process("worker"), fixture.process("master"));
+    master.signal(9).unwrap();
+    assert_eq!(fixture.end().0, StartEnd::Signalled { signal: 9 });
+    assert!(!worker.is_dead());
+    let dead = master.identity();
+    let job = Job::EndLeftovers {
+        identity: dead,
+        died: clock::now(),
+        stop: spec(StartMethod::None {
+            reason: String::new(),
+        })
+        .stop,
+    };
+    fixture.submit("entity", job.clone());
+    let successor = "exit 0";
+    fixture.start("entity", &fixture.script(successor));
+    let Report::Leftovers {
+        dead: whose,
+        left,
+        gone,
+    } = fixture.report().1
+    else {
+        panic!("something else came first");
+    };
+    assert_eq!((whose, left, gone), (dead, vec![worker.identity()], true));
+    assert!(worker.is_dead());
+    assert!(matches!(fixture.end().0, StartEnd::Exited { .. }));
+    // There is nothing to tell a second time.
+    fixture.submit("entity", job);
+    fixture.assert_silence();
 }
 
 #[test]

@@ -142,6 +142,7 @@ impl Fixture {
         match self.report().1 {
             Report::StartEnded { end, process, .. } => (end, process),
             Report::Failed { what } => panic!("{what}"),
+            Report::Leftovers { left, .. } => panic!("{left:?}"),
         }
     }
 
@@ -155,6 +156,7 @@ impl Fixture {
         match self.report().1 {
             Report::Failed { what } => what,
             Report::StartEnded { end, .. } => panic!("{end:?}"),
+            Report::Leftovers { left, .. } => panic!("{left:?}"),
         }
     }
 
