@@ -76,17 +76,16 @@ pub const NAMES: [&str; 26] = [
     "entities",
 ];
 
-/// What a kernel source depends on, the most fundamental first.
-const PREREQUISITES: [&str; 10] = [
+/// What a kernel source depends on, the most fundamental first. Missing
+/// capabilities are told by `bpf-syscall`, and only those that matter.
+const PREREQUISITES: [&str; 8] = [
     "kernel",
     "pidfd",
     "pid-namespace",
-    "capabilities",
     "bpf-syscall",
     "btf",
     "locked-memory",
     "lockdown",
-    "time-namespace",
     "bpffs",
 ];
 
