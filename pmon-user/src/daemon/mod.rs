@@ -166,6 +166,7 @@ async fn serve_until_stopped(
         telling,
         history,
         sources,
+        settings: settings.daemon.clone(),
     });
     let (stop_serving, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = tokio::spawn(serve(socket, access, Arc::clone(&daemon), async {
