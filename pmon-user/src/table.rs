@@ -15,6 +15,8 @@
 //! * A record whose generation or start time is not the entry's is no hint.
 
 mod last_seen;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -86,3 +86,15 @@ fn every_key_of_the_schema_is_documented() {
         assert!(documented, "`{key}` is not in docs/configuration.md");
     }
 }
+
+#[test]
+fn the_published_schema_is_the_one_in_force() {
+    let published = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/pmon.schema.json");
+    let published: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(published).unwrap()).unwrap();
+    assert_eq!(
+        published,
+        schema(),
+        "renew it with `pmon config schema > docs/pmon.schema.json`"
+    );
+}
