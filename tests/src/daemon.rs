@@ -107,7 +107,11 @@ impl Daemon {
     #[must_use]
     pub fn launch(place: &Place, mut command: Command) -> Self {
         let log = place.path("daemon.log");
-        let stderr = File::options().create(true).append(true).open(&log).unwrap();
+        let stderr = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
         let child = command
             .env_remove("PMON_SOCKET")
             .stdin(Stdio::null())

@@ -95,7 +95,11 @@ impl Events {
     #[must_use]
     pub fn matching(&self, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
         let events = lock(&self.heard.events);
-        events.iter().filter(|event| wanted(event)).cloned().collect()
+        events
+            .iter()
+            .filter(|event| wanted(event))
+            .cloned()
+            .collect()
     }
 
     /// How many events of a kind an entity had.
@@ -135,7 +139,10 @@ impl Events {
             if left.is_zero() {
                 let heard: Vec<_> = events.iter().skip(mark).map(line).collect();
                 drop(events);
-                panic!("waited {limit:?} in vain: {what}; heard:\n{}", heard.join("\n"));
+                panic!(
+                    "waited {limit:?} in vain: {what}; heard:\n{}",
+                    heard.join("\n")
+                );
             }
             events = self
                 .heard

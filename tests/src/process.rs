@@ -83,7 +83,9 @@ impl Process {
 pub fn instances(tag: &str) -> Vec<u32> {
     with_command_line(|cmdline| {
         let words: Vec<&[u8]> = cmdline.split(|&byte| byte == 0).collect();
-        words.windows(2).any(|two| two == [b"--tag", tag.as_bytes()])
+        words
+            .windows(2)
+            .any(|two| two == [b"--tag", tag.as_bytes()])
             && !words.contains(&b"--background".as_slice())
     })
 }

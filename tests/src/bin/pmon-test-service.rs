@@ -241,7 +241,10 @@ fn report_ready() -> Result<()> {
 
 /// Lets go of the parent's pipe and terminal.
 fn detach_stdio() -> Result<()> {
-    let null = fs::File::options().read(true).write(true).open("/dev/null")?;
+    let null = fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
     Ok(())

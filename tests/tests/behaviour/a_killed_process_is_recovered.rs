@@ -25,7 +25,9 @@ fn and_its_death_certificate_tells_how_it_died() {
 
     let mark = events.mark();
     Process::open(pid).unwrap().kill();
-    events.after(mark, "recovered", LONG, |event| event.is(&name, "recovered"));
+    events.after(mark, "recovered", LONG, |event| {
+        event.is(&name, "recovered")
+    });
 
     let successor = daemon.up(&name);
     assert_ne!(successor, pid);

@@ -39,7 +39,9 @@ impl Registered {
             .spawn()
             .unwrap();
         let pid = child.id();
-        wait::until("it catches SIGUSR1", LONG, || catches(pid, 10).then_some(()));
+        wait::until("it catches SIGUSR1", LONG, || {
+            catches(pid, 10).then_some(())
+        });
         daemon.json(&["register", &name, "--pid", &pid.to_string()]);
         events.after(0, "registered", LONG, |event| event.is(&name, "registered"));
         Self {
@@ -73,8 +75,16 @@ impl Registered {
         assert_eq!(died.pid, Some(self.process.pid()));
         let status = self.child.wait().unwrap();
         let death = daemon.entity(&self.name)["last_death"].clone();
-        assert_eq!(death["exit_code"].as_i64(), status.code().map(i64::from), "{death:#}");
-        assert_eq!(death["signal"].as_i64(), status.signal().map(i64::from), "{death:#}");
+        assert_eq!(
+            death["exit_code"].as_i64(),
+            status.code().map(i64::from),
+            "{death:#}"
+        );
+        assert_eq!(
+            death["signal"].as_i64(),
+            status.signal().map(i64::from),
+            "{death:#}"
+        );
         assert_eq!(death["detected_by"], "ebpf");
         thread::sleep(SETTLED);
         assert_eq!(events.count(&self.name, "died"), 1);
@@ -94,7 +104,8 @@ fn catches(pid: u32, signal: u32) -> bool {
 
 fn leader_is_a_zombie(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
 
 /// The program that runs after the exec has no `--on-usr1`.

@@ -82,20 +82,25 @@ impl Scene {
         let mark = self.events.mark();
         by_hand();
         let pid = self.lsb.pid().expect("the script wrote a pidfile");
-        self.daemon.entity_when(self.name(), "adopted", LONG, |entity| {
-            entity["state"] == "up" && entity["pid"] == pid && entity["registered"] == true
-        });
+        self.daemon
+            .entity_when(self.name(), "adopted", LONG, |entity| {
+                entity["state"] == "up" && entity["pid"] == pid && entity["registered"] == true
+            });
         thread::sleep(SETTLED);
         assert_eq!(self.daemon.up(self.name()), pid);
         assert_eq!(process::instances(self.name()), [pid]);
         assert_eq!(self.external(), counted + 1);
         let spawned = self.events.all();
-        let spawned = spawned.iter().skip(mark).filter(|event| {
-            event.is(self.name(), "spawned") || event.is(self.name(), "signalled")
-        });
+        let spawned = spawned
+            .iter()
+            .skip(mark)
+            .filter(|event| event.is(self.name(), "spawned") || event.is(self.name(), "signalled"));
         let lines: Vec<_> = spawned.map(pmon_tests::events::line).collect();
         assert!(lines.is_empty(), "pmon acted: {lines:#?}");
-        assert_eq!(self.daemon.entity(self.name())["alarm"], serde_json::Value::Null);
+        assert_eq!(
+            self.daemon.entity(self.name())["alarm"],
+            serde_json::Value::Null
+        );
     }
 
     fn restart(&self) {
@@ -136,7 +141,11 @@ fn of_a_healthy_service_at_the_original_clock() {
         events,
     };
     scene.is_adopted_after(|| scene.restart());
-    assert_eq!(scene.daemon.entity(&name)["restarts"]["auto"], 1, "the first start");
+    assert_eq!(
+        scene.daemon.entity(&name)["restarts"]["auto"],
+        1,
+        "the first start"
+    );
 }
 
 /// An operator's own way: no script at work while the process is down.
@@ -176,9 +185,11 @@ fn while_pmon_waits_for_its_own_start() {
     scene.daemon.in_stage(scene.name(), "monitor_wait");
     scene.unknown.by_hand("restart");
     let pid = scene.lsb.pid().unwrap();
-    scene.daemon.entity_when(scene.name(), "adopted", LONG, |entity| {
-        entity["state"] == "up" && entity["pid"] == pid
-    });
+    scene
+        .daemon
+        .entity_when(scene.name(), "adopted", LONG, |entity| {
+            entity["state"] == "up" && entity["pid"] == pid
+        });
     thread::sleep(SETTLED);
     assert_eq!(process::instances(scene.name()), [pid]);
     assert_eq!(scene.daemon.entity(scene.name())["restarts"]["auto"], 1);

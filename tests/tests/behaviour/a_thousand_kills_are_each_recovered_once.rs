@@ -251,7 +251,11 @@ fn and_no_stranger_is_harmed() {
     let mut starts = BTreeSet::new();
     for kill in &kills {
         let new = kill.start.is_some() && starts.insert((kill.pid, kill.start));
-        assert!(new, "{kill:?} is of a process killed before: {}", story(&events, kill.pid));
+        assert!(
+            new,
+            "{kill:?} is of a process killed before: {}",
+            story(&events, kill.pid)
+        );
     }
     for death in known.values() {
         assert_eq!(death["signal"], 9, "{death:#}");
@@ -300,11 +304,18 @@ fn and_no_stranger_is_harmed() {
     assert_eq!(kills.len(), 1000);
     assert!(missed.is_empty(), "missed: {missed:?}");
     if let Some(((_, pid), _)) = doubled.first() {
-        panic!("doubled: {doubled:?}, for instance: {}", story(&events, *pid));
+        panic!(
+            "doubled: {doubled:?}, for instance: {}",
+            story(&events, *pid)
+        );
     }
     assert!(wrong.is_empty(), "wrong: {wrong:?}");
     assert_eq!(signalled, 0);
-    assert!(bystanders.len() >= 150, "only {} pids could be reused", bystanders.len());
+    assert!(
+        bystanders.len() >= 150,
+        "only {} pids could be reused",
+        bystanders.len()
+    );
     assert!(harmed.is_empty(), "harmed: {harmed:?}");
     for name in quick.iter().chain(&slow) {
         let pid = daemon.up(name);

@@ -6,8 +6,7 @@ use std::{fs, process::Command};
 use pmon_tests::{
     daemon::Daemon,
     place::{Place, is_bpffs},
-    privilege,
-    process,
+    privilege, process,
     script::foreground_entity,
     skip_if,
 };
@@ -34,7 +33,10 @@ fn by_bpftool_with_field_names() {
     let daemon = Daemon::start(&place);
     let pid = daemon.up(&name);
     let generation = daemon.entity(&name)["generation"].as_u64().unwrap();
-    let pins = daemon.status()["daemon"]["pin_dir"].as_str().unwrap().to_owned();
+    let pins = daemon.status()["daemon"]["pin_dir"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(pins.starts_with(&*place.pins().to_string_lossy()), "{pins}");
     for pin in ["pmon_pids", "pmon_events", "pmon_stats", "pmon_exit"] {
         assert!(fs::exists(format!("{pins}/{pin}")).unwrap(), "{pin}");
@@ -63,7 +65,11 @@ fn by_bpftool_with_field_names() {
     assert_eq!(map["name"], "pmon_pids");
     assert_eq!(map["type"], "hash");
     let by_name = bpftool(&["map", "show", "name", "pmon_pids"]);
-    assert!(by_name.to_string().contains(&format!("\"id\":{}", map["id"])));
+    assert!(
+        by_name
+            .to_string()
+            .contains(&format!("\"id\":{}", map["id"]))
+    );
 
     daemon.json(&["stop", &name, "--wait"]);
     let dump = bpftool(&["map", "dump", "pinned", &format!("{pins}/pmon_pids")]);
@@ -81,17 +87,30 @@ fn by_pmon_itself() {
     let view = daemon.json(&["bpf", "show"]);
     assert_eq!(view["off"], Value::Null);
     assert_eq!(view["programs"][0]["name"], "pmon_exit");
-    assert!(view["programs"][0]["attached_to"].as_str().unwrap().contains("sched_process_exit"));
+    assert!(
+        view["programs"][0]["attached_to"]
+            .as_str()
+            .unwrap()
+            .contains("sched_process_exit")
+    );
     let map = |name: &str| {
         let maps = view["maps"].as_array().unwrap();
-        maps.iter().find(|map| map["name"] == name).cloned().unwrap()
+        maps.iter()
+            .find(|map| map["name"] == name)
+            .cloned()
+            .unwrap()
     };
     assert_eq!(map("pmon_pids")["entries"], 1);
     assert_eq!(map("pmon_events")["kind"], "ringbuf");
     assert_eq!(view["stats"]["drops"], 0);
     assert!(view["group_dead"].is_string());
     if is_bpffs() {
-        assert_eq!(view["pins"].as_array().unwrap().len(), 4, "{:#}", view["pins"]);
+        assert_eq!(
+            view["pins"].as_array().unwrap().len(),
+            4,
+            "{:#}",
+            view["pins"]
+        );
     }
     let human = daemon.ask(&["bpf", "show"]);
     assert!(human.stdout.contains("pmon_exit"), "{human:?}");
@@ -106,7 +125,10 @@ fn and_nothing_is_left_of_it() {
     place.configure(&foreground_entity(&name, &[]));
     let daemon = Daemon::start(&place);
     let pid = daemon.up(&name);
-    let pins = daemon.status()["daemon"]["pin_dir"].as_str().unwrap().to_owned();
+    let pins = daemon.status()["daemon"]["pin_dir"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     // Killed, it cannot tidy up; the next one does.
     daemon.kill();
     assert!(fs::exists(format!("{pins}/pmon_pids")).unwrap());

@@ -61,8 +61,14 @@ fn a_second_one_on_the_same_run_directory_is_refused() {
     let daemon = Daemon::start(&place);
     let refused = answer(daemon::command(&place).stdin(Stdio::null()));
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains(&format!("pid {}", daemon.pid())), "{refused:?}");
-    assert!(refused.stderr.contains(&*place.run().to_string_lossy()), "{refused:?}");
+    assert!(
+        refused.stderr.contains(&format!("pid {}", daemon.pid())),
+        "{refused:?}"
+    );
+    assert!(
+        refused.stderr.contains(&*place.run().to_string_lossy()),
+        "{refused:?}"
+    );
     assert!(daemon.is_running());
     let _still_answers = daemon.status();
 }
@@ -81,14 +87,19 @@ fn a_second_one_on_the_same_pin_directory_goes_unpinned() {
     assert_eq!(status["daemon"]["pin_dir"], serde_json::Value::Null);
     let degraded = status["degraded"].to_string();
     assert!(degraded.contains("in use by another daemon"), "{degraded}");
-    assert!(degraded.contains(&*one.pins().to_string_lossy()), "{degraded}");
+    assert!(
+        degraded.contains(&*one.pins().to_string_lossy()),
+        "{degraded}"
+    );
     let ebpf = source(&status, "ebpf");
     assert_ne!(ebpf["state"], "off", "{ebpf:#}");
     let events = second.events();
     let pid = second.up(&name);
     let mark = events.mark();
     Process::open(pid).unwrap().kill();
-    events.after(mark, "recovered", LONG, |event| event.is(&name, "recovered"));
+    events.after(mark, "recovered", LONG, |event| {
+        event.is(&name, "recovered")
+    });
     assert_eq!(second.entity(&name)["last_death"]["detected_by"], "ebpf");
 
     // The second one's end leaves the first one's pins.
