@@ -133,7 +133,7 @@ fn init_script(name: &str, pidfile: &Path, options: &[&str]) -> String {
 ### END INIT INFO
 PIDFILE='{pidfile}'
 # A zombie may wait long for its parent.
-alive() {{ grep -q '^State:[[:space:]]*[^ZX]' "/proc/$1/status" 2>/dev/null; }}
+alive() {{ grep -q '^State:[[:space:]]*[DIRSTt]' "/proc/$1/status" 2>/dev/null; }}
 running() {{ [ -s "$PIDFILE" ] && alive "$(cat "$PIDFILE")"; }}
 case "$1" in
 start)
