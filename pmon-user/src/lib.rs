@@ -4,6 +4,7 @@
 //! modules; nothing here is a stable interface. `docs/architecture.md` is the map.
 
 pub mod audit;
+pub mod causes;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -14,6 +14,8 @@
 //!   removed; a record in flight names a generation nobody has and is dropped.
 //! * A record whose generation or start time is not the entry's is no hint.
 
+mod last_seen;
+
 use std::{collections::HashMap, sync::Arc};
 
 use pmon_common::{ExitEvent, Registration, flag};
@@ -187,7 +189,7 @@ impl Table {
         }
         let entry = Entry {
             entity: Arc::clone(entity),
-            last_seen: last_seen(identity.pid),
+            last_seen: last_seen::at_registration(identity.pid),
             process,
             state: EntryState::Registered,
             first: None,
@@ -334,7 +336,7 @@ impl Table {
         if known_dead {
             entry.died_at.get_or_insert(died_at);
             entry.status = entry.status.or(status);
-            entry.last_seen.comm = comm(&event.comm).or(entry.last_seen.comm.take());
+            entry.last_seen.comm = last_seen::comm(&event.comm).or(entry.last_seen.comm.take());
         } else if !entry.process.is_dead() {
             // One thread of several; the pidfd will tell the rest.
             return None;
@@ -356,7 +358,7 @@ impl Table {
     /// the teardown its memory is often still there.
     pub fn examine_dying(&mut self, generation: u64) {
         if let Some(entry) = self.entries.get_mut(&generation) {
-            examine(entry.process.identity(), &mut entry.last_seen);
+            last_seen::examine(entry.process.identity(), &mut entry.last_seen);
         }
     }
 
@@ -441,7 +443,7 @@ impl Table {
                     detected_at,
                     detected_by,
                     confirmed_at: now,
-                    status: entry.status.or_else(|| zombie_status(identity)),
+                    status: entry.status.or_else(|| last_seen::zombie_status(identity)),
                     last_seen: entry.last_seen,
                 };
                 Some(Ended::Died(entry.entity, death))
@@ -455,58 +457,4 @@ impl Entry {
     fn is_stale(&self) -> bool {
         self.process.is_dead()
     }
-}
-
-/// `comm` and cgroup of a process, for its death certificate.
-fn last_seen(pid: u32) -> LastSeen {
-    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
-    LastSeen {
-        comm: read("comm").map(|comm| comm.trim_end().to_owned()),
-        cgroup: read("cgroup").and_then(|groups| own_cgroup(&groups)),
-        rss_bytes: None,
-        cpu: None,
-    }
-}
-
-/// The path in the unified hierarchy, else in the first hierarchy with one.
-fn own_cgroup(groups: &str) -> Option<String> {
-    let path = |line: &str| line.splitn(3, ':').nth(2).map(str::to_owned);
-    let unified = groups.lines().find(|line| line.starts_with("0::"));
-    let unified = unified.and_then(path).filter(|path| path != "/");
-    unified.or_else(|| groups.lines().filter_map(path).find(|path| path != "/"))
-}
-
-fn examine(identity: Identity, last_seen: &mut LastSeen) {
-    let Some(stat) = stat(identity) else {
-        return;
-    };
-    let ticks = stat.utime.saturating_add(stat.stime);
-    last_seen.cpu = Some(std::time::Duration::from_nanos(
-        ticks.saturating_mul(pmon_common::START_TICK_NS),
-    ));
-    if stat.rss > 0 {
-        last_seen.rss_bytes = Some(stat.rss.saturating_mul(procfs::page_size()));
-    }
-}
-
-/// Field 52 of a zombie's stat: its wait status, if nobody reaped it yet.
-fn zombie_status(identity: Identity) -> Option<WaitStatus> {
-    let stat = stat(identity)?;
-    if stat.state != 'Z' {
-        return None;
-    }
-    Some(WaitStatus(u32::try_from(stat.exit_code?).ok()?))
-}
-
-/// The stat of this process and no other.
-fn stat(identity: Identity) -> Option<procfs::process::Stat> {
-    let pid = i32::try_from(identity.pid).ok()?;
-    let stat = procfs::process::Process::new(pid).ok()?.stat().ok()?;
-    (stat.starttime == identity.start_time).then_some(stat)
-}
-
-fn comm(bytes: &[u8; 16]) -> Option<String> {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(16);
-    let text = String::from_utf8_lossy(bytes.get(..end)?).into_owned();
-    (!text.is_empty()).then_some(text)
 }

@@ -1,1 +1,22 @@
-//! Placeholder.
+//! What the black-box tests need: a daemon with its own directories, the events
+//! it tells, processes to monitor, and ways to look at them that do not go
+//! through pmon.
+//!
+//! Nothing here knows pmon's insides: only its command line, its JSON, its
+//! files and the kernel. Everything fails loudly: an error while arranging a
+//! test is a failed test.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what cannot be arranged fails the test that wanted it"
+)]
+
+pub mod binary;
+pub mod daemon;
+pub mod events;
+pub mod kernel;
+pub mod place;
+pub mod privilege;
+pub mod process;
+pub mod script;
+pub mod wait;

@@ -13,7 +13,7 @@ use super::{
     telling::Telling,
 };
 use crate::{
-    config::{self, Sources},
+    config::{self, Sources, settings::DaemonSettings},
     control::backend::{Backend, Refusal, RegisterRequest},
     core::event::OperatorAction,
     doctor,
@@ -39,6 +39,8 @@ pub(super) struct Daemon {
     pub history: Arc<Mutex<VecDeque<IncidentView>>>,
     /// Where the configuration comes from.
     pub sources: Sources,
+    /// What it runs with.
+    pub settings: DaemonSettings,
 }
 
 impl Backend for Daemon {
@@ -133,7 +135,9 @@ impl Backend for Daemon {
 
     async fn doctor(&self) -> Result<DoctorView, Refusal> {
         let status = self.status(Vec::new()).await?;
-        let checks = tokio::task::spawn_blocking(move || doctor::with_daemon(&status))
+        let settings = self.settings.clone();
+        let look = move || doctor::with_daemon_settings(&status, &settings);
+        let checks = tokio::task::spawn_blocking(look)
             .await
             .map_err(|error| Refusal::Refused {
                 reason: format!("the checks did not end: {error}"),

@@ -23,6 +23,7 @@ use crate::{
         Due,
         discrepancy::{Discrepancies, Registered as Compared, compare},
     },
+    causes::in_full,
     core::{
         effect::Effect,
         event::{Event, Occasion, Outcome},
@@ -394,7 +395,7 @@ impl Engine {
             }
             Err(error) => Event::RegisterFailed {
                 identity,
-                reason: super::explain(&error),
+                reason: in_full(&error),
             },
         }
     }

@@ -8,6 +8,7 @@
 mod backend;
 pub mod engine;
 pub mod entity;
+mod incident_views;
 mod logging;
 pub mod message;
 pub mod options;
@@ -41,6 +42,7 @@ use self::{
 };
 use crate::{
     audit::{self, AuditSettings},
+    causes::in_full,
     config::{
         self, Loaded, Sources,
         settings::{Settings, SourceChoice},
@@ -167,6 +169,7 @@ async fn serve_until_stopped(
         telling,
         history,
         sources,
+        settings: settings.daemon.clone(),
     });
     let (stop_serving, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = tokio::spawn(serve(socket, access, Arc::clone(&daemon), async {
@@ -288,7 +291,7 @@ async fn end_engine(engine: Running) {
     if let Some(kernel) = table.take_kernel()
         && let Err(error) = kernel.stop()
     {
-        tracing::warn!(error = explain(&error), "pins are left behind");
+        tracing::warn!(error = in_full(&error), "pins are left behind");
     }
 }
 
@@ -306,7 +309,7 @@ fn load_kernel_source(settings: &Settings) -> Result<Ebpf, String> {
     };
     let kernel = Ebpf::start(sizes, settings.daemon.pin_dir.as_deref());
     memory::trim();
-    kernel.map_err(|error| explain(&error))
+    kernel.map_err(|error| in_full(&error))
 }
 
 /// Puts the calling thread under SCHED_FIFO if asked to, and says what it is.
@@ -356,7 +359,7 @@ fn start_audit(settings: &Settings, inbox: &Inbox) -> Option<audit::AuditHandle>
     match audit::start(settings, move |due| inbox.send(Message::Audit(due))) {
         Ok(audit) => Some(audit),
         Err(error) => {
-            tracing::error!(error = explain(&error), "there is no audit");
+            tracing::error!(error = in_full(&error), "there is no audit");
             None
         }
     }
@@ -390,19 +393,6 @@ fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map(|id| id.trim().to_owned())
         .unwrap_or_default()
-}
-
-/// An error with its causes, in one line.
-#[must_use]
-pub fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl Engine {

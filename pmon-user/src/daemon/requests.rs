@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 use super::{
     engine::Engine,
     entity::Entity,
+    incident_views::incident_view,
     message::{Reply, Request, Work},
-    views::{entity_view, incident_view},
+    views::entity_view,
 };
 use crate::{
+    causes::in_full,
     config::{Loaded, finding::nearest},
     control::backend::{Refusal, RegisterRequest},
     core::{
@@ -137,7 +139,7 @@ impl Engine {
             (Some(pid), None) => {
                 let process = verify(pid).map_err(|error| Refusal::InvalidParameter {
                     field: "pid".to_owned(),
-                    reason: super::explain(&error),
+                    reason: in_full(&error),
                 })?;
                 Some(Remembered {
                     identity: process.identity(),

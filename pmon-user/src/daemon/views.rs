@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
-use super::{engine::Engine, entity::Entity};
+use super::{
+    engine::Engine,
+    entity::Entity,
+    incident_views::{certificate, incident_view},
+};
 use crate::{
     core::{
-        death::{Death, WaitStatus},
+        death::WaitStatus,
         entity::{EntitySpec, Mode, StopPolicy},
         forecast::if_it_died_now,
-        incident::{End, Incident},
         recovery::{AfterStop, Phase, Recovery, Stage},
         time::Time,
     },
@@ -23,7 +24,7 @@ use crate::{
             EntityView, ExplainView, ForecastStep, ProcessView, RestartsView, ShowView, SpecView,
             StateWord,
         },
-        incident::{Cause, DeathCertificate, IncidentResult, IncidentView, TimelineEntry},
+        incident::IncidentView,
         status::{AuditView, DaemonView, SourceState, SourceView, StatusView},
     },
 };
@@ -428,91 +429,6 @@ fn spec_view(spec: &EntitySpec) -> SpecView {
         },
         subfunction: spec.subfunction.clone(),
     }
-}
-
-/// An incident as users see it.
-pub(super) fn incident_view(entity: &str, incident: &Incident) -> IncidentView {
-    IncidentView {
-        incident: incident.number,
-        entity: entity.to_owned(),
-        opened_at: clock::wall(incident.opened_at),
-        closed_at: incident.closed.map(|(at, _)| clock::wall(at)),
-        result: match incident.closed.map(|(_, end)| end) {
-            None => IncidentResult::Open,
-            Some(End::Recovered) => IncidentResult::Recovered,
-            Some(End::RecoveredExternally) => IncidentResult::RecoveredExternally,
-            Some(End::Stopped) => IncidentResult::Stopped,
-            Some(End::GaveUp) => IncidentResult::GaveUp,
-        },
-        attempts: incident.attempts,
-        death: incident
-            .death
-            .as_ref()
-            .map(|death| certificate(death, incident.number, incident.recovered_at)),
-        timeline: incident
-            .timeline
-            .iter()
-            .map(|(at, notice)| TimelineEntry {
-                at: clock::wall(*at),
-                after_us: microseconds(at.since(incident.opened_at)),
-                kind: notice.kind().to_owned(),
-                text: notice.to_string(),
-            })
-            .collect(),
-    }
-}
-
-/// Everything known about a death.
-fn certificate(death: &Death, incident: u64, recovered_at: Option<Time>) -> DeathCertificate {
-    let Death {
-        identity,
-        generation: _,
-        died_at,
-        detected_at,
-        detected_by,
-        confirmed_at,
-        status,
-        last_seen,
-    } = death;
-    let exit_code = status.and_then(WaitStatus::exit_code);
-    let signal = status.and_then(WaitStatus::signal);
-    let core_dumped = status.map(WaitStatus::core_dumped);
-    let began = died_at.unwrap_or(*detected_at);
-    DeathCertificate {
-        incident,
-        pid: identity.pid,
-        start_time: Some(wall_start(identity.start_time)),
-        died_at: Some(clock::wall(began)),
-        uptime_s: Some(death.uptime().as_secs_f64()),
-        cause: match (exit_code, signal, core_dumped) {
-            (Some(_), _, _) => Cause::Exit,
-            (None, Some(_), Some(true)) => Cause::Core,
-            (None, Some(_), _) => Cause::Signal,
-            (None, None, _) => Cause::Unknown,
-        },
-        exit_code: exit_code.map(i32::from),
-        signal: signal.map(i32::from),
-        core_dumped,
-        killer: None,
-        oom_victim: None,
-        comm: last_seen.comm.clone(),
-        cgroup: last_seen.cgroup.clone(),
-        rss_bytes: last_seen.rss_bytes,
-        cpu_s: last_seen.cpu.map(|cpu| cpu.as_secs_f64()),
-        detected_by: detected_by.as_str().to_owned(),
-        detect_latency_us: died_at.map(|died_at| microseconds(detected_at.since(died_at))),
-        resources_released_us: died_at.map(|died_at| microseconds(confirmed_at.since(died_at))),
-        recovered_at: recovered_at.map(clock::wall),
-        recovery_latency_us: recovered_at.map(|at| microseconds(at.since(began))),
-    }
-}
-
-fn wall_start(start_time: u64) -> Timestamp {
-    clock::wall(clock::start(start_time))
-}
-
-fn microseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn milliseconds(duration: Duration) -> u64 {

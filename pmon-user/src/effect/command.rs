@@ -7,7 +7,6 @@ use std::{
     collections::BTreeMap,
     error::Error,
     ffi::{CString, OsStr, OsString},
-    iter,
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
     sync::atomic::Ordering,
@@ -20,6 +19,7 @@ use super::{
     name::escape,
 };
 use crate::{
+    causes::in_full,
     core::{
         effect::StartVerb,
         entity::{CommandSpec, EntitySpec, StartMethod},
@@ -134,7 +134,10 @@ pub(super) fn prepare(invocation: &Invocation, voice: &Voice) -> Result<Prepared
         Invocation::Command(CommandSpec { user, group, .. })
             if user.is_some() || group.is_some() =>
         {
-            Some(user::resolve(user.as_deref(), group.as_deref()).map_err(|error| chain(&error))?)
+            Some(
+                user::resolve(user.as_deref(), group.as_deref())
+                    .map_err(|error| in_full(&error))?,
+            )
         }
         Invocation::Systemctl { .. } | Invocation::Script { .. } | Invocation::Command(_) => None,
     };
@@ -252,12 +255,4 @@ pub(super) fn no_cgroup(voice: &Voice, error: &dyn Error) {
 
 fn c_string(text: &OsStr) -> Result<CString, String> {
     CString::new(text.as_bytes()).map_err(|_| format!("`{}` contains a NUL byte", text.display()))
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    iter::successors(Some(error), |&error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

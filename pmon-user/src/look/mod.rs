@@ -9,6 +9,7 @@
 use std::{collections::HashSet, path::Path, sync::Arc, thread, time::Duration};
 
 use crate::{
+    causes::in_full,
     core::{
         entity::{EntitySpec, StartMethod},
         event::{Occasion, Outcome, Sighting},
@@ -363,17 +364,6 @@ fn never_accepted(pid: u32) -> Option<&'static str> {
 fn status_of(pid: u32) -> Option<procfs::process::Status> {
     let pid = i32::try_from(pid).ok()?;
     procfs::process::Process::new(pid).ok()?.status().ok()
-}
-
-/// An error with its causes, on one line.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

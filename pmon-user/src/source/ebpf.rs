@@ -22,8 +22,10 @@ use thiserror::Error;
 
 use super::{
     btf::{KernelLayout, LayoutError},
+    facts::{self, MapFacts, ProgramFacts},
     pins::{PinDirectory, PinDirectoryError},
 };
+use crate::causes::in_full;
 
 /// The object that `cargo xtask ebpf` built.
 static OBJECT: &[u8] =
@@ -68,28 +70,6 @@ enum Link {
     Own {
         _link: FdLink,
     },
-}
-
-/// What the kernel said of a map when it was made.
-#[derive(Clone, Debug)]
-pub struct MapFacts {
-    /// Kernel id.
-    pub id: u32,
-    /// Name.
-    pub name: &'static str,
-    /// Kind, in the kernel's words.
-    pub kind: &'static str,
-    /// Capacity.
-    pub max_entries: u32,
-}
-
-/// What the kernel said of the program when it was loaded.
-#[derive(Clone, Debug)]
-pub struct ProgramFacts {
-    /// Kernel id.
-    pub id: u32,
-    /// Hash of the instructions.
-    pub tag: u64,
 }
 
 /// Why the source cannot be used; each message names the remedy where there is one.
@@ -175,15 +155,15 @@ impl Ebpf {
         let (pins, mut unpinned) = match pin_base.map(PinDirectory::acquire) {
             None => (None, None),
             Some(Ok(pins)) => (Some(pins), None),
-            Some(Err(error)) => (None, Some(explain(&error))),
+            Some(Err(error)) => (None, Some(in_full(&error))),
         };
         let link = attach(&mut object, &btf)?;
-        let program = program_facts(&object)?;
-        let maps = map_facts(&object)?;
+        let program = facts::of_program(&object)?;
+        let maps = facts::of_maps(&object)?;
         let log = match EbpfLogger::init(&mut object) {
             Ok(log) => Some(log),
             Err(error) => {
-                tracing::debug!(error = explain(&error), "no log of the kernel program");
+                tracing::debug!(error = in_full(&error), "no log of the kernel program");
                 None
             }
         };
@@ -365,12 +345,12 @@ fn pin_all(
 ) -> Result<Option<aya::programs::links::PinnedLink>, String> {
     for name in [PIDS_MAP, EVENTS_MAP, STATS_MAP] {
         if let Some(map) = object.map(name) {
-            map.pin(pins.pin(name)).map_err(|error| explain(&error))?;
+            map.pin(pins.pin(name)).map_err(|error| in_full(&error))?;
         }
     }
     link.map(|link| link.pin(pins.pin(EXIT_PROGRAM)))
         .transpose()
-        .map_err(|error| explain(&error))
+        .map_err(|error| in_full(&error))
 }
 
 /// The kernel compares start times on its own boot clock; in a time namespace
@@ -388,54 +368,4 @@ fn checked_for_this_process(layout: KernelLayout) -> KernelLayout {
     } else {
         layout
     }
-}
-
-fn program_facts(object: &aya::Ebpf) -> Result<ProgramFacts, SourceError> {
-    let info = object
-        .program(EXIT_PROGRAM)
-        .ok_or(SourceError::Missing { name: EXIT_PROGRAM })?
-        .info()
-        .map_err(|source| SourceError::Program {
-            what: "inspect",
-            source,
-        })?;
-    Ok(ProgramFacts {
-        id: info.id(),
-        tag: info.tag(),
-    })
-}
-
-fn map_facts(object: &aya::Ebpf) -> Result<Vec<MapFacts>, SourceError> {
-    let mut facts = Vec::new();
-    for (name, kind) in [
-        (PIDS_MAP, "hash"),
-        (EVENTS_MAP, "ringbuf"),
-        (STATS_MAP, "percpu_array"),
-    ] {
-        let map = object.map(name).ok_or(SourceError::Missing { name })?;
-        let info = match map {
-            Map::HashMap(data) | Map::RingBuf(data) | Map::PerCpuArray(data) => data.info(),
-            _ => return Err(SourceError::Missing { name }),
-        }
-        .map_err(|source| SourceError::Map { name, source })?;
-        facts.push(MapFacts {
-            id: info.id(),
-            name,
-            kind,
-            max_entries: info.max_entries(),
-        });
-    }
-    Ok(facts)
-}
-
-/// An error with its causes, in one line.
-fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

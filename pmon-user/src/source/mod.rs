@@ -5,4 +5,5 @@
 
 pub mod btf;
 pub mod ebpf;
+pub mod facts;
 pub mod pins;

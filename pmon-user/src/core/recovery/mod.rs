@@ -70,7 +70,7 @@ const STOP_SIGNALS: [u8; 4] = [1, 2, 3, 15];
 
 /// Dead processes whose leftovers are remembered: more than one only where
 /// successors died within their start window.
-const ENDED: usize = 8;
+const LEAVERS: usize = 8;
 
 /// The state of one entity's recovery.
 #[derive(Clone, Debug)]
@@ -95,9 +95,12 @@ pub struct Recovery {
     starts: Starts,
     deaths: Deaths,
     last_death: Option<Death>,
-    /// Processes that ended since the last attempt that ended their leftovers,
-    /// or since the entity was healthy; and when we knew of it.
-    ended: VecDeque<(Identity, Time)>,
+    /// The last process that is known to have ended: a look that was made
+    /// before may still show it.
+    ended: Option<Identity>,
+    /// Dead processes whose leftovers have not been ended, with the time when
+    /// we knew of the death; none while the entity is healthy.
+    leavers: VecDeque<(Identity, Time)>,
     /// Why it is not healthy, for people.
     problem: Option<String>,
 }
@@ -191,7 +194,8 @@ impl Recovery {
             starts: Starts::default(),
             deaths: Deaths::default(),
             last_death: None,
-            ended: VecDeque::new(),
+            ended: None,
+            leavers: VecDeque::new(),
             problem: None,
         };
         let effects = match spec.mode {
@@ -296,11 +300,11 @@ impl Recovery {
             return;
         }
         self.registered = None;
+        self.has_ended(identity, step.now);
         self.problem = None;
         self.deaths.push(step.now);
         step.say(Notice::Died(death.clone()));
         self.last_death = Some(death);
-        self.has_ended(identity, step.now);
         step.ask(Effect::Unregister { identity });
         step.ask(Effect::RemovePidfile { identity });
         match self.stage {
@@ -354,10 +358,11 @@ impl Recovery {
     }
 
     fn has_ended(&mut self, identity: Identity, now: Time) {
-        if self.ended.len() == ENDED {
-            self.ended.pop_front();
+        self.ended = Some(identity);
+        if self.leavers.len() == LEAVERS {
+            self.leavers.pop_front();
         }
-        self.ended.push_back((identity, now));
+        self.leavers.push_back((identity, now));
     }
 
     fn enter(&mut self, step: &Step<'_>, stage: Stage) {

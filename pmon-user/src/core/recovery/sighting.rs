@@ -23,6 +23,11 @@ impl Recovery {
             foreign_script,
         } = sighting;
         match outcome {
+            // Seen alive by a look that was overtaken by its end.
+            Outcome::Process(identity) if self.ended == Some(identity) => {
+                let reason = format!("({}) has ended since", identity.pid);
+                self.seen_nothing(step, occasion, reason, foreign_script);
+            }
             Outcome::Process(identity) => self.seen_process(step, identity),
             Outcome::Nothing { reason } => {
                 self.seen_nothing(step, occasion, reason, foreign_script);

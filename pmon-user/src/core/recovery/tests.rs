@@ -291,6 +291,38 @@ fn the_order_of_a_kill_is_unregister_pidfile_signal() {
 }
 
 #[test]
+fn a_look_that_was_overtaken_by_the_death_revives_nobody() {
+    let spec = spec(Severity::Major, 3);
+    let mut recovery = healthy(&spec, works()).recovery().clone();
+    let death = Death {
+        identity: FIRST,
+        generation: 1,
+        died_at: Some(DEATH),
+        detected_at: DEATH,
+        detected_by: crate::core::death::SourceName::Ebpf,
+        confirmed_at: DEATH,
+        status: Some(KILLED),
+        last_seen: crate::core::death::LastSeen::default(),
+    };
+    recovery.step(&spec, Event::Died(death), DEATH);
+    assert_eq!(*recovery.stage(), Stage::Looking);
+    for (occasion, stage) in [
+        (Occasion::PidfileChanged, "looking"),
+        (Occasion::Asked, "monitor_wait"),
+    ] {
+        let sighting = Sighting {
+            occasion,
+            outcome: Outcome::Process(FIRST),
+            foreign_script: None,
+        };
+        let effects = recovery.step(&spec, Event::Seen(sighting), DEATH);
+        assert!(!effects.contains(&Effect::Register { identity: FIRST }));
+        assert_eq!(recovery.stage().as_str(), stage);
+    }
+    assert_eq!(recovery.starts().external, 0);
+}
+
+#[test]
 fn nothing_is_started_before_the_old_process_is_gone() {
     let spec = spec(Severity::Major, 3);
     let now = DEATH;

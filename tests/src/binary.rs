@@ -1,0 +1,57 @@
+//! Where the programs are: pmon itself, built once if need be, and the little
+//! programs of this package.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// The binary under test: `PMON_BIN`, or what cargo builds in this workspace
+/// (with the profile of the tests).
+///
+/// # Panics
+///
+/// When it cannot be built.
+#[must_use]
+pub fn pmon() -> &'static Path {
+    static PMON: OnceLock<PathBuf> = OnceLock::new();
+    PMON.get_or_init(|| {
+        if let Some(given) = std::env::var_os("PMON_BIN") {
+            return given.into();
+        }
+        let directory = directory();
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo
+            .args(["build", "--quiet", "--locked"])
+            .args(["--package", "pmon-user", "--bin", "pmon"])
+            .arg("--target-dir")
+            .arg(directory.parent().expect("a target directory"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        if directory.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let status = cargo.status().expect("cargo runs");
+        assert!(status.success(), "pmon cannot be built: {status}");
+        directory.join("pmon")
+    })
+}
+
+/// A well-behaved or misbehaving service, see its `--help`.
+#[must_use]
+pub fn service() -> PathBuf {
+    directory().join("pmon-test-service")
+}
+
+/// A process that counts the signals it gets.
+#[must_use]
+pub fn bystander() -> PathBuf {
+    directory().join("pmon-test-bystander")
+}
+
+/// `target/PROFILE`: tests run from `target/PROFILE/deps`.
+fn directory() -> PathBuf {
+    let test = std::env::current_exe().expect("/proc is mounted");
+    let deps = test.parent().expect("an absolute path");
+    deps.parent().expect("`target/PROFILE/deps`").to_path_buf()
+}

@@ -1,0 +1,67 @@
+//! With healthy entities and nothing due, no thread of the daemon wakes up.
+
+use std::{fs, thread, time::Duration};
+
+use pmon_tests::{
+    daemon::Daemon,
+    place::Place,
+    process,
+    script::{Lsb, foreground_entity},
+};
+
+/// How long is watched.
+const WATCHED: Duration = Duration::from_secs(4);
+
+/// utime and stime, fields 14 and 15 of `/proc/PID/stat`, in ticks.
+fn cpu(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    let fields: Vec<u64> = (rest.split(' ').skip(11).take(2))
+        .map(|field| field.parse().unwrap())
+        .collect();
+    fields.iter().sum()
+}
+
+fn sleeps_while_idle(entities: usize, source: &str) {
+    let place = Place::new();
+    let mut toml = "[daemon]\naudit_interval = \"1h\"\n".to_owned();
+    let mut names = Vec::new();
+    for number in 0..entities {
+        let name = place.name(&format!("fore{number}"));
+        toml += &foreground_entity(&name, &[]);
+        names.push(name);
+    }
+    let lsb = Lsb::new(&place, &place.name("init"), &[]);
+    toml += &lsb.entity(&[]);
+    names.push(lsb.name);
+    place.configure(&toml);
+    let mut command = pmon_tests::daemon::command(&place);
+    command.arg("--source").arg(source);
+    let daemon = Daemon::launch(&place, command);
+    for name in &names {
+        let _pid = daemon.up(name);
+    }
+    // Until the journal is written and the last client's connection is gone.
+    thread::sleep(Duration::from_secs(1));
+    let (before, used) = (process::sleeps(daemon.pid()), cpu(daemon.pid()));
+    thread::sleep(WATCHED);
+    let (after, used_then) = (process::sleeps(daemon.pid()), cpu(daemon.pid()));
+    println!(
+        "{source}: {} wake-ups and {} ticks of CPU in {WATCHED:?} with {} entities",
+        after - before,
+        used_then - used,
+        names.len(),
+    );
+    assert_eq!(after - before, 0, "wake-ups");
+}
+
+#[test]
+fn with_the_kernel_program() {
+    pmon_tests::skip_if!(pmon_tests::privilege::no_bpf());
+    sleeps_while_idle(5, "ebpf");
+}
+
+#[test]
+fn with_pidfds_alone() {
+    sleeps_while_idle(5, "pidfd");
+}

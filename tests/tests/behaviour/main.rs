@@ -1,0 +1,21 @@
+//! One module per behaviour, named as a sentence. All in one program, so that
+//! it is linked once.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod a_bad_configuration_is_named;
+mod a_bad_pidfile_is_never_followed;
+mod a_bad_request_is_refused;
+mod a_bad_start_ends_in_a_defined_state;
+mod a_changed_pidfile_is_seen_at_once;
+mod a_daemons_restart_forgets_nothing;
+mod a_killed_process_is_recovered;
+mod a_leaders_exit_is_not_a_death;
+mod a_manual_restart_is_not_repeated;
+mod a_missing_privilege_degrades;
+mod a_reused_pid_is_a_stranger;
+mod a_short_life_is_reported_once;
+mod a_stop_has_an_order;
+mod a_thousand_kills_are_each_recovered_once;
+mod an_idle_daemon_sleeps;
+mod the_kernel_side_can_be_inspected;
+mod two_daemons_stay_apart;
