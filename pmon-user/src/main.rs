@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use pmon_user::{
     cli::{self, ConfigFinding, ConfigReport, Seams},
-    config::{self, Level, LocalHost},
+    config::{self, Level, LocalHost, Sources},
+    control::client::ClientError,
     daemon::{self, options::ConfigSources},
     doctor,
+    view::diagnosis::CheckView,
 };
 
 fn main() -> ExitCode {
@@ -14,8 +16,13 @@ fn main() -> ExitCode {
         run_daemon: daemon::run,
         check_config,
         config_schema: config::schema,
-        local_checks: doctor::without_daemon,
+        local_checks,
     })
+}
+
+fn local_checks(error: &ClientError) -> Vec<CheckView> {
+    let loaded = config::load(&Sources::default(), &LocalHost::detect());
+    doctor::without_daemon(&loaded, error)
 }
 
 fn check_config(sources: &ConfigSources) -> anyhow::Result<ConfigReport> {

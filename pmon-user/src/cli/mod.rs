@@ -27,6 +27,7 @@ use self::{
     verbs::Trouble,
 };
 use crate::{
+    control::client::ClientError,
     core::event::OperatorAction,
     daemon::options::{ConfigSources, Options},
     render::text::printable,
@@ -42,8 +43,9 @@ pub struct Seams {
     pub check_config: fn(&ConfigSources) -> anyhow::Result<ConfigReport>,
     /// JSON Schema of the native configuration files.
     pub config_schema: fn() -> serde_json::Value,
-    /// The prerequisites that can be checked without a daemon.
-    pub local_checks: fn() -> Vec<CheckView>,
+    /// What can be checked without a daemon; the first check, `daemon`, says why
+    /// it cannot be asked.
+    pub local_checks: fn(&ClientError) -> Vec<CheckView>,
 }
 
 /// What `pmon config check` found.

@@ -116,13 +116,17 @@ const SEAMS: Seams = Seams {
         })
     },
     config_schema: || serde_json::json!({"type": "object"}),
-    local_checks: || {
-        vec![CheckView {
-            name: "btf".to_owned(),
-            result: CheckResult::Ok,
-            found: "there".to_owned(),
+    local_checks: |error| {
+        let check = |name: &str, result, found: String| CheckView {
+            name: name.to_owned(),
+            result,
+            found,
             fix: None,
-        }]
+        };
+        vec![
+            check("daemon", CheckResult::Failed, error.to_string()),
+            check("btf", CheckResult::Ok, "there".to_owned()),
+        ]
     },
 };
 

@@ -228,7 +228,7 @@ pub(super) async fn follow(lines: u32, global: &Global, output: &mut Output<'_>)
 
 /// The daemon's checks, or the local ones where no daemon answers.
 pub(super) async fn doctor(
-    local: fn() -> Vec<CheckView>,
+    local: fn(&ClientError) -> Vec<CheckView>,
     global: &Global,
     output: &mut Output<'_>,
 ) -> Ended {
@@ -236,23 +236,19 @@ pub(super) async fn doctor(
         Ok(mut client) => client.doctor().await,
         Err(error) => Err(error),
     };
-    let (view, otherwise) = match asked {
-        Ok(view) => (view, Exit::Ok),
+    // That there is no daemon has an exit code of its own.
+    let (view, otherwise, host_from) = match asked {
+        Ok(view) => (view, Exit::Ok, 0),
         Err(error) => {
-            let mut checks = vec![CheckView {
-                name: "daemon".to_owned(),
-                result: CheckResult::Degraded,
-                found: error.to_string(),
-                fix: None,
-            }];
-            checks.extend(local());
-            (DoctorView { checks }, Exit::from(&error))
+            let checks = local(&error);
+            (DoctorView { checks }, Exit::from(&error), 1)
         }
     };
     output.show(&view, &view.checks, |look| {
         render::diagnosis::doctor(&view, look)
     })?;
-    let any = |result| view.checks.iter().any(|check| check.result == result);
+    let counted = view.checks.get(host_from..).unwrap_or_default();
+    let any = |result| counted.iter().any(|check| check.result == result);
     Ok(if any(CheckResult::Failed) {
         Exit::Failed
     } else if otherwise != Exit::Ok {

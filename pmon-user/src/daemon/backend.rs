@@ -39,7 +39,7 @@ pub(super) struct Daemon {
     pub history: Arc<Mutex<VecDeque<IncidentView>>>,
     /// Where the configuration comes from.
     pub sources: Sources,
-    /// What it runs with.
+    /// How it was told to run.
     pub settings: DaemonSettings,
 }
 
@@ -136,8 +136,7 @@ impl Backend for Daemon {
     async fn doctor(&self) -> Result<DoctorView, Refusal> {
         let status = self.status(Vec::new()).await?;
         let settings = self.settings.clone();
-        let look = move || doctor::with_daemon_settings(&status, &settings);
-        let checks = tokio::task::spawn_blocking(look)
+        let checks = tokio::task::spawn_blocking(move || doctor::with_daemon(&status, &settings))
             .await
             .map_err(|error| Refusal::Refused {
                 reason: format!("the checks did not end: {error}"),

@@ -68,20 +68,16 @@ fn refused(error: &std::io::Error) -> Probe {
 /// `bpf-syscall`.
 pub(super) fn check_syscall(probes: BpfProbes, privileges: &Privileges) -> CheckView {
     const NAME: &str = "bpf-syscall";
-    let (what, needed, probe) = match (probes.ring, probes.program) {
+    let (what, probe) = match (probes.ring, probes.program) {
         (Probe::Works, Probe::Works) => {
             return ok(NAME, "ring buffers and programs can be made");
         }
-        (Probe::Works, probe) => (
-            "a tracing program",
-            &[Capability::Bpf, Capability::Perfmon][..],
-            probe,
-        ),
-        (probe, _) => ("a ring buffer", &[Capability::Bpf][..], probe),
+        (Probe::Works, probe) => ("a tracing program", probe),
+        (probe, _) => ("a ring buffer", probe),
     };
-    let missing: Vec<&str> = needed
-        .iter()
-        .filter(|capability| !privileges.has(**capability))
+    let missing: Vec<&str> = [Capability::Bpf, Capability::Perfmon]
+        .into_iter()
+        .filter(|capability| !privileges.has(*capability))
         .map(|capability| capability.name())
         .collect();
     match probe {

@@ -153,18 +153,16 @@ fn counters(source: &SourceView) -> String {
     text
 }
 
-/// `audit`; without a known period it is estimated from the sweeps so far.
+/// `audit`, which should sweep once in `period`.
 pub(super) fn check_audit(
     audit: &AuditView,
     uptime: Duration,
-    period: Option<Duration>,
+    period: Duration,
     now: Timestamp,
 ) -> CheckView {
     const NAME: &str = "audit";
     const FIX: &str = "see why: `journalctl -u pmon`; then `systemctl restart pmon`, \
                        or end `pmon daemon` and start it again";
-    let sweeps = u32::try_from(audit.sweeps).unwrap_or(u32::MAX).max(1);
-    let period = period.unwrap_or(uptime / sweeps);
     let patience = period * 2 + SWEEP_SLACK;
     let discrepancies: u64 = audit.discrepancies.values().sum();
     let Some(last) = audit.last_sweep else {

@@ -356,16 +356,39 @@ fn pin_all(
 /// The kernel compares start times on its own boot clock; in a time namespace
 /// with an offset `/proc` shows another one, and the comparison must be left out.
 fn checked_for_this_process(layout: KernelLayout) -> KernelLayout {
-    let offset = std::fs::read_to_string("/proc/self/timens_offsets")
-        .unwrap_or_default()
-        .lines()
-        .any(|line| line.starts_with("boottime") && !line.ends_with(" 0"));
-    if offset {
+    let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    if shifts_boot_time(&offsets) {
         KernelLayout {
             task_start_boottime: 0,
             ..layout
         }
     } else {
         layout
+    }
+}
+
+/// Whether `/proc/PID/timens_offsets` (time_namespaces(7)) has a boot time
+/// offset: a line of the clock's name, seconds and nanoseconds.
+fn shifts_boot_time(offsets: &str) -> bool {
+    offsets
+        .lines()
+        .filter(|line| line.starts_with("boottime"))
+        .flat_map(|line| line.split_whitespace().skip(1))
+        .any(|number| number != "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_part_of_a_boot_time_offset_counts() {
+        let none = "monotonic           0         0\nboottime            0         0\n";
+        assert!(!shifts_boot_time(none));
+        assert!(!shifts_boot_time(""));
+        assert!(!shifts_boot_time("monotonic 5 5\nboottime 0 0\n"));
+        for offset in ["boottime 100 0", "boottime 0 7", "boottime -3 0"] {
+            assert!(shifts_boot_time(offset), "{offset}");
+        }
     }
 }

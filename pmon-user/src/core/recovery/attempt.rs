@@ -84,9 +84,9 @@ impl Recovery {
     fn end_leftovers(&mut self, step: &mut Step<'_>) {
         match step.spec.start {
             // systemd clears a unit's cgroup itself, as the unit wants it.
-            StartMethod::Unit { .. } | StartMethod::None { .. } => self.leavers.clear(),
+            StartMethod::Unit { .. } | StartMethod::None { .. } => self.leftovers_of.clear(),
             StartMethod::Script { .. } | StartMethod::Command(_) => {
-                for (identity, died) in self.leavers.drain(..) {
+                for (identity, died) in self.leftovers_of.drain(..) {
                     step.ask(Effect::EndLeftovers { identity, died });
                 }
             }
@@ -188,7 +188,7 @@ impl Recovery {
             self.problem = None;
             step.say(Notice::Restarted(identity));
             self.attempts = 0;
-            self.leavers.clear();
+            self.leftovers_of.clear();
             return self.enter(step, Stage::Manage);
         }
         self.monitor(step, identity);
@@ -234,7 +234,7 @@ impl Recovery {
         self.manual = false;
         self.attempts = 0;
         self.problem = None;
-        self.leavers.clear();
+        self.leftovers_of.clear();
         self.clear_alarm(step);
         self.enter(step, Stage::Manage);
     }

@@ -70,7 +70,7 @@ const STOP_SIGNALS: [u8; 4] = [1, 2, 3, 15];
 
 /// Dead processes whose leftovers are remembered: more than one only where
 /// successors died within their start window.
-const LEAVERS: usize = 8;
+const ENDED: usize = 8;
 
 /// The state of one entity's recovery.
 #[derive(Clone, Debug)]
@@ -98,9 +98,9 @@ pub struct Recovery {
     /// The last process that is known to have ended: a look that was made
     /// before may still show it.
     ended: Option<Identity>,
-    /// Dead processes whose leftovers have not been ended, with the time when
-    /// we knew of the death; none while the entity is healthy.
-    leavers: VecDeque<(Identity, Time)>,
+    /// Processes that ended since the last attempt that ended their leftovers,
+    /// or since the entity was healthy; and when we knew of it.
+    leftovers_of: VecDeque<(Identity, Time)>,
     /// Why it is not healthy, for people.
     problem: Option<String>,
 }
@@ -195,7 +195,7 @@ impl Recovery {
             deaths: Deaths::default(),
             last_death: None,
             ended: None,
-            leavers: VecDeque::new(),
+            leftovers_of: VecDeque::new(),
             problem: None,
         };
         let effects = match spec.mode {
@@ -300,11 +300,11 @@ impl Recovery {
             return;
         }
         self.registered = None;
-        self.has_ended(identity, step.now);
         self.problem = None;
         self.deaths.push(step.now);
         step.say(Notice::Died(death.clone()));
         self.last_death = Some(death);
+        self.has_ended(identity, step.now);
         step.ask(Effect::Unregister { identity });
         step.ask(Effect::RemovePidfile { identity });
         match self.stage {
@@ -359,10 +359,10 @@ impl Recovery {
 
     fn has_ended(&mut self, identity: Identity, now: Time) {
         self.ended = Some(identity);
-        if self.leavers.len() == LEAVERS {
-            self.leavers.pop_front();
+        if self.leftovers_of.len() == ENDED {
+            self.leftovers_of.pop_front();
         }
-        self.leavers.push_back((identity, now));
+        self.leftovers_of.push_back((identity, now));
     }
 
     fn enter(&mut self, step: &Step<'_>, stage: Stage) {

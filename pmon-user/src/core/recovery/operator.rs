@@ -37,14 +37,10 @@ impl Recovery {
     }
 
     fn operator_start(&mut self, step: &mut Step<'_>) {
-        match self.stage {
-            Stage::Stopping { due, killed, .. } => {
+        match &mut self.stage {
+            Stage::Stopping { then, .. } => {
+                *then = AfterStop::Respawn;
                 self.manual = true;
-                self.stage = Stage::Stopping {
-                    then: AfterStop::Respawn,
-                    due,
-                    killed,
-                };
             }
             Stage::Ignore | Stage::Stopped | Stage::RestartWait { .. } | Stage::Unverifiable => {
                 self.manual = true;
@@ -69,56 +65,23 @@ impl Recovery {
         self.manual = true;
         self.attempts = 0;
         self.cancel_start(step);
-        match self.registered {
-            Some(registered) => self.end(step, registered.identity, AfterStop::Respawn),
-            None => match self.stage {
-                Stage::Stopping { due, killed, .. } => {
-                    self.stage = Stage::Stopping {
-                        then: AfterStop::Respawn,
-                        due,
-                        killed,
-                    };
-                }
-                Stage::Unknown
-                | Stage::Manage
-                | Stage::Looking
-                | Stage::Waiting { .. }
-                | Stage::MonitorWait { .. }
-                | Stage::Monitor { .. }
-                | Stage::RestartWait { .. }
-                | Stage::Ignore
-                | Stage::Stopped
-                | Stage::Unverifiable
-                | Stage::Unmonitored => self.look(step),
-            },
-        }
+        self.end_what_lives(step, AfterStop::Respawn);
     }
 
     fn operator_stop(&mut self, step: &mut Step<'_>) {
         self.manual = false;
         self.cancel_start(step);
-        match self.registered {
-            Some(registered) => self.end(step, registered.identity, AfterStop::StayDown),
-            None => match self.stage {
-                Stage::Stopping { due, killed, .. } => {
-                    self.stage = Stage::Stopping {
-                        then: AfterStop::StayDown,
-                        due,
-                        killed,
-                    };
-                }
-                Stage::Unknown
-                | Stage::Manage
-                | Stage::Looking
-                | Stage::Waiting { .. }
-                | Stage::MonitorWait { .. }
-                | Stage::Monitor { .. }
-                | Stage::RestartWait { .. }
-                | Stage::Ignore
-                | Stage::Stopped
-                | Stage::Unverifiable
-                | Stage::Unmonitored => self.stay_down(step),
-            },
+        self.end_what_lives(step, AfterStop::StayDown);
+    }
+
+    /// Ends the process, if there is one, and then goes on.
+    fn end_what_lives(&mut self, step: &mut Step<'_>, next: AfterStop) {
+        if let Some(registered) = self.registered {
+            self.end(step, registered.identity, next);
+        } else if let Stage::Stopping { then, .. } = &mut self.stage {
+            *then = next;
+        } else {
+            self.stopped(step, next);
         }
     }
 

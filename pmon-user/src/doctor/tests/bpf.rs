@@ -27,8 +27,8 @@ fn it_works() {
 fn without_capabilities() {
     is_degraded(
         &check_syscall(both(EPERM), &nobody()),
-        "a ring buffer is refused: Operation not permitted (os error 1); CAP_BPF missing",
-        "run pmon as root: `sudo pmon daemon`; or in `pmon.service`: `AmbientCapabilities=CAP_BPF`",
+        "a ring buffer is refused: Operation not permitted (os error 1); CAP_BPF and CAP_PERFMON missing",
+        "run pmon as root: `sudo pmon daemon`; or in `pmon.service`: `AmbientCapabilities=CAP_BPF CAP_PERFMON`",
     );
     // CAP_BPF alone makes maps, but no tracing programs.
     let bpf_only = Privileges {
@@ -52,8 +52,9 @@ fn without_capabilities() {
     is_degraded(
         &check_syscall(both(EPERM), &container),
         "a ring buffer is refused: Operation not permitted (os error 1); \
-         CAP_BPF missing, and a seccomp filter is in force",
-        "in a container: `--cap-add=BPF`; in `pmon.service`: `CapabilityBoundingSet=CAP_BPF`; \
+         CAP_BPF and CAP_PERFMON missing, and a seccomp filter is in force",
+        "in a container: `--cap-add=BPF --cap-add=PERFMON`; \
+         in `pmon.service`: `CapabilityBoundingSet=CAP_BPF CAP_PERFMON`; \
          if that is not enough: `--security-opt seccomp=unconfined`, or a profile that allows `bpf`; \
          systemd-nspawn: `--system-call-filter=bpf`; in `pmon.service`: `SystemCallFilter=bpf`",
     );

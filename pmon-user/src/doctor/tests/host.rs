@@ -6,10 +6,7 @@ use super::*;
 use crate::{
     config::{self, Sources, settings::DaemonSettings},
     control::client::ClientError,
-    doctor::{
-        Asked, NAMES, Situation, check_all, with_daemon, with_daemon_settings, without_daemon,
-        without_daemon_at,
-    },
+    doctor::{Asked, NAMES, Situation, check_all, with_daemon, without_daemon},
     source::btf::VMLINUX_BTF,
     view::{
         diagnosis::{CheckResult, CheckView},
@@ -29,13 +26,8 @@ fn named<'a>(checks: &'a [CheckView], name: &str) -> &'a CheckView {
 #[test]
 fn inside_the_daemon_everything_is_checked_in_order() {
     let status = samples::status(Vec::new());
-    let checks = with_daemon_settings(&status, &DaemonSettings::default());
+    let checks = with_daemon(&status, &DaemonSettings::default());
     assert_eq!(names(&checks), NAMES);
-    let without_settings: Vec<&str> = NAMES
-        .into_iter()
-        .filter(|name| *name != "state-directory")
-        .collect();
-    assert_eq!(names(&with_daemon(&status)), without_settings);
     for check in checks {
         assert_eq!(
             check.fix.is_none(),
@@ -60,7 +52,7 @@ fn outside_the_daemon_the_host_is_checked() {
         path: PathBuf::from("/run/pmon/pmon.sock"),
         source: std::io::ErrorKind::NotFound.into(),
     };
-    let checks = without_daemon_at(&loaded, &error);
+    let checks = without_daemon(&loaded, &error);
     let configuration = NAMES
         .iter()
         .position(|name| *name == "configuration")
@@ -68,14 +60,12 @@ fn outside_the_daemon_the_host_is_checked() {
     assert_eq!(names(&checks), NAMES[..=configuration]);
     assert_eq!(named(&checks, "daemon").result, CheckResult::Failed);
     assert_eq!(named(&checks, "configuration").result, CheckResult::Failed);
-    // Here the caller has said already why.
-    assert_eq!(names(&without_daemon()), NAMES[1..=configuration]);
 }
 
 #[test]
 fn this_host() {
     let status = samples::status(Vec::new());
-    let checks = with_daemon(&status);
+    let checks = with_daemon(&status, &DaemonSettings::default());
     let result = |name| named(&checks, name).result;
     // Nothing of pmon works without these, its other tests included.
     assert_eq!(result("pidfd"), CheckResult::Ok);
@@ -108,7 +98,10 @@ fn an_empty_host() {
     status.sources[0].state = SourceState::Off;
     status.sources[0].reason = Some("no BTF".to_owned());
     let checks = check_all(
-        &Asked::of_status(&status),
+        &Asked {
+            settings: &DaemonSettings::default(),
+            entities: 0,
+        },
         empty.path(),
         &Situation::Running(&status),
     );
@@ -137,32 +130,27 @@ fn an_empty_host() {
 }
 
 #[test]
-fn what_is_known_of_the_daemon_is_used() {
-    let mut status = samples::status(Vec::new());
-    status.daemon.socket = "/tmp/r/pmon.sock".to_owned();
-    let asked = Asked::of_status(&status);
-    assert_eq!(asked.run_dir, PathBuf::from("/tmp/r"));
-    assert_eq!(asked.state_dir, None);
-    assert_eq!(asked.pin_dir, Some("/sys/fs/bpf/pmon/v1".into()));
-    status.daemon.pin_dir = None;
-    assert_eq!(Asked::of_status(&status).pin_dir, None);
-    // It wanted to pin, and could not.
-    status.sources[0].state = SourceState::Degraded;
-    let default = DaemonSettings::default();
-    assert_eq!(Asked::of_status(&status).pin_dir, default.pin_dir);
-
+fn the_settings_are_looked_at() {
+    let directory = tempfile::tempdir().unwrap();
+    let run_dir = directory.path().join("run");
+    fs::create_dir(&run_dir).unwrap();
+    fs::write(directory.path().join("state"), "").unwrap();
     let settings = DaemonSettings {
-        state_dir: "/s".into(),
+        run_dir: run_dir.clone(),
+        state_dir: directory.path().join("state"),
         pin_dir: None,
-        receiver_priority: 0,
-        ..default
+        ..DaemonSettings::default()
     };
-    let asked = Asked::of_settings(&settings, 9);
-    assert_eq!(asked.state_dir, Some("/s".into()));
-    assert_eq!(
-        (asked.pin_dir, asked.priority, asked.entities),
-        (None, 0, 9)
+    let checks = with_daemon(&samples::status(Vec::new()), &settings);
+    let run = named(&checks, "run-directory");
+    assert!(
+        run.found
+            .starts_with(&format!("`{}`, mode", run_dir.display()))
     );
+    let state = named(&checks, "state-directory");
+    assert_eq!(state.result, CheckResult::Degraded);
+    assert!(state.found.contains("is not a directory"), "{state:?}");
+    assert_eq!(named(&checks, "bpffs").found, "nothing is to be pinned");
 }
 
 #[test]

@@ -1,0 +1,234 @@
+//! Stepping an entity, and carrying out what the core asks for.
+//!
+//! Table operations are done at once; everything that could block is handed
+//! out. Must stay true: effects are carried out in order, and people are told
+//! last, so that telling never delays what is to be done.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    engine::Engine,
+    entity::Entity,
+    message::{Tale, Told, Work},
+};
+use crate::{
+    causes::in_full,
+    core::{
+        effect::Effect,
+        entity::EntitySpec,
+        event::{Event, Occasion},
+        identity::Identity,
+        notice::Notice,
+        time::Time,
+    },
+    effect::Job,
+    look::{Remembered, pidfile::Stamp},
+    sys::{clock, pidfd::VerifiedPid},
+    table::EntityName,
+};
+
+impl Engine {
+    pub(super) fn happen(&mut self, name: &EntityName, event: Event, now: Time) {
+        self.happen_at(name, event, None, None, now);
+    }
+
+    pub(super) fn happen_with(
+        &mut self,
+        name: &EntityName,
+        event: Event,
+        process: Option<&VerifiedPid>,
+        stamp: Option<Stamp>,
+    ) {
+        self.happen_at(name, event, process, stamp, clock::now());
+    }
+
+    /// Steps an entity, and again with what its effects bring about at once.
+    fn happen_at(
+        &mut self,
+        name: &EntityName,
+        event: Event,
+        process: Option<&VerifiedPid>,
+        stamp: Option<Stamp>,
+        now: Time,
+    ) {
+        let mut events = VecDeque::from([event]);
+        let mut notices = Vec::new();
+        while let Some(event) = events.pop_front() {
+            let Some(entity) = self.entities.get_mut(name) else {
+                return;
+            };
+            let spec = Arc::clone(&entity.spec);
+            let effects = entity.recovery.step(&spec, event, now);
+            for effect in effects {
+                match effect {
+                    Effect::Say(notice) => notices.push(notice),
+                    Effect::Register { identity } => {
+                        events.push_back(self.register(name, identity, process, stamp));
+                    }
+                    other => self.carry_out(name, &spec, &other),
+                }
+            }
+        }
+        self.reschedule(name);
+        self.remember(name);
+        // Telling people comes last: it must not delay what is to be done.
+        for notice in notices {
+            self.tell(name, notice, now);
+        }
+    }
+
+    fn register(
+        &mut self,
+        name: &EntityName,
+        identity: Identity,
+        process: Option<&VerifiedPid>,
+        stamp: Option<Stamp>,
+    ) -> Event {
+        let Some(process) = process.filter(|process| process.identity() == identity) else {
+            return Event::RegisterFailed {
+                identity,
+                reason: "it was not verified".to_owned(),
+            };
+        };
+        match self.table.register(name, process.clone(), &self.epoll) {
+            Ok(registered) => {
+                if let Some(entity) = self.entities.get_mut(name) {
+                    entity.known = Some(Remembered { identity, stamp });
+                    entity.pidfd_only = registered.pidfd_only;
+                }
+                Event::Registered {
+                    identity,
+                    generation: registered.generation,
+                }
+            }
+            Err(error) => Event::RegisterFailed {
+                identity,
+                reason: in_full(&error),
+            },
+        }
+    }
+
+    fn carry_out(&mut self, name: &EntityName, spec: &Arc<EntitySpec>, effect: &Effect) {
+        let spec = Arc::clone(spec);
+        let job = match *effect {
+            Effect::Look { foreign_script } => {
+                return self.look(name, Occasion::Asked, foreign_script);
+            }
+            Effect::Unregister { identity } => return self.table.unregister(name, identity),
+            Effect::Release { identity } => {
+                return self.table.release(name, identity, &self.epoll);
+            }
+            Effect::RemovePidfile { identity } => match &spec.pidfile {
+                Some(path) => Job::RemovePidfile {
+                    path: path.clone(),
+                    identity,
+                },
+                None => return,
+            },
+            Effect::Signal { identity, signal } => match self.table.process(identity) {
+                Some(process) => Job::Signal {
+                    process: process.clone(),
+                    signal,
+                },
+                None => return,
+            },
+            Effect::EndLeftovers { identity, died } => Job::EndLeftovers {
+                identity,
+                died,
+                stop: spec.stop,
+            },
+            Effect::Start { verb, run } => Job::Start { spec, verb, run },
+            Effect::StopUnit => Job::StopUnit { spec },
+            Effect::CancelStart => Job::CancelStart,
+            // Told as a notice; other receivers are not configured.
+            Effect::Alarm(_) => return,
+            Effect::Register { .. } | Effect::Say(_) => return,
+        };
+        self.hand_out(Work::Job {
+            entity: Arc::clone(name),
+            job,
+        });
+    }
+
+    pub(super) fn tell(&mut self, name: &EntityName, notice: Notice, now: Time) {
+        let Some(entity) = self.entities.get_mut(name) else {
+            return;
+        };
+        let noted = entity
+            .incidents
+            .record(&notice, now, &mut self.next_incident);
+        let closed = matches!(noted, Some((_, true)));
+        self.hand_out(Work::Tell(Told {
+            at: now,
+            entity: Arc::clone(name),
+            incident: noted.map(|(number, _)| number),
+            what: Tale::Notice(notice),
+        }));
+        if closed && let Some(view) = self.newest_incident_view(name) {
+            self.hand_out(Work::Closed(Box::new(view)));
+        }
+    }
+
+    pub(super) fn trouble(&mut self, name: &EntityName, what: String) {
+        if let Some(entity) = self.entities.get_mut(name) {
+            entity.last_trouble = Some(what.clone());
+        }
+        self.hand_out(Work::Tell(Told {
+            at: clock::now(),
+            entity: Arc::clone(name),
+            incident: None,
+            what: Tale::Trouble(what),
+        }));
+    }
+
+    fn remember(&mut self, name: &EntityName) {
+        let Some(entity) = self.entities.get_mut(name) else {
+            return;
+        };
+        let memory = entity.memory();
+        if entity.remembered.as_ref() != Some(&memory) {
+            entity.remembered = Some(memory.clone());
+            self.hand_out(Work::Remember(Arc::clone(name), Box::new(memory)));
+        }
+    }
+
+    fn reschedule(&mut self, name: &EntityName) {
+        let Some(entity) = self.entities.get_mut(name) else {
+            return;
+        };
+        let deadline = entity.recovery.deadline();
+        if let Some(old) = std::mem::replace(&mut entity.scheduled, deadline) {
+            self.schedule.remove(&(old, Arc::clone(name)));
+        }
+        if let Some(due) = deadline {
+            self.schedule.insert((due, Arc::clone(name)));
+        }
+    }
+
+    /// Puts an entity into force.
+    pub(super) fn adopt(&mut self, entity: Entity, effects: Vec<Effect>) {
+        let name: EntityName = Arc::from(entity.spec.name.as_str());
+        let spec = Arc::clone(&entity.spec);
+        self.entities.insert(Arc::clone(&name), entity);
+        for effect in effects {
+            self.carry_out(&name, &spec, &effect);
+        }
+        self.reschedule(&name);
+    }
+
+    /// Forgets an entity; its process is left alone.
+    pub(super) fn abandon(&mut self, name: &EntityName) {
+        if let Some(entity) = self.entities.remove(name)
+            && let Some(due) = entity.scheduled
+        {
+            self.schedule.remove(&(due, Arc::clone(name)));
+        }
+        self.table.forget(name, &self.epoll);
+        self.hand_out(Work::Forget(Arc::clone(name)));
+    }
+
+    pub(super) fn hand_out(&self, work: Work) {
+        // Nobody is left to do it only when the daemon ends.
+        let _ended: Result<(), _> = self.work.send(work);
+    }
+}
