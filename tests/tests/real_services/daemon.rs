@@ -4,7 +4,6 @@
 //! stream or by `status` and `history` is not known here.
 
 use std::{
-    env,
     fs::{self, File},
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
@@ -16,6 +15,8 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::Value;
+
+use pmon_tests::binary::pmon;
 
 use crate::{sandbox::BPFFS, service::Service};
 
@@ -197,21 +198,6 @@ impl Drop for Daemon {
 fn terminate(child: &Child) {
     let pid = rustix::process::Pid::from_child(child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-}
-
-/// The binary under test, beside the directory of the test's own.
-fn pmon() -> PathBuf {
-    if let Some(given) = env::var_os("PMON_BINARY") {
-        return given.into();
-    }
-    let own = env::current_exe().unwrap();
-    let pmon = own.ancestors().nth(2).unwrap().join("pmon");
-    assert!(
-        pmon.exists(),
-        "`{}` is missing: cargo build -p pmon-user",
-        pmon.display()
-    );
-    pmon
 }
 
 /// Asks again and again until there is an answer.

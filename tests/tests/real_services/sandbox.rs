@@ -36,6 +36,8 @@ pub(crate) fn run(test: &str, missing: Option<String>, body: impl FnOnce()) {
         .arg(env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(INSIDE, test)
+        // Built out here, if need be.
+        .env("PMON_BIN", pmon_tests::binary::pmon())
         .stdin(Stdio::null())
         .output()
         .unwrap();
