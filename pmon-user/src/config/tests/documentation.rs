@@ -91,7 +91,7 @@ fn every_key_of_the_schema_is_documented() {
 fn the_published_schema_is_the_one_in_force() {
     let published = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/pmon.schema.json");
     let published: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(published).unwrap()).unwrap();
+        serde_json::from_str(&fs::read_to_string(published).unwrap()).unwrap();
     assert_eq!(
         published,
         schema(),
