@@ -9,6 +9,8 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -18,9 +20,15 @@ use rustix::{
 use thiserror::Error;
 
 use super::atomic;
+use crate::sys::pidfd::{VerifyError, verify};
 
 /// Name in the directory.
 pub const FILE: &str = "pmon.lock";
+/// A daemon that was killed may leave a child between fork and execve, which
+/// still holds its descriptors: for as long as that takes, and a margin.
+const DYING: Duration = Duration::from_secs(2);
+/// How often is looked meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The file may be replaced while we wait for our turn; more often than this
 /// somebody is playing with us.
 const ROUNDS: u32 = 16;
@@ -73,7 +81,9 @@ impl Lock {
             path: path.clone(),
             source,
         };
-        for _ in 0..ROUNDS {
+        let patience = Instant::now() + DYING;
+        let mut round = 0;
+        while round < ROUNDS {
             let mut file = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -86,15 +96,21 @@ impl Lock {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
+                    let pid = written_pid(&mut file);
+                    if pid.is_some_and(is_gone) && Instant::now() < patience {
+                        thread::sleep(LOOK_AGAIN);
+                        continue;
+                    }
                     return Err(LockError::InUse {
                         directory: directory.to_owned(),
-                        pid: written_pid(&mut file),
+                        pid,
                     });
                 }
                 Err(errno) => return Err(failed(errno.into())),
             }
             // Its last holder may have removed it between our open and our lock.
             if !is_at(&file, &path).map_err(failed)? {
+                round += 1;
                 continue;
             }
             file.set_len(0).map_err(failed)?;
@@ -112,6 +128,15 @@ impl Drop for Lock {
         // While it is locked still, so that it is nobody else's. A file that
         // stays behind does no harm.
         let _best_effort: io::Result<()> = fs::remove_file(&self.path);
+    }
+}
+
+/// Whether no process has this pid, or only its status is left of it.
+fn is_gone(pid: u32) -> bool {
+    match verify(pid) {
+        Ok(process) => process.is_dead(),
+        Err(VerifyError::NoProcess { .. } | VerifyError::NotALeader { .. }) => true,
+        Err(VerifyError::Open { .. } | VerifyError::StartTime { .. }) => false,
     }
 }
 
@@ -134,11 +159,7 @@ fn written_pid(file: &mut File) -> Option<u32> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use std::{
-        process::{Command, Stdio},
-        thread,
-        time::{Duration, Instant},
-    };
+    use std::process::{Command, Stdio};
 
     use super::*;
 
@@ -158,6 +179,24 @@ mod tests {
         drop(lock);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
         Lock::acquire(directory.path()).unwrap();
+    }
+
+    /// As a child of a killed daemon does between fork and execve.
+    #[test]
+    fn a_dead_daemons_child_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut dead = Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        let path = directory.path().join(FILE);
+        fs::write(&path, dead.id().to_string()).unwrap();
+        let held = File::open(&path).unwrap();
+        flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let child = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(300));
+            drop(held);
+        });
+        Lock::acquire(directory.path()).unwrap();
+        child.join().unwrap();
     }
 
     #[test]
