@@ -6,17 +6,19 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::{
     message::{Inbox, Request},
     telling::Telling,
 };
 use crate::{
+    audit::AuditStatus,
     config::{self, Sources, settings::DaemonSettings},
     control::backend::{Backend, Refusal, RegisterRequest},
     core::event::OperatorAction,
     doctor,
+    state::StoreStatus,
     view::{
         diagnosis::{BpfView, DoctorView, ReloadView},
         entity::{EntityView, ExplainView, ShowView},
@@ -41,11 +43,42 @@ pub(super) struct Daemon {
     pub sources: Sources,
     /// How it was told to run.
     pub settings: DaemonSettings,
+    /// The threads beside the engine.
+    pub helpers: Helpers,
+}
+
+/// How the threads beside the engine are doing.
+pub(super) struct Helpers {
+    /// The audit; none if it could not be started.
+    pub audit: Option<watch::Receiver<AuditStatus>>,
+    /// The state writer.
+    pub store: watch::Receiver<StoreStatus>,
+}
+
+impl Helpers {
+    /// What is wrong with them.
+    fn degraded(&self) -> Vec<String> {
+        let mut degraded = Vec::new();
+        match &self.audit {
+            Some(audit) => degraded.extend(audit.borrow().degraded.clone()),
+            None => degraded.push("there is no audit; see the log".to_owned()),
+        }
+        let store = self.store.borrow();
+        degraded.extend(store.degraded.clone());
+        if store.lost > 0 {
+            degraded.push(format!("{} incidents could not be saved", store.lost));
+        }
+        degraded
+    }
 }
 
 impl Backend for Daemon {
     async fn status(&self, names: Vec<String>) -> Result<StatusView, Refusal> {
-        self.inbox.ask(|reply| Request::Status(names, reply)).await
+        let asked = self.inbox.ask(|reply| Request::Status(names, reply)).await;
+        asked.map(|mut view| {
+            view.degraded.extend(self.helpers.degraded());
+            view
+        })
     }
 
     async fn show(&self, name: String) -> Result<ShowView, Refusal> {

@@ -34,7 +34,7 @@ use tokio::{
 };
 
 use self::{
-    backend::Daemon,
+    backend::{Daemon, Helpers},
     engine::{Engine, Facts},
     message::{Inbox, Message, Work},
     options::Options,
@@ -127,7 +127,8 @@ async fn serve_until_stopped(
 
     let state_dir = &settings.daemon.state_dir;
     let mut degraded = Vec::new();
-    let remembered = registrations::load(state_dir);
+    let run_dir = &settings.daemon.run_dir;
+    let remembered = registrations::load_newest(run_dir, state_dir);
     degraded.extend(remembered.problem.clone());
     let past = journal::load_recent(state_dir, backend::HISTORY, |incident: &IncidentView| {
         incident.incident
@@ -137,8 +138,9 @@ async fn serve_until_stopped(
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
     let store = Store::start(state_dir)?;
+    let volatile = Store::start_volatile(run_dir)?;
 
-    let socket_path = settings.daemon.run_dir.join("pmon.sock");
+    let socket_path = run_dir.join("pmon.sock");
     let access = access_rules(settings);
     let socket = ControlSocket::bind(&socket_path, &access)?;
 
@@ -155,10 +157,16 @@ async fn serve_until_stopped(
     let executor = Arc::new(executor(state_dir, &inbox));
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(VecDeque::from(past.incidents)));
+    let audit = start_audit(settings, &inbox);
+    let helpers = Helpers {
+        audit: audit.as_ref().map(audit::AuditHandle::status),
+        store: store.status(),
+    };
     let workers = Workers {
         executor: Arc::clone(&executor),
-        audit: start_audit(settings, &inbox),
-        store: Some(store),
+        audit,
+        store,
+        volatile,
         registrations,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
@@ -171,6 +179,7 @@ async fn serve_until_stopped(
         history,
         sources,
         settings: settings.daemon.clone(),
+        helpers,
     });
     let (stop_serving, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = tokio::spawn(serve(socket, access, Arc::clone(&daemon), async {
@@ -199,12 +208,22 @@ async fn serve_until_stopped(
     inbox.send(Message::Stop);
     end_engine(engine).await;
     executor.shutdown(SHUTDOWN).await;
-    if let Some(store) = workers.await.context("the workers failed")?
-        && let Ok(Err(problem)) = tokio::time::timeout(SHUTDOWN, store.flush()).await
-    {
-        tracing::warn!(problem, "not everything was saved");
-    }
+    let (store, volatile) = workers.await.context("the workers failed")?;
+    save_all(&store, &volatile, run_dir).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Once everything is in the state directory, the copy in the run directory is
+/// of no use; otherwise it is what the next daemon finds.
+async fn save_all(store: &Store, volatile: &Store, run_dir: &Path) {
+    let saved = tokio::time::timeout(SHUTDOWN, store.flush()).await;
+    let settled = tokio::time::timeout(SHUTDOWN, volatile.flush()).await;
+    match saved {
+        Ok(Ok(())) if settled.is_ok() => registrations::remove(run_dir),
+        Ok(Ok(())) => {}
+        Ok(Err(problem)) => tracing::warn!(problem, "not everything was saved"),
+        Err(_) => tracing::warn!("not everything was saved within {SHUTDOWN:?}"),
+    }
 }
 
 fn tell_init(state: &[sd_notify::NotifyState<'_>]) {

@@ -35,7 +35,9 @@ pub(super) struct Workers {
     /// When to look.
     pub audit: Option<AuditHandle>,
     /// What survives.
-    pub store: Option<Store>,
+    pub store: Store,
+    /// What the next daemon needs to know should this one be killed.
+    pub volatile: Store,
     /// What is to survive.
     pub registrations: Registrations,
     /// Log and events.
@@ -47,8 +49,9 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Works until the engine has ended; gives back what is left to be saved.
-    pub(super) async fn run(mut self, mut work: UnboundedReceiver<Work>) -> Option<Store> {
+    /// Works until the engine has ended; gives back the stores, of which the
+    /// second is volatile.
+    pub(super) async fn run(mut self, mut work: UnboundedReceiver<Work>) -> (Store, Store) {
         while let Some(work) = work.recv().await {
             match work {
                 Work::Look { entity, request } => {
@@ -79,16 +82,14 @@ impl Workers {
                 }
             }
         }
-        self.store
+        (self.store, self.volatile)
     }
 
     fn closed(&mut self, incident: IncidentView) {
         self.registrations.next_incident =
             self.registrations.next_incident.max(incident.incident + 1);
         self.save();
-        if let Some(store) = &self.store
-            && let Err(error) = store.append(&incident)
-        {
+        if let Err(error) = self.store.append(&incident) {
             tracing::warn!(%error, incident = incident.incident, "incident not saved");
         }
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,9 +100,8 @@ impl Workers {
     }
 
     fn save(&self) {
-        if let Some(store) = &self.store {
-            store.save(self.registrations.clone());
-        }
+        self.volatile.save(self.registrations.clone());
+        self.store.save(self.registrations.clone());
     }
 }
 

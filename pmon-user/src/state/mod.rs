@@ -27,6 +27,7 @@ pub mod journal;
 pub mod lock;
 pub mod registrations;
 
+use atomic::Reach;
 use journal::Journal;
 use registrations::Registrations;
 
@@ -88,13 +89,25 @@ impl Store {
     /// See [`StoreError`]. A directory that cannot be written is no error but a
     /// degraded status.
     pub fn start(directory: &Path) -> Result<Self, StoreError> {
-        Self::start_with(directory, DEBOUNCE, RETRY)
+        Self::start_with(directory, DEBOUNCE, RETRY, Reach::Disk)
+    }
+
+    /// Starts the thread that writes registrations to a volatile directory, each
+    /// as it comes and without waiting for a disk: what the next daemon needs to
+    /// know when this one is killed (see [`registrations::load_newest`]).
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub fn start_volatile(directory: &Path) -> Result<Self, StoreError> {
+        Self::start_with(directory, Duration::ZERO, RETRY, Reach::Cache)
     }
 
     fn start_with(
         directory: &Path,
         debounce: Duration,
         retry: Duration,
+        reach: Reach,
     ) -> Result<Self, StoreError> {
         let (commands, receiver) = sync_channel(BACKLOG);
         let (sender, status) = watch::channel(StoreStatus::default());
@@ -107,6 +120,7 @@ impl Store {
             shared: Arc::clone(&shared),
             debounce,
             retry,
+            reach,
             journal: None,
             backlog: VecDeque::new(),
             save_at: None,
@@ -191,6 +205,7 @@ struct Writer {
     shared: Arc<Shared>,
     debounce: Duration,
     retry: Duration,
+    reach: Reach,
     journal: Option<Journal>,
     backlog: VecDeque<String>,
     save_at: Option<Instant>,
@@ -269,7 +284,7 @@ impl Writer {
             return;
         };
         let written = create(&self.directory)
-            .and_then(|()| registrations::save(&self.directory, &registrations));
+            .and_then(|()| registrations::save(&self.directory, &registrations, self.reach));
         self.save_error = match written {
             Ok(()) => None,
             Err(error) => {

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use super::atomic;
+use super::atomic::{self, Reach};
 use crate::look::Remembered;
 
 /// Name in the state directory.
@@ -115,6 +115,20 @@ pub fn load(directory: &Path) -> Loaded {
     load_for(directory, &boot_id().unwrap_or_default())
 }
 
+/// Loads what a daemon that was killed left in its run directory, in this boot;
+/// otherwise what is in the state directory.
+#[must_use]
+pub fn load_newest(run_directory: &Path, state_directory: &Path) -> Loaded {
+    let boot = boot_id().unwrap_or_default();
+    match read(&run_directory.join(FILE)) {
+        Ok(Some(document)) if !boot.is_empty() && document.boot_id == boot => {
+            load_for(run_directory, &boot)
+        }
+        // Nothing, or of no use: it is replaced with the next save.
+        Ok(_) | Err(_) => load_for(state_directory, &boot),
+    }
+}
+
 fn load_for(directory: &Path, boot: &str) -> Loaded {
     let path = directory.join(FILE);
     match read(&path) {
@@ -208,12 +222,12 @@ fn read(path: &Path) -> Result<Option<Document>, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Writes the file into the state directory, as a whole and down to the disk.
+/// Writes the file into the state directory, as a whole and as far as `reach`.
 ///
 /// # Errors
 ///
 /// Whatever the file system says.
-pub fn save(directory: &Path, registrations: &Registrations) -> io::Result<()> {
+pub fn save(directory: &Path, registrations: &Registrations, reach: Reach) -> io::Result<()> {
     let document = Document {
         version: VERSION,
         boot_id: boot_id().unwrap_or_default(),
@@ -222,7 +236,17 @@ pub fn save(directory: &Path, registrations: &Registrations) -> io::Result<()> {
     };
     let mut text = serde_json::to_vec_pretty(&document)?;
     text.push(b'\n');
-    atomic::replace(directory, FILE, &text)
+    atomic::replace(directory, FILE, &text, reach)
+}
+
+/// Removes the file from a directory where it has served its time.
+pub fn remove(directory: &Path) {
+    let path = directory.join(FILE);
+    match fs::remove_file(&path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(%error, path = %path.display(), "cannot be removed"),
+    }
 }
 
 /// Identifies the running kernel's boot (random(4)).
@@ -311,7 +335,7 @@ mod tests {
     fn what_is_saved_is_loaded() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(load(directory.path()), Loaded::default());
-        save(directory.path(), &example()).unwrap();
+        save(directory.path(), &example(), Reach::Disk).unwrap();
         let loaded = load(directory.path());
         assert_eq!(loaded.problem, None);
         assert_eq!(loaded.dropped, 0);
@@ -321,7 +345,7 @@ mod tests {
     #[test]
     fn processes_of_another_boot_are_dropped_and_the_rest_stays() {
         let directory = tempfile::tempdir().unwrap();
-        save(directory.path(), &example()).unwrap();
+        save(directory.path(), &example(), Reach::Disk).unwrap();
         for boot in ["another", ""] {
             let loaded = load_for(directory.path(), boot);
             assert_eq!(loaded.dropped, 2);
@@ -338,7 +362,7 @@ mod tests {
     fn a_damaged_file_is_put_aside() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE);
-        save(directory.path(), &example()).unwrap();
+        save(directory.path(), &example(), Reach::Disk).unwrap();
         let whole = fs::read(&path).unwrap();
         for (content, expected) in [
             (&whole[..whole.len() / 2], "EOF while parsing"),
@@ -353,7 +377,7 @@ mod tests {
             assert!(problem.contains(expected), "{problem}");
             assert_eq!(fs::read(directory.path().join(REFUSED)).unwrap(), content);
         }
-        save(directory.path(), &example()).unwrap();
+        save(directory.path(), &example(), Reach::Disk).unwrap();
         assert_eq!(load(directory.path()).problem, None);
     }
 
@@ -361,13 +385,13 @@ mod tests {
     fn what_others_could_have_written_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE);
-        save(directory.path(), &example()).unwrap();
+        save(directory.path(), &example(), Reach::Disk).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
         assert!(refused(directory.path()).contains("(mode 0666), expected 0600"));
         std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
         assert!(refused(directory.path()).contains("symbolic link"));
         if rustix::process::geteuid().is_root() {
-            save(directory.path(), &example()).unwrap();
+            save(directory.path(), &example(), Reach::Disk).unwrap();
             std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
             assert!(refused(directory.path()).contains("it belongs to uid 65534"));
         }

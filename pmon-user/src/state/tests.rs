@@ -55,7 +55,7 @@ async fn what_is_handed_over_is_on_disk_after_a_flush() {
 #[tokio::test]
 async fn bursts_are_written_once() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::start_with(directory.path(), 150 * MS, RETRY).unwrap();
+    let store = Store::start_with(directory.path(), 150 * MS, RETRY, Reach::Disk).unwrap();
     let path = directory.path().join(registrations::FILE);
     let before = Instant::now();
     store.save(next(1));
@@ -71,10 +71,39 @@ async fn bursts_are_written_once() {
     assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written);
 }
 
+/// What was said to be saved is known to the next daemon, however this one ends.
+#[tokio::test]
+async fn a_volatile_directory_has_the_newest_at_once() {
+    let (run, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let load = || registrations::load_newest(run.path(), state.path()).registrations;
+    registrations::save(state.path(), &next(1), Reach::Disk).unwrap();
+    assert_eq!(load(), next(1));
+    let store = Store::start_volatile(run.path()).unwrap();
+    for number in [2, 3] {
+        let before = Instant::now();
+        store.save(next(number));
+        while load() != next(number) {
+            assert!(before.elapsed() < Duration::from_secs(10));
+            thread::sleep(MS);
+        }
+    }
+    // Of an orderly end nothing is left, and junk is nobody's memory.
+    fs::write(run.path().join(registrations::FILE), "junk").unwrap();
+    assert_eq!(load(), next(1));
+    fs::remove_file(run.path().join(registrations::FILE)).unwrap();
+    assert_eq!(load(), next(1));
+}
+
 #[tokio::test]
 async fn dropping_the_store_writes_what_waits() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::start_with(directory.path(), Duration::from_secs(60), RETRY).unwrap();
+    let store = Store::start_with(
+        directory.path(),
+        Duration::from_secs(60),
+        RETRY,
+        Reach::Disk,
+    )
+    .unwrap();
     let mut status = store.status();
     store.save(next(7));
     store.append(&incident(6, "x")).unwrap();
@@ -90,7 +119,7 @@ async fn a_directory_that_cannot_be_written_degrades_and_recovers() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     fs::write(&state, "a file is in the way").unwrap();
-    let store = Store::start_with(&state, MS, 50 * MS).unwrap();
+    let store = Store::start_with(&state, MS, 50 * MS, Reach::Disk).unwrap();
     let mut status = store.status();
     store.save(next(2));
     store.append(&incident(1, "x")).unwrap();
