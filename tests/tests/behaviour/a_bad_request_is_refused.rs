@@ -43,7 +43,7 @@ fn request(value: &Value) -> Vec<u8> {
 }
 
 fn error(reply: Option<Value>) -> String {
-    let reply = reply.expect("a reply");
+    let reply = reply.unwrap();
     println!("{reply}");
     reply["error"]
         .as_str()

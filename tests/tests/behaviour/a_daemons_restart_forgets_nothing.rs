@@ -39,7 +39,11 @@ fn during(stage: &str, end: End, place: &Place, name: &str) {
     let daemon = Daemon::start(place);
     let before = daemon.up(name);
     Process::open(before).unwrap().kill();
-    daemon.in_stage(name, stage);
+    // With the successor registered: a daemon that is killed in the milliseconds
+    // between fork and the note of it cannot leave word of the child.
+    daemon.entity_when(name, stage, LONG, |entity| {
+        entity["stage"] == stage && entity["registered"] == true && entity["pid"] != before
+    });
     end.of(daemon);
     let daemon = Daemon::start(place);
     let pid = daemon.up(name);

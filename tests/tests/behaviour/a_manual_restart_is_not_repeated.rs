@@ -81,7 +81,7 @@ impl Scene {
         let counted = self.external();
         let mark = self.events.mark();
         by_hand();
-        let pid = self.lsb.pid().expect("the script wrote a pidfile");
+        let pid = self.lsb.pid().unwrap();
         self.daemon
             .entity_when(self.name(), "adopted", LONG, |entity| {
                 entity["state"] == "up" && entity["pid"] == pid && entity["registered"] == true

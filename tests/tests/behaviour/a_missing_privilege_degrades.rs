@@ -9,7 +9,7 @@ use pmon_tests::{
     privilege,
     process::{self, Process},
     script::foreground_entity,
-    skip_if,
+    skip_if, wait,
 };
 
 /// Starts the daemon with `command`; a kill is recovered, and the death is seen
@@ -194,5 +194,44 @@ fn without_a_state_directory() {
     assert!(
         degraded.contains(&*place.state().to_string_lossy()),
         "{degraded}"
+    );
+}
+
+/// The directory goes away while the daemon runs.
+#[test]
+fn when_the_state_directory_is_taken_away() {
+    skip_if!(privilege::no_bpf());
+    let place = Place::new();
+    let name = place.name("web");
+    place.configure(&foreground_entity(&name, &[]));
+    let daemon = Daemon::start(&place);
+    let events = daemon.events();
+    let pid = daemon.up(&name);
+    fs::rename(place.state(), place.path("gone")).unwrap();
+    fs::write(place.state(), "in the way").unwrap();
+    let mark = events.mark();
+    Process::open(pid).unwrap().kill();
+    events.after(mark, "recovered", LONG, |event| {
+        event.is(&name, "recovered")
+    });
+    let status = wait::until_seen(
+        "it is told",
+        LONG,
+        || daemon.status(),
+        |status| status["degraded"] != serde_json::json!([]),
+    );
+    println!("degraded: {:#}", status["degraded"]);
+    assert!(
+        status["degraded"]
+            .to_string()
+            .contains("registrations.json")
+    );
+    // It is put right by itself when the directory is back.
+    fs::remove_file(place.state()).unwrap();
+    wait::until_seen(
+        "it is put right",
+        LONG,
+        || daemon.status(),
+        |status| status["degraded"] == serde_json::json!([]),
     );
 }

@@ -1,6 +1,6 @@
 //! One module per behaviour, named as a sentence. All in one program, so that
 //! it is linked once.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod a_bad_configuration_is_named;
 mod a_bad_pidfile_is_never_followed;
