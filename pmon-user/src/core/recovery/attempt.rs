@@ -63,6 +63,7 @@ impl Recovery {
         if verb == StartVerb::Restart {
             self.end_leftovers(step);
         }
+        self.cancelled = None;
         self.run += 1;
         let run = self.run;
         step.ask(Effect::Start { verb, run });

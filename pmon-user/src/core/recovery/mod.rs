@@ -98,6 +98,9 @@ pub struct Recovery {
     /// The last process that is known to have ended: a look that was made
     /// before may still show it.
     ended: Option<Identity>,
+    /// When an operator's stop cancelled a start that was under way: what the
+    /// start command has left behind may still appear.
+    cancelled: Option<Time>,
     /// Processes that ended since the last attempt that ended their leftovers,
     /// or since the entity was healthy; and when we knew of it.
     leftovers_of: VecDeque<(Identity, Time)>,
@@ -195,6 +198,7 @@ impl Recovery {
             deaths: Deaths::default(),
             last_death: None,
             ended: None,
+            cancelled: None,
             leftovers_of: VecDeque::new(),
             problem: None,
         };

@@ -70,6 +70,9 @@ impl Recovery {
 
     fn operator_stop(&mut self, step: &mut Step<'_>) {
         self.manual = false;
+        if matches!(self.stage, Stage::MonitorWait { .. }) {
+            self.cancelled = Some(step.now);
+        }
         self.cancel_start(step);
         self.end_what_lives(step, AfterStop::StayDown);
     }
@@ -93,7 +96,7 @@ impl Recovery {
     }
 
     /// Ends a live process, in the one order that is safe.
-    fn end(&mut self, step: &mut Step<'_>, identity: Identity, then: AfterStop) {
+    pub(super) fn end(&mut self, step: &mut Step<'_>, identity: Identity, then: AfterStop) {
         self.registered = None;
         self.leaving = Some(identity);
         step.ask(Effect::Unregister { identity });

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Phase, Recovery, Registered, Stage, Step};
+use super::{AfterStop, Phase, Recovery, Registered, Stage, Step};
 use crate::core::{
     effect::Effect,
     event::{Occasion, Outcome, Sighting},
@@ -14,6 +14,9 @@ use crate::core::{
 
 /// While a foreign init script is at work, we look again this often.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What a cancelled start command may still fork before it is killed.
+const CANCELLED_START: Duration = Duration::from_millis(50);
 
 impl Recovery {
     pub(super) fn seen(&mut self, step: &mut Step<'_>, sighting: Sighting) {
@@ -71,6 +74,10 @@ impl Recovery {
                 self.successor(step, identity, true);
                 self.monitor(step, identity);
             }
+            Stage::Stopped if self.was_under_way(identity) => {
+                self.register(step, identity);
+                self.end(step, identity, AfterStop::StayDown);
+            }
             Stage::Ignore | Stage::Stopped | Stage::Unverifiable => {
                 self.successor(step, identity, true);
                 self.finish(step, identity);
@@ -79,6 +86,16 @@ impl Recovery {
             // Whatever it is, it is dealt with when the old one is gone.
             Stage::Stopping { .. } | Stage::Unmonitored => {}
         }
+    }
+
+    /// Whether a process that appears after an operator's stop was started before
+    /// it: by a start command that the stop has cancelled, and not by somebody
+    /// who wants it up again.
+    fn was_under_way(&self, identity: Identity) -> bool {
+        let ticks = identity.start_time;
+        let started = Time::from_boot_ns(ticks.saturating_mul(pmon_common::START_TICK_NS));
+        self.cancelled
+            .is_some_and(|cancelled| started < cancelled + CANCELLED_START)
     }
 
     fn pid_changed(&mut self, step: &mut Step<'_>, old: Identity, new: Identity) {

@@ -323,6 +323,46 @@ fn a_look_that_was_overtaken_by_the_death_revives_nobody() {
 }
 
 #[test]
+fn what_a_cancelled_start_leaves_behind_is_ended_and_a_later_start_adopted() {
+    let spec = spec(Severity::Major, 3);
+    let (mut recovery, _) = Recovery::new(&spec, DEATH);
+    let seen = |outcome| {
+        Event::Seen(Sighting {
+            occasion: Occasion::Asked,
+            outcome,
+            foreign_script: None,
+        })
+    };
+    let started_at = |pid, time: Time| Identity {
+        pid,
+        start_time: time.as_boot_ns() / pmon_common::START_TICK_NS,
+    };
+    let nothing = Outcome::Nothing {
+        reason: "no pidfile".to_owned(),
+    };
+    recovery.step(&spec, seen(nothing), DEATH);
+    assert_eq!(recovery.stage().as_str(), "monitor_wait");
+    let effects = recovery.step(&spec, request(OperatorAction::Stop), second(2));
+    assert!(effects.contains(&Effect::CancelStart));
+    assert_eq!(*recovery.stage(), Stage::Stopped);
+
+    let late = started_at(600, second(1));
+    let effects = recovery.step(&spec, seen(Outcome::Process(late)), second(3));
+    assert!(effects.contains(&Effect::Signal {
+        identity: late,
+        signal: 15
+    }));
+    recovery.step(&spec, Event::Gone { identity: late }, second(4));
+    assert_eq!(*recovery.stage(), Stage::Stopped);
+    assert_eq!(recovery.starts().external, 0);
+
+    let wanted = started_at(700, second(5));
+    recovery.step(&spec, seen(Outcome::Process(wanted)), second(6));
+    assert_eq!(*recovery.stage(), Stage::Manage);
+    assert_eq!(recovery.starts().external, 1);
+}
+
+#[test]
 fn nothing_is_started_before_the_old_process_is_gone() {
     let spec = spec(Severity::Major, 3);
     let now = DEATH;
