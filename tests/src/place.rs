@@ -125,12 +125,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         process::end_all_that_mention(Path::new(&self.word));
         remove_pins(&self.pins);
-        for root in CGROUPS {
-            for entity in entries(&Path::new(root).join("pmon.services")) {
-                if entity.to_string_lossy().contains(&self.word) {
-                    // Not empty yet: somebody else will find it empty.
-                    fs::remove_dir(entity).ok();
-                }
+        for (cgroup, _) in cgroups_of_tests() {
+            if cgroup.to_string_lossy().contains(&self.word) {
+                // A zombie may keep it until the next run finds it empty.
+                fs::remove_dir(cgroup).ok();
             }
         }
     }
@@ -156,6 +154,26 @@ fn prepare() {
             remove_pins(&pins);
         }
     }
+    for (cgroup, pid) in cgroups_of_tests() {
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            fs::remove_dir(cgroup).ok();
+        }
+    }
+}
+
+/// The cgroups of entities whose names are from [`Place::name`], and the pids of
+/// those tests.
+fn cgroups_of_tests() -> Vec<(PathBuf, u32)> {
+    let roots = CGROUPS
+        .iter()
+        .map(|root| Path::new(root).join("pmon.services"));
+    let found = roots.flat_map(|root| entries(&root)).filter_map(|cgroup| {
+        let name = cgroup.file_name()?.to_str()?;
+        let (_, run) = name.rsplit_once("-pt")?;
+        let pid = run.split('-').next()?.parse().ok()?;
+        Some((cgroup, pid))
+    });
+    found.collect()
 }
 
 /// Whether pins can be made.

@@ -51,8 +51,6 @@ fn runs(name: &str, place: &Place, toml: &str) {
     wait::until("enough attempts", 3 * LONG, || {
         (events.count(name, "spawned") > LIVES).then_some(())
     });
-    daemon.json(&["stop", name, "--wait"]);
-    thread::sleep(Duration::from_millis(300));
     is_consistent(&events, name);
     let status = daemon.status();
     println!(

@@ -1,14 +1,14 @@
 //! Ending a process: out of the kernel table, pidfile away, and only then the
 //! signal; SIGTERM with patience, then SIGKILL; or SIGKILL at once.
 
-use std::{fs, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use pmon_tests::{
     daemon::{Daemon, LONG, pid_of},
     place::Place,
     privilege,
     process::{self, Process},
-    script::{Lsb, entity, foreground, foreground_entity},
+    script::{Lsb, entity, executable, foreground, foreground_entity},
     skip_if,
 };
 
@@ -120,4 +120,30 @@ fn and_waiting_for_it_means_that_it_is_gone() {
     let answer = daemon.ask(&["stop", &name, "no-such"]);
     assert_eq!(answer.code, Some(4), "{answer:?}");
     assert_eq!(daemon.entity(&name)["state"], "up");
+}
+
+/// A daemon that is slow to write its pidfile was being started when it was to
+/// be stopped: nobody has started it since.
+#[test]
+fn and_a_start_that_was_under_way_is_not_taken_for_somebody_elses() {
+    skip_if!(privilege::no_bpf());
+    let place = Place::new();
+    let name = place.name("late");
+    let lsb = Lsb::new(&place, &name, &[]);
+    let late = format!(
+        "#!/bin/sh\n[ \"$1\" = start ] && setsid sh -c 'sleep 0.7; exec {} --tag {name} --pidfile {}' &\n",
+        pmon_tests::binary::service().display(),
+        lsb.pidfile.display(),
+    );
+    executable(&lsb.script, &late);
+    place.configure(&lsb.entity(&[("startuptime", "\"5s\"")]));
+    let daemon = Daemon::start(&place);
+    daemon.in_stage(&name, "monitor_wait");
+    thread::sleep(Duration::from_millis(200));
+    daemon.json(&["stop", &name, "--wait"]);
+    thread::sleep(Duration::from_millis(1500));
+    let entity = daemon.entity(&name);
+    assert_eq!(entity["state"], "down", "the stop was undone: {entity:#}");
+    assert_eq!(entity["restarts"]["external"], 0);
+    assert!(process::instances(&name).is_empty());
 }
