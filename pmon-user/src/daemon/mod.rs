@@ -13,6 +13,7 @@ mod logging;
 pub mod message;
 pub mod options;
 mod requests;
+mod status_views;
 mod steps;
 mod telling;
 mod views;
