@@ -4,6 +4,7 @@
 //! modules; nothing here is a stable interface. `docs/architecture.md` is the map.
 
 pub mod audit;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod core;
@@ -11,6 +12,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod effect;
 pub mod look;
+pub mod render;
 pub mod source;
 pub mod state;
 pub mod sys;

@@ -41,6 +41,9 @@ pub const FIRST_GENERATION: u64 = 16;
 pub struct Table {
     kernel: Option<Ebpf>,
     entries: HashMap<u64, Entry>,
+    /// The generations of a pid: one, or two while it changes hands or while
+    /// several entities watch one process.
+    by_pid: HashMap<u32, Vec<u64>>,
     /// The generation that the kernel's entry of a pid belongs to.
     in_kernel: HashMap<u32, u64>,
     next_generation: u64,
@@ -105,6 +108,7 @@ impl Table {
         Self {
             kernel,
             entries: HashMap::new(),
+            by_pid: HashMap::new(),
             in_kernel: HashMap::new(),
             next_generation: FIRST_GENERATION,
             pidfd_events: 0,
@@ -141,8 +145,8 @@ impl Table {
     /// The handle for signalling a process that is registered or being ended.
     #[must_use]
     pub fn process(&self, identity: Identity) -> Option<&VerifiedPid> {
-        self.entries
-            .values()
+        self.generations(identity.pid)
+            .filter_map(|generation| self.entries.get(&generation))
             .find(|entry| entry.process.identity() == identity)
             .map(|entry| &entry.process)
     }
@@ -191,6 +195,10 @@ impl Table {
             status: None,
         };
         self.entries.insert(generation, entry);
+        self.by_pid
+            .entry(identity.pid)
+            .or_default()
+            .push(generation);
         Ok(Registered {
             generation,
             pidfd_only,
@@ -247,11 +255,28 @@ impl Table {
 
     /// Stops watching an unregistered process.
     pub fn release(&mut self, entity: &EntityName, identity: Identity, epoll: &Epoll) {
-        if let Some(generation) = self.generation_of(entity, identity, EntryState::Leaving)
-            && let Some(entry) = self.entries.remove(&generation)
-        {
-            epoll.remove(entry.process.pidfd());
+        if let Some(generation) = self.generation_of(entity, identity, EntryState::Leaving) {
+            self.remove(generation, epoll);
         }
+    }
+
+    fn generations(&self, pid: u32) -> impl Iterator<Item = u64> {
+        self.by_pid.get(&pid).into_iter().flatten().copied()
+    }
+
+    /// Takes an entry out, with everything that leads to it.
+    fn remove(&mut self, generation: u64, epoll: &Epoll) -> Option<Entry> {
+        let entry = self.entries.remove(&generation)?;
+        epoll.remove(entry.process.pidfd());
+        let pid = entry.process.identity().pid;
+        self.remove_from_kernel(pid, generation);
+        if let Some(generations) = self.by_pid.get_mut(&pid) {
+            generations.retain(|other| *other != generation);
+            if generations.is_empty() {
+                self.by_pid.remove(&pid);
+            }
+        }
+        Some(entry)
     }
 
     /// Forgets everything of an entity.
@@ -263,10 +288,7 @@ impl Table {
             .map(|(generation, _)| *generation)
             .collect();
         for generation in generations {
-            if let Some(entry) = self.entries.remove(&generation) {
-                epoll.remove(entry.process.pidfd());
-                self.remove_from_kernel(entry.process.identity().pid, generation);
-            }
+            self.remove(generation, epoll);
         }
     }
 
@@ -276,14 +298,13 @@ impl Table {
         identity: Identity,
         state: EntryState,
     ) -> Option<u64> {
-        self.entries
-            .iter()
-            .find(|(_, entry)| {
+        self.generations(identity.pid).find(|generation| {
+            self.entries.get(generation).is_some_and(|entry| {
                 entry.state == state
                     && entry.process.identity() == identity
                     && entry.entity == *entity
             })
-            .map(|(generation, _)| *generation)
+        })
     }
 
     /// The next hint from the ring, `None` when it is empty. Records of retired
@@ -406,10 +427,8 @@ impl Table {
                 self.hint_from_kernel(generation);
             }
         }
-        let entry = self.entries.remove(&generation)?;
-        epoll.remove(entry.process.pidfd());
+        let entry = self.remove(generation, epoll)?;
         let identity = entry.process.identity();
-        self.remove_from_kernel(identity.pid, generation);
         match entry.state {
             EntryState::Leaving => Some(Ended::Gone(entry.entity, identity)),
             EntryState::Registered => {

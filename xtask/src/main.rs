@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Bench { arguments } => bench::bench(&arguments),
         Verb::Ebpf { check: false } => ebpf::build(),
-        Verb::Ebpf { check: true } => ebpf::check(),
+        Verb::Ebpf { check: true } => ebpf::check().map(|_| ()),
         Verb::Run => run::run(),
         Verb::Test => test::test(),
     };

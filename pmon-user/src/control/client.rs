@@ -97,7 +97,7 @@ fn advice(error: &io::Error) -> String {
     if kind == io::ErrorKind::NotFound {
         "there is no such socket; start one with `pmon daemon`".to_owned()
     } else if kind == io::ErrorKind::ConnectionRefused {
-        "the socket is of a daemon that is gone; start one with `pmon daemon`".to_owned()
+        "nobody listens there; start one with `pmon daemon`".to_owned()
     } else {
         error.to_string()
     }

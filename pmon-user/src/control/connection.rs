@@ -198,6 +198,10 @@ impl<B: Backend> Client<B> {
                 }
                 Err(RecvError::Lagged(count)) => lost += count,
                 Err(RecvError::Closed) => {
+                    // What was said before the end is still told.
+                    while let Ok(event) = further.try_recv() {
+                        messages.send(&event_message(Some(&event), None)?).await?;
+                    }
                     return messages.send_soon(&event_message(None, None)?).await;
                 }
             }

@@ -19,4 +19,4 @@ mod socket;
 mod transport;
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;

@@ -250,10 +250,11 @@ impl Engine {
 
     fn looked(&mut self, name: &EntityName, look: Look) {
         let Look {
-            sighting,
-            process,
+            mut sighting,
+            mut process,
             stamp,
-            known_alive: _,
+            stranger,
+            known_alive,
         } = look;
         if sighting.occasion == Occasion::Sweep {
             self.audit(name, &sighting);
@@ -264,6 +265,24 @@ impl Engine {
         {
             self.drain_ring();
             self.pidfd_readable(generation);
+        }
+        if let (Some(identity), Some(entity)) = (stranger, self.entities.get(name))
+            && let Some(path) = &entity.spec.pidfile
+        {
+            self.hand_out(Work::Job {
+                entity: Arc::clone(name),
+                job: Job::RemovePidfile {
+                    path: path.clone(),
+                    identity,
+                },
+            });
+        }
+        if process.is_none() && sighting.occasion == Occasion::Asked {
+            // A lost pidfile is no reason to start a second instance.
+            process = known_alive.filter(|alive| !alive.is_dead());
+            if let Some(alive) = &process {
+                sighting.outcome = Outcome::Process(alive.identity());
+            }
         }
         if let Outcome::Process(identity) = sighting.outcome
             && let Some(entity) = self.entities.get_mut(name)

@@ -10,6 +10,7 @@ pub mod engine;
 pub mod entity;
 mod logging;
 pub mod message;
+pub mod options;
 mod requests;
 mod telling;
 mod views;
@@ -17,7 +18,7 @@ mod work;
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     sync::{Arc, Mutex, mpsc},
     thread::JoinHandle,
@@ -34,6 +35,7 @@ use self::{
     backend::Daemon,
     engine::{Engine, Facts},
     message::{Inbox, Message, Work},
+    options::Options,
     telling::Telling,
     work::Workers,
 };
@@ -55,7 +57,7 @@ use crate::{
         lock::Lock,
         registrations::{self, EntityRecord},
     },
-    sys::{clock, sched, wake::Wake},
+    sys::{clock, memory, sched, wake::Wake},
     table::Table,
     view::incident::IncidentView,
 };
@@ -65,65 +67,6 @@ const EXIT_USAGE: u8 = 2;
 /// How long jobs under way may take at the end.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
-/// `pmon daemon`'s command line; what is `None` comes from the configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Main configuration file.
-    pub config: Option<PathBuf>,
-    /// Directory of pmon.d files.
-    pub pmon_d: Option<PathBuf>,
-    /// Directory of the control socket.
-    pub run_dir: Option<PathBuf>,
-    /// Directory of what survives.
-    pub state_dir: Option<PathBuf>,
-    /// bpffs directory, or none.
-    pub pin_dir: Option<PinChoice>,
-    /// Kernel source.
-    pub source: Option<SourceChoice>,
-    /// Only check the configuration.
-    pub check: bool,
-}
-
-/// `--pin-dir`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PinChoice {
-    /// Pin nothing.
-    None,
-    /// Pin there.
-    Directory(PathBuf),
-}
-
-impl Options {
-    /// Where the configuration comes from.
-    #[must_use]
-    pub fn sources(&self) -> Sources {
-        let default = Sources::default();
-        Sources {
-            explicit: self.config.is_some(),
-            pmon_toml: self.config.clone().unwrap_or(default.pmon_toml),
-            pmon_d: self.pmon_d.clone(),
-        }
-    }
-
-    fn apply_to(&self, settings: &mut Settings) {
-        let daemon = &mut settings.daemon;
-        if let Some(directory) = &self.run_dir {
-            daemon.run_dir.clone_from(directory);
-        }
-        if let Some(directory) = &self.state_dir {
-            daemon.state_dir.clone_from(directory);
-        }
-        match &self.pin_dir {
-            Some(PinChoice::None) => daemon.pin_dir = None,
-            Some(PinChoice::Directory(directory)) => daemon.pin_dir = Some(directory.clone()),
-            None => {}
-        }
-        if let Some(source) = self.source {
-            daemon.source = source;
-        }
-    }
-}
-
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -132,7 +75,7 @@ impl Options {
 /// had. Once running it degrades and says so.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let _logging = logging::start();
-    let sources = options.sources();
+    let sources = options.sources.resolve();
     let mut loaded = config::load(&sources, &config::LocalHost::detect());
     options.apply_to(&mut loaded.settings);
     for finding in &loaded.findings {
@@ -277,7 +220,12 @@ fn start_engine(
     let wake = Wake::new().context("cannot create an eventfd")?;
     let (inbox, messages) = Inbox::new(wake.clone());
     let (kernel, ebpf_off) = match load_kernel_source(settings) {
-        Ok(kernel) => (Some(kernel), None),
+        Ok(mut kernel) => {
+            if let Some(log) = kernel.take_log() {
+                tokio::spawn(logging::kernel_log(log));
+            }
+            (Some(kernel), None)
+        }
         Err(reason) => (None, Some(reason)),
     };
     if let Some(reason) = &ebpf_off {
@@ -355,7 +303,9 @@ fn load_kernel_source(settings: &Settings) -> Result<Ebpf, String> {
         max_pids: settings.daemon.max_pids,
         ring_bytes: settings.daemon.ring_bytes,
     };
-    Ebpf::start(sizes, settings.daemon.pin_dir.as_deref()).map_err(|error| explain(&error))
+    let kernel = Ebpf::start(sizes, settings.daemon.pin_dir.as_deref());
+    memory::trim();
+    kernel.map_err(|error| explain(&error))
 }
 
 /// Puts the calling thread under SCHED_FIFO if asked to, and says what it is.

@@ -326,8 +326,8 @@ const fn state_word(recovery: &Recovery) -> StateWord {
         Stage::Stopping {
             then: AfterStop::StayDown,
             ..
-        }
-        | Stage::Stopped => StateWord::Down,
+        } => StateWord::Stopping,
+        Stage::Stopped => StateWord::Down,
         Stage::Ignore => StateWord::Failed,
         Stage::Unverifiable => StateWord::Unverifiable,
         Stage::Unknown | Stage::Unmonitored => StateWord::Unknown,

@@ -127,6 +127,7 @@ const fn blind(occasion: crate::core::event::Occasion, reason: String) -> Look {
         },
         process: None,
         stamp: None,
+        stranger: None,
         known_alive: None,
     }
 }

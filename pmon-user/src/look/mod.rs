@@ -64,6 +64,9 @@ pub struct Look {
     /// The pidfile, where a regular file was read; to be remembered together
     /// with the identity of `process`, and not otherwise.
     pub stamp: Option<Stamp>,
+    /// Who the pidfile names instead, if that is certainly a stranger: an init
+    /// script that trusts the file would spare, or kill, the wrong process.
+    pub stranger: Option<Identity>,
     /// The known process, if it is alive although the look did not lead to it:
     /// its pidfile is missing, stale or damaged, or names another process.
     pub known_alive: Option<VerifiedPid>,
@@ -73,7 +76,11 @@ pub struct Look {
 /// while a pidfile is being written: not for the loop.
 #[must_use]
 pub fn look(request: &LookRequest) -> Look {
-    let Found { result, stamp } = match &request.spec.pidfile {
+    let Found {
+        result,
+        stamp,
+        stranger,
+    } = match &request.spec.pidfile {
         Some(path) => by_pidfile(path, |pid, stamp, writer| {
             by_pid(pid, stamp, writer, &request.spec, request.known.as_ref())
         }),
@@ -119,6 +126,7 @@ pub fn look(request: &LookRequest) -> Look {
         },
         process,
         stamp,
+        stranger,
         known_alive,
     }
 }
@@ -127,6 +135,23 @@ pub fn look(request: &LookRequest) -> Look {
 struct Found {
     result: Result<VerifiedPid, Outcome>,
     stamp: Option<Stamp>,
+    stranger: Option<Identity>,
+}
+
+/// Why the number in a pidfile leads to no process of the entity.
+struct Misled {
+    outcome: Outcome,
+    /// Whom it leads to instead.
+    stranger: Option<Identity>,
+}
+
+impl From<Outcome> for Misled {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            stranger: None,
+        }
+    }
 }
 
 impl Found {
@@ -134,6 +159,7 @@ impl Found {
         Self {
             result: Err(outcome),
             stamp,
+            stranger: None,
         }
     }
 }
@@ -187,6 +213,7 @@ fn by_memory(known: Option<&Remembered>) -> Found {
     Found {
         result,
         stamp: None,
+        stranger: None,
     }
 }
 
@@ -194,7 +221,7 @@ fn by_memory(known: Option<&Remembered>) -> Found {
 /// same before and after.
 fn by_pidfile(
     path: &Path,
-    mut follow: impl FnMut(u32, Stamp, Writer) -> Result<VerifiedPid, Outcome>,
+    mut follow: impl FnMut(u32, Stamp, Writer) -> Result<VerifiedPid, Misled>,
 ) -> Found {
     for round in 1..=ROUNDS {
         let reading = pidfile::read(path);
@@ -221,9 +248,11 @@ fn by_pidfile(
                 stamp: stamp_now,
                 writer: _,
             } if (pid_now, stamp_now) == (pid, stamp) => {
+                let stranger = result.as_ref().err().and_then(|misled| misled.stranger);
                 return Found {
-                    result,
+                    result: result.map_err(|misled| misled.outcome),
                     stamp: Some(stamp),
+                    stranger,
                 };
             }
             Reading::Pid { .. }
@@ -252,15 +281,15 @@ fn by_pid(
     writer: Writer,
     spec: &EntitySpec,
     known: Option<&Remembered>,
-) -> Result<VerifiedPid, Outcome> {
+) -> Result<VerifiedPid, Misled> {
     let process = match verify(pid) {
         Ok(process) => process,
         Err(VerifyError::NoProcess { pid }) => {
-            return Err(nothing(format!("the pidfile names {pid}, which is gone")));
+            return Err(nothing(format!("the pidfile names {pid}, which is gone")).into());
         }
-        Err(VerifyError::NotALeader { pid }) => return Err(thread_named(pid, spec)),
+        Err(VerifyError::NotALeader { pid }) => return Err(thread_named(pid, spec).into()),
         Err(error @ (VerifyError::Open { .. } | VerifyError::StartTime { .. })) => {
-            return Err(unverifiable(in_full(&error)));
+            return Err(unverifiable(in_full(&error)).into());
         }
     };
     let entity = names::of_entity(spec);
@@ -278,14 +307,17 @@ fn by_pid(
     let never = never_accepted(pid);
     // Alive still, so all that was read above was read from this process.
     if process.is_dead() {
-        return Err(nothing(format!("{found} died while it was looked at")));
+        return Err(nothing(format!("{found} died while it was looked at")).into());
     }
     match (verdict, never) {
-        (Verdict::Stranger { reason }, _) => Err(nothing(reason)),
-        (Verdict::Untrusted { reason }, _) => Err(unverifiable(reason)),
-        (Verdict::Accepted, Some(what)) => Err(unverifiable(format!(
-            "the pidfile names {pid}, which is {what}"
-        ))),
+        (Verdict::Stranger { reason }, _) => Err(Misled {
+            outcome: nothing(reason),
+            stranger: Some(found),
+        }),
+        (Verdict::Untrusted { reason }, _) => Err(unverifiable(reason).into()),
+        (Verdict::Accepted, Some(what)) => {
+            Err(unverifiable(format!("the pidfile names {pid}, which is {what}")).into())
+        }
         (Verdict::Accepted, None) => Ok(process),
     }
 }

@@ -14,6 +14,7 @@ use aya::{
     maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, ProgramError, links::FdLink},
 };
+use aya_log::EbpfLogger;
 use pmon_common::{
     EVENTS_MAP, EXIT_PROGRAM, ExitEvent, PIDS_MAP, Registration, STATS_MAP, Stats, Tgid,
 };
@@ -51,6 +52,7 @@ pub struct Ebpf {
     maps: Vec<MapFacts>,
     program: ProgramFacts,
     layout: KernelLayout,
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
     pins: Option<PinDirectory>,
     /// Why nothing is pinned although it was asked for.
     unpinned: Option<String>,
@@ -178,6 +180,13 @@ impl Ebpf {
         let link = attach(&mut object, &btf)?;
         let program = program_facts(&object)?;
         let maps = map_facts(&object)?;
+        let log = match EbpfLogger::init(&mut object) {
+            Ok(log) => Some(log),
+            Err(error) => {
+                tracing::debug!(error = explain(&error), "no log of the kernel program");
+                None
+            }
+        };
         let mut pinned_link = None;
         let mut own_link = Some(link);
         if let Some(pins) = &pins {
@@ -202,6 +211,7 @@ impl Ebpf {
             maps,
             program,
             layout,
+            log,
             pins,
             unpinned,
             _link: link,
@@ -265,6 +275,11 @@ impl Ebpf {
             Ok(cpus) => cpus.iter().copied().fold(Stats::default(), Stats::plus),
             Err(_) => Stats::default(),
         }
+    }
+
+    /// The kernel program's own log, for whoever has time to read it.
+    pub const fn take_log(&mut self) -> Option<EbpfLogger<&'static dyn log::Log>> {
+        self.log.take()
     }
 
     /// The maps.

@@ -13,6 +13,8 @@ use crate::core::entity::{Mode, Severity};
 pub enum StateWord {
     /// Running, verified, registered.
     Up,
+    /// Being ended, on purpose.
+    Stopping,
     /// Not running, on purpose.
     Down,
     /// Being started for the first time or by an operator.

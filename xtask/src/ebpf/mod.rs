@@ -46,12 +46,13 @@ pub(crate) fn build() -> Result<()> {
 }
 
 /// Proves that the checked-in object comes from the sources: by the recorded
-/// hashes always, by a rebuild where the recorded tools are at hand.
+/// hashes always, by a rebuild where the recorded tools are at hand. Returns
+/// what it proved, in a few words.
 ///
 /// # Errors
 ///
 /// When one of the proofs fails.
-pub(crate) fn check() -> Result<()> {
+pub(crate) fn check() -> Result<String> {
     let root = workspace()?;
     let record = Record::read(&root)?;
     ensure!(
@@ -66,7 +67,7 @@ pub(crate) fn check() -> Result<()> {
     );
     eprintln!("ebpf check 2/3: the object is the one recorded");
     let toolchain = Toolchain::find(&root, |found| *found == record.tools);
-    match toolchain {
+    let not_rebuilt = match toolchain {
         Ok(toolchain) if *toolchain.versions() == record.tools => {
             let rebuilt = compile(&root, &toolchain)?;
             ensure!(
@@ -77,15 +78,19 @@ pub(crate) fn check() -> Result<()> {
                 record.sha256
             );
             eprintln!("ebpf check 3/3: a rebuild gives the same bytes");
+            return Ok("sources, object and a rebuild agree".to_owned());
         }
-        Ok(toolchain) => eprintln!(
-            "ebpf check 3/3 not done: recorded with {}; here is {}",
+        Ok(toolchain) => format!(
+            "recorded with {}; here is {}",
             record.tools,
             toolchain.versions()
         ),
-        Err(error) => eprintln!("ebpf check 3/3 not done: no BPF toolchain here: {error:#}"),
-    }
-    Ok(())
+        Err(error) => format!("no BPF toolchain here: {error:#}"),
+    };
+    eprintln!("ebpf check 3/3 not done: {not_rebuilt}");
+    Ok(format!(
+        "sources and object agree with the record; not rebuilt: {not_rebuilt}"
+    ))
 }
 
 /// Builds the object, without DWARF, below `target/bpf`.
@@ -117,7 +122,7 @@ fn compile(root: &Path, toolchain: &Toolchain) -> Result<Vec<u8>> {
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .current_dir(root);
     run(&mut command)?;
-    let built = target_dir.join(TARGET).join("bpf/pmon");
+    let built = target_dir.join(TARGET).join("bpf/pmon-bpf");
     let object = fs::read(&built).with_context(|| format!("can't read `{}`", built.display()))?;
     let object = strip::without_dwarf(&object)?;
     names_no_machine(&object, root, &cargo_home)?;

@@ -286,6 +286,7 @@ impl Recovery {
             return;
         }
         self.registered = None;
+        self.problem = None;
         self.deaths.push(step.now);
         step.say(Notice::Died(death.clone()));
         self.last_death = Some(death);

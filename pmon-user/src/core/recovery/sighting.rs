@@ -120,7 +120,10 @@ impl Recovery {
                         reason: reason.clone(),
                     });
                 }
-                self.problem = Some(format!("not running: {reason}"));
+                // After a death its cause says more than a missing pidfile.
+                if self.last_death.is_none() {
+                    self.problem = Some(format!("not running: {reason}"));
+                }
                 self.decide(step);
             }
             Stage::MonitorWait {
