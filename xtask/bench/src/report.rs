@@ -204,7 +204,7 @@ impl fmt::Display for Measured {
         )?;
         writeln!(
             f,
-            "{:<24}{:>6}{:>7}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>17}{:>17}",
+            "{:<24}{:>6}{:>7}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>20}{:>20}",
             "",
             "n",
             "missed",
@@ -253,10 +253,10 @@ impl fmt::Display for Line {
         ] {
             match (part, ratio) {
                 (Some(part), Some(ratio)) => {
-                    write!(f, "{:>17}", format!("{:.1} ({ratio:.2})", part.p50))?;
+                    write!(f, "{:>20}", format!("{:.1} ({ratio:.2})", part.p50))?;
                 }
-                (Some(part), None) => write!(f, "{:>17.1}", part.p50)?,
-                (None, _) => write!(f, "{:>17}", "-")?,
+                (Some(part), None) => write!(f, "{:>20.1}", part.p50)?,
+                (None, _) => write!(f, "{:>20}", "-")?,
             }
         }
         Ok(())
