@@ -58,6 +58,7 @@ pub struct Engine {
 }
 
 /// What the daemon knows of itself, for `status`.
+#[derive(Default)]
 pub struct Facts {
     /// Host name.
     pub host: String,
