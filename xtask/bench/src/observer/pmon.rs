@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use pmon_user::sys::pidfd::verify;
 use pmon_user::{
     control::backend::RegisterRequest,
     core::{notice::Notice, time::Time},
@@ -115,6 +116,7 @@ impl Observer for Pmon {
                 pidfile: None,
                 restart: None,
             },
+            process: Some(verify(pid)?.identity()),
             by: ASKER.to_owned(),
             reply,
         }));
