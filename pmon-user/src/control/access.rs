@@ -87,6 +87,27 @@ impl AccessRules {
         }
     }
 
+    /// Mode of the socket file. The file's group is [`Self::socket_gid`]; when
+    /// others are let in by number, the file lets everybody connect, and who they
+    /// are is decided per connection, as it is for the group.
+    #[must_use]
+    pub fn socket_mode(&self) -> u32 {
+        let Self {
+            own_uid: _,
+            socket_gid: _,
+            read_uids,
+            read_gids,
+            write_uids,
+            write_gids,
+        } = self;
+        let others = [read_uids, read_gids, write_uids, write_gids];
+        if others.iter().all(|set| set.is_empty()) {
+            0o660
+        } else {
+            0o666
+        }
+    }
+
     /// What `peer` may do.
     #[must_use]
     pub fn rights(&self, peer: &Peer) -> Rights {

@@ -90,7 +90,7 @@ impl ControlSocket {
     /// socket is in its place.
     pub fn bind(path: &Path, access: &AccessRules) -> anyhow::Result<Self> {
         Ok(Self {
-            bound: bind_control(path, access.socket_gid)?,
+            bound: bind_control(path, access.socket_gid, access.socket_mode())?,
             path: path.to_owned(),
         })
     }

@@ -30,13 +30,17 @@ pub(super) struct BoundSocket {
     inode: (u64, u64),
 }
 
-/// Binds the control socket at `path`, 0660 and of group `gid` where one is given.
+/// Binds the control socket at `path`, with `mode` and of group `gid` where one is given.
 ///
 /// # Errors
 ///
 /// When the directory or the socket cannot be made, or something that is not a
 /// socket is in its place.
-pub(super) fn bind_control(path: &Path, gid: Option<u32>) -> anyhow::Result<BoundSocket> {
+pub(super) fn bind_control(
+    path: &Path,
+    gid: Option<u32>,
+    mode: u32,
+) -> anyhow::Result<BoundSocket> {
     let shown = path.display();
     if let Some(directory) = path.parent()
         && !directory.as_os_str().is_empty()
@@ -71,7 +75,7 @@ pub(super) fn bind_control(path: &Path, gid: Option<u32>) -> anyhow::Result<Boun
         {
             tracing::warn!(%error, gid, "the control socket keeps the daemon's own group");
         }
-        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o660))?;
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(mode))?;
         let metadata = fs::symlink_metadata(&temporary)?;
         fs::rename(&temporary, path)?;
         Ok((metadata.dev(), metadata.ino()))
@@ -132,7 +136,7 @@ mod tests {
     async fn the_file_has_its_mode_and_goes_with_the_listener() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a/b/pmon.sock");
-        let bound = bind_control(&path, None).unwrap();
+        let bound = bind_control(&path, None, 0o660).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o660);
         let parent = fs::metadata(path.parent().unwrap()).unwrap();
@@ -152,8 +156,8 @@ mod tests {
         let path = directory.path().join("pmon.sock");
         let stale = std::os::unix::net::UnixListener::bind(&path).unwrap();
         drop(stale);
-        let first = bind_control(&path, None).unwrap();
-        let second = bind_control(&path, None).unwrap();
+        let first = bind_control(&path, None, 0o660).unwrap();
+        let second = bind_control(&path, None, 0o660).unwrap();
         drop(first);
         assert!(path.exists());
         tokio::net::UnixStream::connect(&path).await.unwrap();
@@ -166,21 +170,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, "precious").unwrap();
-        let error = bind_control(&file, None).unwrap_err();
+        let error = bind_control(&file, None, 0o660).unwrap_err();
         assert!(error.to_string().contains("not a socket"), "{error:#}");
         assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
 
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        assert!(bind_control(&link, None).is_err());
-        assert!(bind_control(directory.path(), None).is_err());
+        assert!(bind_control(&link, None, 0o660).is_err());
+        assert!(bind_control(directory.path(), None, 0o660).is_err());
     }
 
     #[tokio::test]
     async fn a_path_that_is_too_long_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x".repeat(120));
-        let error = format!("{:#}", bind_control(&path, None).unwrap_err());
+        let error = format!("{:#}", bind_control(&path, None, 0o660).unwrap_err());
         assert!(error.contains("too long"), "{error}");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use pmon_tests::{
-    daemon::{self, Daemon, answer},
+    daemon::{self, Daemon, LONG, answer},
     place::Place,
     privilege,
     script::foreground_entity,
@@ -120,7 +120,6 @@ fn when_it_comes_from_a_stranger() {
     let pid = daemon.up(&name);
     let as_nobody = |socket: &std::path::Path, arguments: &[&str]| {
         let mut client = daemon::client(socket, arguments);
-        // SAFETY-free: the standard library sets both before exec.
         client.uid(65534).gid(65534);
         answer(&mut client)
     };
@@ -140,21 +139,37 @@ fn when_it_comes_from_a_stranger() {
     }
     assert_eq!(daemon.up(&name), pid);
 
-    // Who may read may not write.
+    // Who may read may not write: a group of the configuration, and the group of
+    // the socket.
     drop(daemon);
-    let toml = format!(
-        "[control]\nread_gids = [65534]\n{}",
+    for table in [
+        "[control]\nread_gids = [65534]\n",
+        "[daemon]\nsocket_group = \"65534\"\n",
+    ] {
+        place.configure(&format!("{table}{}", foreground_entity(&name, &[])));
+        let daemon = Daemon::start(&place);
+        let pid = daemon.up(&name);
+        let read = as_nobody(&place.socket(), &["status", "-o", "json"]);
+        assert_eq!(read.code, Some(0), "{table}: {read:?}");
+        assert_eq!(read.json()["entities"][0]["name"], name);
+        let refused = as_nobody(&place.socket(), &["stop", &name]);
+        assert_eq!(refused.code, Some(6), "{table}: {refused:?}");
+        assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
+        println!("{}", refused.stderr.trim());
+        assert_eq!(daemon.up(&name), pid);
+    }
+    // And who may write may.
+    place.configure(&format!(
+        "[control]\nwrite_uids = [65534]\n{}",
         foreground_entity(&name, &[])
-    );
-    place.configure(&toml);
+    ));
     let daemon = Daemon::start(&place);
-    let pid = daemon.up(&name);
-    let read = as_nobody(&place.socket(), &["status", "-o", "json"]);
-    assert_eq!(read.code, Some(0), "{read:?}");
-    assert_eq!(read.json()["entities"][0]["name"], name);
-    let refused = as_nobody(&place.socket(), &["stop", &name]);
-    assert_eq!(refused.code, Some(6), "{refused:?}");
-    assert_eq!(daemon.up(&name), pid);
+    let _pid = daemon.up(&name);
+    let written = as_nobody(&place.socket(), &["stop", &name, "--wait"]);
+    assert_eq!(written.code, Some(0), "{written:?}");
+    let events = daemon.events();
+    let told = events.after(0, "who asked", LONG, |event| event.is(&name, "operator"));
+    assert!(told.text.contains("uid 65534"), "{}", told.text);
 }
 
 #[test]
