@@ -14,9 +14,9 @@
 //!   removed; a record in flight names a generation nobody has and is dropped.
 //! * A record whose generation or start time is not the entry's is no hint.
 
-mod last_seen;
 #[cfg(test)]
 mod tests;
+mod zombie;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -179,6 +179,7 @@ impl Table {
         &mut self,
         entity: &EntityName,
         process: VerifiedPid,
+        last_seen: LastSeen,
         epoll: &Epoll,
     ) -> Result<Registered, RegisterError> {
         let identity = process.identity();
@@ -191,7 +192,7 @@ impl Table {
         }
         let entry = Entry {
             entity: Arc::clone(entity),
-            last_seen: last_seen::at_registration(identity.pid),
+            last_seen,
             process,
             state: EntryState::Registered,
             first: None,
@@ -338,7 +339,7 @@ impl Table {
         if known_dead {
             entry.died_at.get_or_insert(died_at);
             entry.status = entry.status.or(status);
-            entry.last_seen.comm = last_seen::comm(&event.comm).or(entry.last_seen.comm.take());
+            entry.last_seen.comm = zombie::comm(&event.comm).or(entry.last_seen.comm.take());
         } else if !entry.process.is_dead() {
             // One thread of several; the pidfd will tell the rest.
             return None;
@@ -356,11 +357,10 @@ impl Table {
         ))
     }
 
-    /// Reads what can still be read of a dying process; between the hint and
-    /// the teardown its memory is often still there.
-    pub fn examine_dying(&mut self, generation: u64) {
+    /// Keeps what was seen of a registered process, for its certificate.
+    pub fn note(&mut self, generation: u64, seen: LastSeen) {
         if let Some(entry) = self.entries.get_mut(&generation) {
-            last_seen::examine(entry.process.identity(), &mut entry.last_seen);
+            entry.last_seen = seen;
         }
     }
 
@@ -445,7 +445,7 @@ impl Table {
                     detected_at,
                     detected_by,
                     confirmed_at: now,
-                    status: entry.status.or_else(|| last_seen::zombie_status(identity)),
+                    status: entry.status.or_else(|| zombie::status(identity)),
                     last_seen: entry.last_seen,
                 };
                 Some(Ended::Died(entry.entity, death))

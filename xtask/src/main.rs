@@ -5,13 +5,14 @@
 //! Nothing here is part of the product: the `pmon` binary must build and run
 //! without it.
 
+mod bench;
 mod command;
 mod ebpf;
 mod packages;
 mod run;
 mod test;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -25,6 +26,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Measure: `cargo xtask bench detect`; `cargo xtask bench help` tells more.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// A measurement and its options.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Build the BPF object from source into `pmon-user/bpf/`.
     Ebpf {
         /// Change nothing; fail unless the checked-in object comes from the sources.
@@ -39,6 +47,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
+        Verb::Bench { arguments } => bench::bench(&arguments),
         Verb::Ebpf { check: false } => ebpf::build(),
         Verb::Ebpf { check: true } => ebpf::check().map(|_| ()),
         Verb::Run => run::run(),

@@ -14,11 +14,13 @@ use super::{
 };
 use crate::{
     audit::AuditStatus,
+    causes::in_full,
     config::{self, Sources, settings::DaemonSettings},
     control::backend::{Backend, Refusal, RegisterRequest},
-    core::event::OperatorAction,
+    core::{event::OperatorAction, identity::Identity},
     doctor,
     state::StoreStatus,
+    sys::pidfd::verify,
     view::{
         diagnosis::{BpfView, DoctorView, ReloadView},
         entity::{EntityView, ExplainView, ShowView},
@@ -111,8 +113,23 @@ impl Backend for Daemon {
     }
 
     async fn register(&self, request: RegisterRequest, by: String) -> Result<EntityView, Refusal> {
+        let process = match (request.pid, &request.pidfile) {
+            (Some(pid), None) => Some(identify(pid).await?),
+            (None, Some(_)) => None,
+            (Some(_), Some(_)) | (None, None) => {
+                return Err(Refusal::InvalidParameter {
+                    field: "pid".to_owned(),
+                    reason: "expected a pid or a pidfile, one of the two".to_owned(),
+                });
+            }
+        };
         self.inbox
-            .ask(|reply| Request::Register { request, by, reply })
+            .ask(|reply| Request::Register {
+                request,
+                process,
+                by,
+                reply,
+            })
             .await
     }
 
@@ -184,4 +201,18 @@ impl Backend for Daemon {
     fn events(&self, recent: usize) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>) {
         self.telling.listen(recent)
     }
+}
+
+/// Who has this pid now. Not for the engine's thread: see `look::last_seen`.
+async fn identify(pid: u32) -> Result<Identity, Refusal> {
+    let refused = |reason| Refusal::InvalidParameter {
+        field: "pid".to_owned(),
+        reason,
+    };
+    let verified = tokio::task::spawn_blocking(move || verify(pid))
+        .await
+        .map_err(|error| refused(error.to_string()))?;
+    verified
+        .map(|process| process.identity())
+        .map_err(|error| refused(in_full(&error)))
 }

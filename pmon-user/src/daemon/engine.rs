@@ -17,6 +17,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{
     entity::Entity,
     message::{Message, Work},
+    steps::Found,
 };
 use crate::{
     audit::{
@@ -24,7 +25,9 @@ use crate::{
         discrepancy::{Discrepancies, Registered as Compared, compare},
     },
     core::{
+        death::LastSeen,
         event::{Event, Occasion, Outcome},
+        recovery::Registered,
         time::Time,
     },
     effect::Job,
@@ -58,6 +61,7 @@ pub struct Engine {
 }
 
 /// What the daemon knows of itself, for `status`.
+#[derive(Default)]
 pub struct Facts {
     /// Host name.
     pub host: String,
@@ -160,15 +164,9 @@ impl Engine {
     }
 
     fn drain_ring(&mut self) {
-        let mut dying = Vec::new();
         while let Some((entity, hint)) = self.table.next_hint() {
             self.ring_events += 1;
-            dying.push(hint.generation);
             self.happen(&entity, Event::Hint(hint), clock::now());
-        }
-        // Only now, so that reading /proc delays no other hint.
-        for generation in dying {
-            self.table.examine_dying(generation);
         }
         for (entity, hint) in self.table.hints_behind_drops() {
             self.happen(&entity, Event::Hint(hint), clock::now());
@@ -196,9 +194,14 @@ impl Engine {
                     run,
                     end,
                     process,
+                    last_seen,
                 } => {
-                    let event = Event::StartEnded { run, end };
-                    self.happen_with(&entity, event, process.as_ref(), None);
+                    let found = Found {
+                        process,
+                        stamp: None,
+                        last_seen,
+                    };
+                    self.happen_with(&entity, Event::StartEnded { run, end }, Some(&found));
                 }
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
@@ -250,6 +253,7 @@ impl Engine {
             mut sighting,
             mut process,
             stamp,
+            mut last_seen,
             stranger,
             known_alive,
         } = look;
@@ -257,7 +261,7 @@ impl Engine {
             self.audit(name, &sighting);
         }
         // A death that is known to the kernel comes before what was seen since.
-        if let Some(generation) = self.registered_generation(name)
+        if let Some(generation) = self.current(name).and_then(|current| current.generation)
             && !self.table.is_alive(generation)
         {
             self.drain_ring();
@@ -279,6 +283,7 @@ impl Engine {
             process = known_alive.filter(|alive| !alive.is_dead());
             if let Some(alive) = &process {
                 sighting.outcome = Outcome::Process(alive.identity());
+                last_seen = LastSeen::default();
             }
         }
         if let Outcome::Process(identity) = sighting.outcome
@@ -289,11 +294,22 @@ impl Engine {
         {
             known.stamp = stamp;
         }
-        self.happen_with(name, Event::Seen(sighting), process.as_ref(), stamp);
+        if let Some(current) = self.current(name)
+            && sighting.outcome == Outcome::Process(current.identity)
+            && let Some(generation) = current.generation
+        {
+            self.table.note(generation, last_seen.clone());
+        }
+        let found = Found {
+            process,
+            stamp,
+            last_seen,
+        };
+        self.happen_with(name, Event::Seen(sighting), Some(&found));
     }
 
-    fn registered_generation(&self, name: &EntityName) -> Option<u64> {
-        self.entities.get(name)?.recovery.current()?.generation
+    fn current(&self, name: &EntityName) -> Option<Registered> {
+        self.entities.get(name)?.recovery.current()
     }
 
     /// Counts what events should have told and did not.

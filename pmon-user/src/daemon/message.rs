@@ -12,7 +12,9 @@ use crate::{
     config::Loaded,
     control::backend::{Refusal, RegisterRequest},
     core::{
+        death::LastSeen,
         event::{OperatorAction, StartEnd},
+        identity::Identity,
         notice::Notice,
         time::Time,
     },
@@ -48,6 +50,8 @@ pub enum Message {
         end: StartEnd,
         /// The process, with [`StartEnd::Running`].
         process: Option<VerifiedPid>,
+        /// What was seen of it.
+        last_seen: LastSeen,
     },
     /// An executor did something; people are told.
     Executed {
@@ -94,6 +98,8 @@ pub enum Request {
     Register {
         /// What.
         request: RegisterRequest,
+        /// The process, where the request names a pid.
+        process: Option<Identity>,
         /// By whom.
         by: String,
         /// Its state.

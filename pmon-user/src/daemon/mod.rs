@@ -13,6 +13,7 @@ mod logging;
 pub mod message;
 pub mod options;
 mod requests;
+mod status_views;
 mod steps;
 mod telling;
 mod views;
@@ -55,6 +56,7 @@ use crate::{
     },
     core::notice::Notice,
     effect::{self, Executor, Report},
+    look,
     source::ebpf::{Ebpf, MapSizes},
     state::{
         Store, journal,
@@ -358,6 +360,10 @@ fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
                     entity,
                     run,
                     end,
+                    last_seen: process
+                        .as_ref()
+                        .map(|process| look::last_seen::of(process.identity()))
+                        .unwrap_or_default(),
                     process,
                 },
                 Report::Leftovers { dead, left, gone } => {

@@ -10,17 +10,17 @@ use super::{
     views::entity_view,
 };
 use crate::{
-    causes::in_full,
     config::{Loaded, finding::nearest},
     control::backend::{Refusal, RegisterRequest},
     core::{
         entity::{CommandSpec, EntitySpec, Mode, Origin, Severity, StartMethod, StopPolicy},
         event::{Event, OperatorAction, OperatorRequest},
+        identity::Identity,
         recovery::{Recovery, Stage},
     },
     look::Remembered,
     state::registrations::{AdHoc, EntityRecord, StoppedByOperator},
-    sys::{clock, pidfd::verify},
+    sys::clock,
     table::EntityName,
     view::{diagnosis::ReloadView, entity::EntityView, incident::IncidentView},
 };
@@ -61,9 +61,10 @@ impl Engine {
             }
             Request::Register {
                 request,
+                process,
                 by,
                 reply: to,
-            } => reply(to, self.register_ad_hoc(request, by)),
+            } => reply(to, self.register_ad_hoc(request, process, by)),
             Request::Unregister {
                 name,
                 by,
@@ -122,11 +123,12 @@ impl Engine {
     fn register_ad_hoc(
         &mut self,
         request: RegisterRequest,
+        process: Option<Identity>,
         by: String,
     ) -> Result<EntityView, Refusal> {
         let RegisterRequest {
             name,
-            pid,
+            pid: _,
             pidfile,
             restart,
         } = request;
@@ -135,25 +137,10 @@ impl Engine {
                 reason: format!("there is an entity `{name}` already"),
             });
         }
-        let known = match (pid, &pidfile) {
-            (Some(pid), None) => {
-                let process = verify(pid).map_err(|error| Refusal::InvalidParameter {
-                    field: "pid".to_owned(),
-                    reason: in_full(&error),
-                })?;
-                Some(Remembered {
-                    identity: process.identity(),
-                    stamp: None,
-                })
-            }
-            (None, Some(_)) => None,
-            (Some(_), Some(_)) | (None, None) => {
-                return Err(Refusal::InvalidParameter {
-                    field: "pid".to_owned(),
-                    reason: "expected a pid or a pidfile, one of the two".to_owned(),
-                });
-            }
-        };
+        let known = process.map(|identity| Remembered {
+            identity,
+            stamp: None,
+        });
         tracing::info!(entity = name, by, "registered by an operator");
         let ad_hoc = AdHoc {
             pidfile: pidfile.map(PathBuf::from),

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     causes::in_full,
     core::{
+        death::LastSeen,
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion},
@@ -27,30 +28,26 @@ use crate::{
     table::EntityName,
 };
 
+/// The process that an event brings along.
+pub(super) struct Found {
+    pub(super) process: Option<VerifiedPid>,
+    /// The pidfile that named it.
+    pub(super) stamp: Option<Stamp>,
+    /// What was seen of it.
+    pub(super) last_seen: LastSeen,
+}
+
 impl Engine {
     pub(super) fn happen(&mut self, name: &EntityName, event: Event, now: Time) {
-        self.happen_at(name, event, None, None, now);
+        self.happen_at(name, event, None, now);
     }
 
-    pub(super) fn happen_with(
-        &mut self,
-        name: &EntityName,
-        event: Event,
-        process: Option<&VerifiedPid>,
-        stamp: Option<Stamp>,
-    ) {
-        self.happen_at(name, event, process, stamp, clock::now());
+    pub(super) fn happen_with(&mut self, name: &EntityName, event: Event, found: Option<&Found>) {
+        self.happen_at(name, event, found, clock::now());
     }
 
     /// Steps an entity, and again with what its effects bring about at once.
-    fn happen_at(
-        &mut self,
-        name: &EntityName,
-        event: Event,
-        process: Option<&VerifiedPid>,
-        stamp: Option<Stamp>,
-        now: Time,
-    ) {
+    fn happen_at(&mut self, name: &EntityName, event: Event, found: Option<&Found>, now: Time) {
         let mut events = VecDeque::from([event]);
         let mut notices = Vec::new();
         while let Some(event) = events.pop_front() {
@@ -63,7 +60,7 @@ impl Engine {
                 match effect {
                     Effect::Say(notice) => notices.push(notice),
                     Effect::Register { identity } => {
-                        events.push_back(self.register(name, identity, process, stamp));
+                        events.push_back(self.register(name, identity, found));
                     }
                     other => self.carry_out(name, &spec, &other),
                 }
@@ -77,23 +74,27 @@ impl Engine {
         }
     }
 
-    fn register(
-        &mut self,
-        name: &EntityName,
-        identity: Identity,
-        process: Option<&VerifiedPid>,
-        stamp: Option<Stamp>,
-    ) -> Event {
-        let Some(process) = process.filter(|process| process.identity() == identity) else {
+    fn register(&mut self, name: &EntityName, identity: Identity, found: Option<&Found>) -> Event {
+        let verified = found.and_then(|found| {
+            let process = found.process.as_ref()?;
+            (process.identity() == identity).then_some((process, found))
+        });
+        let Some((process, found)) = verified else {
             return Event::RegisterFailed {
                 identity,
                 reason: "it was not verified".to_owned(),
             };
         };
-        match self.table.register(name, process.clone(), &self.epoll) {
+        match self
+            .table
+            .register(name, process.clone(), found.last_seen.clone(), &self.epoll)
+        {
             Ok(registered) => {
                 if let Some(entity) = self.entities.get_mut(name) {
-                    entity.known = Some(Remembered { identity, stamp });
+                    entity.known = Some(Remembered {
+                        identity,
+                        stamp: found.stamp,
+                    });
                     entity.pidfd_only = registered.pidfd_only;
                 }
                 Event::Registered {

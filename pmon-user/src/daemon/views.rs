@@ -15,17 +15,14 @@ use crate::{
         recovery::{AfterStop, Phase, Recovery, Stage},
         time::Time,
     },
-    source::ebpf::Ebpf,
     sys::clock,
     table::Table,
     view::{
-        diagnosis::{BpfMapView, BpfProgramView, BpfStatsView, BpfView},
         entity::{
             EntityView, ExplainView, ForecastStep, ProcessView, RestartsView, ShowView, SpecView,
             StateWord,
         },
         incident::IncidentView,
-        status::{AuditView, DaemonView, SourceState, SourceView, StatusView},
     },
 };
 
@@ -33,108 +30,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Engine {
-    pub(super) fn status_view(&self, names: &[String]) -> StatusView {
-        let now = clock::now();
-        let mut entities: Vec<EntityView> = self
-            .entities
-            .values()
-            .filter(|entity| names.is_empty() || names.contains(&entity.spec.name))
-            .map(|entity| entity_view(entity, now))
-            .collect();
-        entities.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut findings = self.facts.findings.clone();
-        findings.extend(self.facts.unmonitored.iter().map(|unmonitored| {
-            format!(
-                "{}: error: `{}` is not monitored: {}",
-                unmonitored.origin, unmonitored.name, unmonitored.reason
-            )
-        }));
-        findings.dedup();
-        StatusView {
-            version: 1,
-            host: self.facts.host.clone(),
-            boot_id: self.facts.boot_id.clone(),
-            uptime_s: now.since(self.facts.started).as_secs(),
-            daemon: DaemonView {
-                pid: std::process::id(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                config_generation: self.facts.config_generation,
-                receiver_scheduling: self.facts.scheduling.clone(),
-                socket: self.facts.socket.clone(),
-                pin_dir: self
-                    .table
-                    .kernel()
-                    .and_then(Ebpf::pins)
-                    .map(|pins| pins.path().display().to_string()),
-            },
-            sources: self.sources(),
-            audit: AuditView {
-                last_sweep: self.last_sweep.map(clock::wall),
-                sweeps: self.sweeps,
-                discrepancies: self.discrepancies.by_kind(),
-            },
-            degraded: self.degraded(),
-            config_findings: findings,
-            entities,
-        }
-    }
-
-    fn sources(&self) -> Vec<SourceView> {
-        let ebpf = match (self.table.kernel(), &self.facts.ebpf_off) {
-            (Some(kernel), _) => SourceView {
-                name: "ebpf".to_owned(),
-                state: match kernel.unpinned() {
-                    None => SourceState::Healthy,
-                    Some(_) => SourceState::Degraded,
-                },
-                reason: kernel.unpinned().map(|why| format!("not pinned: {why}")),
-                events: self.ring_events,
-                lost: kernel.stats().drops,
-                last_canary_s: None,
-            },
-            (None, reason) => SourceView {
-                name: "ebpf".to_owned(),
-                state: SourceState::Off,
-                reason: reason.clone(),
-                events: 0,
-                lost: 0,
-                last_canary_s: None,
-            },
-        };
-        let pidfd = SourceView {
-            name: "pidfd".to_owned(),
-            state: SourceState::Healthy,
-            reason: None,
-            events: self.table.pidfd_events(),
-            lost: 0,
-            last_canary_s: None,
-        };
-        vec![ebpf, pidfd]
-    }
-
-    fn degraded(&self) -> Vec<String> {
-        let mut degraded = self.facts.degraded.clone();
-        if let Some(reason) = &self.facts.ebpf_off {
-            degraded.push(format!("deaths are reported by pidfds only: {reason}"));
-        }
-        if let Some(why) = self.table.kernel().and_then(Ebpf::unpinned) {
-            degraded.push(format!("maps and links are not pinned: {why}"));
-        }
-        let unwatched: Vec<&str> = self
-            .entities
-            .values()
-            .filter(|entity| self.facts.ebpf_off.is_none() && entity.pidfd_only.is_some())
-            .map(|entity| entity.spec.name.as_str())
-            .collect();
-        if !unwatched.is_empty() {
-            degraded.push(format!(
-                "watched by their pidfds only: {}",
-                unwatched.join(", ")
-            ));
-        }
-        degraded
-    }
-
     pub(super) fn show_view(&self, entity: &Entity) -> ShowView {
         let now = clock::now();
         let last_seen = entity
@@ -180,64 +75,6 @@ impl Engine {
     pub(super) fn newest_incident_view(&self, name: &str) -> Option<IncidentView> {
         let incident = self.entities.get(name)?.incidents.newest()?;
         Some(incident_view(name, incident))
-    }
-
-    pub(super) fn bpf_view(&self) -> BpfView {
-        let Some(kernel) = self.table.kernel() else {
-            return BpfView {
-                off: self.facts.ebpf_off.clone(),
-                programs: Vec::new(),
-                maps: Vec::new(),
-                pins: Vec::new(),
-                group_dead: None,
-                offsets: std::collections::BTreeMap::new(),
-                stats: None,
-            };
-        };
-        let runs = kernel.run_statistics().filter(|(count, _)| *count > 0);
-        let stats = kernel.stats();
-        BpfView {
-            off: None,
-            programs: vec![BpfProgramView {
-                id: kernel.program().id,
-                name: pmon_common::EXIT_PROGRAM.to_owned(),
-                attached_to: "tp_btf/sched_process_exit".to_owned(),
-                tag: format!("{:016x}", kernel.program().tag),
-                run_count: runs.map(|(count, _)| count),
-                #[expect(clippy::cast_precision_loss, reason = "a mean, for people")]
-                ns_per_run: runs.map(|(count, time)| time.as_nanos() as f64 / count as f64),
-            }],
-            maps: kernel
-                .maps()
-                .iter()
-                .map(|map| BpfMapView {
-                    id: map.id,
-                    name: map.name.to_owned(),
-                    kind: map.kind.to_owned(),
-                    entries: (map.name == pmon_common::PIDS_MAP).then(|| kernel.entries()),
-                    max_entries: map.max_entries,
-                })
-                .collect(),
-            pins: kernel.pins().map_or_else(Vec::new, |pins| {
-                pins.list()
-                    .iter()
-                    .map(|path| path.display().to_string())
-                    .collect()
-            }),
-            group_dead: Some(kernel.layout().group_dead_method().to_owned()),
-            offsets: kernel
-                .layout()
-                .globals()
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect(),
-            stats: Some(BpfStatsView {
-                deaths: stats.deaths,
-                drops: stats.drops,
-                strangers: stats.strangers,
-                repeats: stats.repeats,
-            }),
-        }
     }
 }
 

@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     audit::AuditHandle,
-    core::event::{Outcome, Sighting},
+    core::{
+        death::LastSeen,
+        event::{Outcome, Sighting},
+    },
     effect::Executor,
     look::{self, Look, LookRequest},
     state::{Store, registrations::Registrations},
@@ -122,7 +125,7 @@ async fn look_within_deadline(inbox: Inbox, entity: EntityName, request: LookReq
     inbox.send(Message::Looked { entity, look });
 }
 
-const fn blind(occasion: crate::core::event::Occasion, reason: String) -> Look {
+fn blind(occasion: crate::core::event::Occasion, reason: String) -> Look {
     Look {
         sighting: Sighting {
             occasion,
@@ -130,6 +133,7 @@ const fn blind(occasion: crate::core::event::Occasion, reason: String) -> Look {
             foreign_script: None,
         },
         process: None,
+        last_seen: LastSeen::default(),
         stamp: None,
         stranger: None,
         known_alive: None,

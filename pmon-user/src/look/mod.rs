@@ -11,6 +11,7 @@ use std::{collections::HashSet, path::Path, sync::Arc, thread, time::Duration};
 use crate::{
     causes::in_full,
     core::{
+        death::LastSeen,
         entity::{EntitySpec, StartMethod},
         event::{Occasion, Outcome, Sighting},
         identity::Identity,
@@ -22,6 +23,7 @@ use crate::{
 };
 
 pub mod foreign_script;
+pub mod last_seen;
 pub mod names;
 pub mod pidfile;
 pub mod stranger;
@@ -65,6 +67,8 @@ pub struct Look {
     /// The pidfile, where a regular file was read; to be remembered together
     /// with the identity of `process`, and not otherwise.
     pub stamp: Option<Stamp>,
+    /// What was seen of that process.
+    pub last_seen: LastSeen,
     /// Who the pidfile names instead, if that is certainly a stranger: an init
     /// script that trusts the file would spare, or kill, the wrong process.
     pub stranger: Option<Identity>,
@@ -125,6 +129,7 @@ pub fn look(request: &LookRequest) -> Look {
             outcome,
             foreign_script,
         },
+        last_seen: found.map(last_seen::of).unwrap_or_default(),
         process,
         stamp,
         stranger,

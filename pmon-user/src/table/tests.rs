@@ -53,7 +53,12 @@ impl World {
         let identity = process.identity();
         let registered = self
             .table
-            .register(&EntityName::from(entity), process, &self.epoll)
+            .register(
+                &EntityName::from(entity),
+                process,
+                LastSeen::default(),
+                &self.epoll,
+            )
             .unwrap();
         (identity, registered)
     }
@@ -163,7 +168,12 @@ fn a_process_that_dies_between_the_look_and_the_registration_is_reported_once() 
         end(child);
         world
             .table
-            .register(&EntityName::from("a"), process, &world.epoll)
+            .register(
+                &EntityName::from("a"),
+                process,
+                LastSeen::default(),
+                &world.epoll,
+            )
             .unwrap();
         let (_, ended) = world.told();
         assert_eq!(death(&ended).identity, identity);

@@ -205,23 +205,12 @@ impl Recovery {
     }
 
     fn wait_for(&mut self, step: &mut Step<'_>, script: u32) {
-        let until = match self.stage {
-            Stage::Waiting { until, .. } => until,
-            Stage::Unknown
-            | Stage::Manage
-            | Stage::Looking
-            | Stage::Stopping { .. }
-            | Stage::MonitorWait { .. }
-            | Stage::Monitor { .. }
-            | Stage::RestartWait { .. }
-            | Stage::Ignore
-            | Stage::Stopped
-            | Stage::Unverifiable
-            | Stage::Unmonitored => {
-                step.say(Notice::Waiting { script });
-                self.problem = Some(format!("init script ({script}) is at work"));
-                step.now + step.spec.start_timeout
-            }
+        let until = if let Stage::Waiting { until, .. } = self.stage {
+            until
+        } else {
+            step.say(Notice::Waiting { script });
+            self.problem = Some(format!("init script ({script}) is at work"));
+            step.now + step.spec.start_timeout
         };
         if step.now >= until {
             return self.decide(step);

@@ -1,0 +1,21 @@
+//! What is left of a dead process: its wait status, and the `comm` in a record.
+
+use crate::core::{death::WaitStatus, identity::Identity};
+
+/// Field 52 of a zombie's `/proc/PID/stat`: its wait status, if nobody reaped
+/// it yet. A zombie has no memory left, so reading its stat releases none.
+pub(super) fn status(identity: Identity) -> Option<WaitStatus> {
+    let pid = i32::try_from(identity.pid).ok()?;
+    let stat = procfs::process::Process::new(pid).ok()?.stat().ok()?;
+    if stat.starttime != identity.start_time || stat.state != 'Z' {
+        return None;
+    }
+    Some(WaitStatus(u32::try_from(stat.exit_code?).ok()?))
+}
+
+/// A `comm` of the kernel, NUL padded.
+pub(super) fn comm(bytes: &[u8; 16]) -> Option<String> {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(16);
+    let text = String::from_utf8_lossy(bytes.get(..end)?).into_owned();
+    (!text.is_empty()).then_some(text)
+}

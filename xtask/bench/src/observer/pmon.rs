@@ -1,0 +1,212 @@
+//! pmon itself: its engine on its receiver thread, with its table, its epoll
+//! and its kernel program, as the daemon runs it. A worker thread makes the
+//! looks that registration needs; whatever else the engine hands out is dropped,
+//! as nothing comes after the death.
+//!
+//! A hint counts from the time that the engine puts on the notice, which it
+//! takes immediately before it steps the core.
+
+use std::{
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use pmon_user::sys::pidfd::verify;
+use pmon_user::{
+    control::backend::RegisterRequest,
+    core::{notice::Notice, time::Time},
+    daemon::{
+        engine::{Engine, Facts},
+        message::{Inbox, Message, Request, Tale, Told, Work},
+    },
+    look::look,
+    source::ebpf::Ebpf,
+    sys::{sched, wake::Wake},
+    table::Table,
+};
+use tokio::sync::{
+    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    oneshot,
+};
+
+use super::{Observer, Row, Sighting};
+
+/// The one entity's name.
+const ENTITY: &str = "victim";
+/// Who registers it.
+const ASKER: &str = "bench";
+/// Registration takes some 100 µs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// pmon's engine.
+pub(crate) struct Pmon {
+    inbox: Inbox,
+    told: Receiver<Told>,
+    pid: u32,
+    thread: i32,
+    engine: Option<JoinHandle<()>>,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Pmon {
+    /// Starts the engine; with a priority under SCHED_FIFO.
+    pub(crate) fn start(ebpf: Ebpf, priority: Option<u8>) -> Result<Self> {
+        let wake = Wake::new()?;
+        let (inbox, messages) = Inbox::new(wake.clone());
+        let (work, orders) = unbounded_channel();
+        let (ready, started) = channel();
+        let engine = std::thread::Builder::new().spawn(move || {
+            let engine = prepare(ebpf, priority, wake, messages, work);
+            let thread = rustix::thread::gettid().as_raw_nonzero().get();
+            match engine {
+                Ok(engine) => {
+                    let _starter_waits: Result<(), _> = ready.send(Ok(thread));
+                    drop(engine.run());
+                }
+                Err(error) => {
+                    let _starter_waits: Result<(), _> = ready.send(Err(error));
+                }
+            }
+        })?;
+        let thread = started.recv()??;
+        let (telling, told) = channel();
+        let looks = inbox.clone();
+        let worker =
+            std::thread::Builder::new().spawn(move || work_on(orders, &looks, &telling))?;
+        Ok(Self {
+            inbox,
+            told,
+            pid: 0,
+            thread,
+            engine: Some(engine),
+            worker: Some(worker),
+        })
+    }
+
+    /// The next notice about this process; `None` once `deadline` has passed.
+    fn notice(&self, deadline: Instant) -> Result<Option<(Time, Notice)>> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.told.recv_timeout(left) {
+                Ok(Told {
+                    at,
+                    entity: _,
+                    incident: _,
+                    what: Tale::Notice(notice),
+                }) if notice.pid() == Some(self.pid) => return Ok(Some((at, notice))),
+                // About nobody, or about an earlier victim.
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return Ok(None),
+                Err(RecvTimeoutError::Disconnected) => bail!("pmon's engine has ended"),
+            }
+        }
+    }
+}
+
+impl Observer for Pmon {
+    fn watch(&mut self, pid: u32) -> Result<()> {
+        self.pid = pid;
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Message::Request(Request::Register {
+            request: RegisterRequest {
+                name: ENTITY.to_owned(),
+                pid: Some(pid),
+                pidfile: None,
+                restart: None,
+            },
+            process: Some(verify(pid)?.identity()),
+            by: ASKER.to_owned(),
+            reply,
+        }));
+        answer
+            .blocking_recv()
+            .context("pmon's engine has ended")??;
+        match self.notice(Instant::now() + PATIENCE)? {
+            Some((_, Notice::Registered(_))) => Ok(()),
+            Some((_, notice)) => bail!("pmon did not register the victim: {notice}"),
+            None => bail!("pmon did not register the victim within {PATIENCE:?}"),
+        }
+    }
+
+    fn collect(&mut self, deadline: Instant) -> Result<Vec<Sighting>> {
+        let mut hinted = None;
+        let died = loop {
+            match self.notice(deadline)? {
+                Some((at, Notice::Hinted(_))) => hinted = Some(at),
+                Some((at, Notice::Died(_))) => break Some(at),
+                Some(_) => {}
+                None => break None,
+            }
+        };
+        Ok(vec![(Row::PmonHint, hinted), (Row::PmonConfirmed, died)])
+    }
+
+    fn forget(&mut self) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Message::Request(Request::Unregister {
+            name: ENTITY.to_owned(),
+            by: ASKER.to_owned(),
+            reply,
+        }));
+        Ok(answer
+            .blocking_recv()
+            .context("pmon's engine has ended")??)
+    }
+
+    fn thread(&self) -> i32 {
+        self.thread
+    }
+}
+
+impl Drop for Pmon {
+    fn drop(&mut self) {
+        self.inbox.send(Message::Stop);
+        for thread in [self.engine.take(), self.worker.take()] {
+            // Only a panic, which has been printed.
+            let _ended = thread.map(JoinHandle::join);
+        }
+    }
+}
+
+fn prepare(
+    ebpf: Ebpf,
+    priority: Option<u8>,
+    wake: Wake,
+    messages: Receiver<Message>,
+    work: UnboundedSender<Work>,
+) -> Result<Engine> {
+    if let Some(priority) = priority {
+        sched::set_fifo(i32::from(priority)).context("SCHED_FIFO is refused")?;
+    }
+    let table = Table::new(Some(ebpf));
+    Ok(Engine::new(
+        table,
+        Facts::default(),
+        wake,
+        messages,
+        work,
+        1,
+    )?)
+}
+
+fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<Told>) {
+    while let Some(work) = work.blocking_recv() {
+        match work {
+            Work::Look { entity, request } => inbox.send(Message::Looked {
+                entity,
+                look: look(&request),
+            }),
+            Work::Tell(told) => {
+                // Nobody listens once the measurement has ended.
+                let _ended: Result<(), _> = telling.send(told);
+            }
+            Work::Job { .. }
+            | Work::Forget(_)
+            | Work::Closed(_)
+            | Work::Remember(..)
+            | Work::Entities(_) => {}
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The table and the JSON: the same figures, for people and for programs.
+
+use std::{
+    fmt::{self, Write as _},
+    fs,
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use crate::{
+    detect::Measurement,
+    latency::{Figures, Sample},
+    machine::Machine,
+    observer::Row,
+};
+
+/// pmon's median may be this much above the floor's.
+const AIM_P50: f64 = 1.3;
+/// Likewise the 99th percentile.
+const AIM_P99: f64 = 2.0;
+/// How much earlier the hint of a 1 GiB process's death is than its pidfd.
+const AIM_EARLIER: f64 = 100.0;
+
+/// Under which everything was measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Conditions {
+    pub(crate) machine: Machine,
+    /// SCHED_FIFO priority of all observers; `None` is the normal policy.
+    pub(crate) priority: Option<u8>,
+    /// Deaths per observer and size.
+    pub(crate) deaths: usize,
+    /// Too few deaths for the figures to mean anything.
+    pub(crate) quick: bool,
+}
+
+/// A kind of victim, and how its deaths are watched.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Size {
+    /// Resident memory, beside a forked program's own.
+    pub(crate) bytes: usize,
+    pub(crate) huge_pages: bool,
+    pub(crate) watching: Watching,
+}
+
+/// How many watch one death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Watching {
+    /// One observer per death, in turn.
+    Apart,
+    /// All observers at once.
+    Shared,
+}
+
+/// Everything there is to tell.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    conditions: Conditions,
+    sizes: Vec<Measured>,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    size: Size,
+    took_s: f64,
+    load_average: [Option<f32>; 2],
+    rows: Vec<Line>,
+}
+
+/// One row; times in microseconds.
+#[derive(Debug, Serialize)]
+struct Line {
+    observer: Row,
+    missed: usize,
+    all: Figures,
+    /// Victim and observer on one CPU.
+    same_cpu: Option<Figures>,
+    /// On different ones.
+    other_cpu: Option<Figures>,
+    p50_to_floor: Option<f64>,
+    p99_to_floor: Option<f64>,
+    same_cpu_p50_to_floor: Option<f64>,
+    other_cpu_p50_to_floor: Option<f64>,
+}
+
+impl Report {
+    pub(crate) const fn new(conditions: Conditions) -> Self {
+        Self {
+            conditions,
+            sizes: Vec::new(),
+        }
+    }
+
+    /// Adds what was measured of one size.
+    pub(crate) fn add(&mut self, size: Size, measurement: &Measurement) {
+        let figures = |row: Row, wanted: &dyn Fn(&Sample) -> bool| {
+            let samples = measurement.samples.get(&row)?;
+            Figures::of(samples.iter().filter(|s| wanted(s)).map(|s| s.ns))
+        };
+        let same = |sample: &Sample| sample.same_cpu;
+        let other = |sample: &Sample| !sample.same_cpu;
+        let floor = figures(Row::Floor, &|_| true);
+        let floor_same = figures(Row::Floor, &same);
+        let floor_other = figures(Row::Floor, &other);
+        let rows = Row::ALL
+            .into_iter()
+            .filter_map(|row| {
+                let all = figures(row, &|_| true)?;
+                let same_cpu = figures(row, &same);
+                let other_cpu = figures(row, &other);
+                Some(Line {
+                    observer: row,
+                    missed: measurement.missed.get(&row).copied().unwrap_or(0),
+                    all,
+                    same_cpu,
+                    other_cpu,
+                    p50_to_floor: floor.map(|floor| all.p50 / floor.p50),
+                    p99_to_floor: floor.map(|floor| all.p99 / floor.p99),
+                    same_cpu_p50_to_floor: median_ratio(same_cpu, floor_same),
+                    other_cpu_p50_to_floor: median_ratio(other_cpu, floor_other),
+                })
+            })
+            .collect();
+        self.sizes.push(Measured {
+            size,
+            took_s: measurement.took.as_secs_f64(),
+            load_average: measurement.load,
+            rows,
+        });
+    }
+
+    /// Writes the JSON.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let write = || -> Result<()> {
+            if let Some(directory) = path.parent() {
+                fs::create_dir_all(directory)?;
+            }
+            let mut json = serde_json::to_vec_pretty(self)?;
+            json.push(b'\n');
+            Ok(fs::write(path, json)?)
+        };
+        write().with_context(|| format!("cannot write `{}`", path.display()))
+    }
+}
+
+fn median_ratio(row: Option<Figures>, floor: Option<Figures>) -> Option<f64> {
+    Some(row?.p50 / floor?.p50)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Conditions {
+            machine,
+            priority,
+            deaths: _,
+            quick,
+        } = &self.conditions;
+        if *quick {
+            writeln!(
+                f,
+                "QUICK: too few deaths for these figures to mean anything."
+            )?;
+        }
+        let scheduling = match priority {
+            Some(priority) => format!("SCHED_FIFO {priority}"),
+            None => "SCHED_OTHER".to_owned(),
+        };
+        writeln!(
+            f,
+            "Linux {}, {} CPUs, all observers {scheduling}. From the last instruction until the \
+             observer knows, in µs.",
+            machine.kernel,
+            machine.cpus.len()
+        )?;
+        self.sizes.iter().try_for_each(|size| write!(f, "\n{size}"))
+    }
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Size {
+            bytes,
+            huge_pages,
+            watching,
+        } = self.size;
+        let pages = if huge_pages { " (huge pages)" } else { "" };
+        let how = match watching {
+            Watching::Apart => "one observer per death, in turn",
+            Watching::Shared => "all observers at every death",
+        };
+        let load = self.load_average.map(|load| match load {
+            Some(load) => format!("{load:.2}"),
+            None => "unknown".to_owned(),
+        });
+        writeln!(
+            f,
+            "{} MiB process{pages}: {how}; {:.0} s; load average {} to {}",
+            bytes >> 20,
+            self.took_s,
+            load[0],
+            load[1]
+        )?;
+        writeln!(
+            f,
+            "{:<24}{:>6}{:>7}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>20}{:>20}",
+            "",
+            "n",
+            "missed",
+            "min",
+            "p50",
+            "p90",
+            "p99",
+            "max",
+            "p50/floor",
+            "p99/floor",
+            "same CPU p50",
+            "other CPU p50"
+        )?;
+        for row in &self.rows {
+            writeln!(f, "{row}")?;
+        }
+        f.write_str(&self.aims())
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Figures {
+            n,
+            min,
+            p50,
+            p90,
+            p99,
+            max,
+        } = self.all;
+        write!(
+            f,
+            "{:<24}{n:>6}{:>7}{min:>10.1}{p50:>10.1}{p90:>10.1}{p99:>10.1}{max:>10.1}",
+            self.observer.title(),
+            self.missed
+        )?;
+        for ratio in [self.p50_to_floor, self.p99_to_floor] {
+            match ratio {
+                Some(ratio) => write!(f, "{ratio:>10.2}")?,
+                None => write!(f, "{:>10}", "-")?,
+            }
+        }
+        for (part, ratio) in [
+            (self.same_cpu, self.same_cpu_p50_to_floor),
+            (self.other_cpu, self.other_cpu_p50_to_floor),
+        ] {
+            match (part, ratio) {
+                (Some(part), Some(ratio)) => {
+                    write!(f, "{:>20}", format!("{:.1} ({ratio:.2})", part.p50))?;
+                }
+                (Some(part), None) => write!(f, "{:>20.1}", part.p50)?,
+                (None, _) => write!(f, "{:>20}", "-")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Measured {
+    /// What was aimed at, and whether it was reached.
+    fn aims(&self) -> String {
+        let mut text = String::new();
+        let mut aim = |what: &str, got: Option<f64>, aim: f64, reached: bool| {
+            if let Some(got) = got {
+                let verdict = if reached { "reached" } else { "MISSED" };
+                // Writing to a string does not fail.
+                let _written = writeln!(text, "aim: {what} {aim}: {got:.2}, {verdict}");
+            }
+        };
+        let line = |row| self.rows.iter().find(|line| line.observer == row);
+        let hint = line(Row::PmonHint);
+        match self.size.watching {
+            Watching::Apart => {
+                let p50 = hint.and_then(|hint| hint.p50_to_floor);
+                let p99 = hint.and_then(|hint| hint.p99_to_floor);
+                let within = |got: Option<f64>, limit| got.is_some_and(|got| got <= limit);
+                aim("pmon p50 / floor ≤", p50, AIM_P50, within(p50, AIM_P50));
+                aim("pmon p99 / floor ≤", p99, AIM_P99, within(p99, AIM_P99));
+            }
+            // The two would be measuring each other.
+            Watching::Shared => {}
+        }
+        if self.size.bytes >= 1 << 30
+            && let (Some(hint), Some(pidfd)) = (hint, line(Row::Pidfd))
+        {
+            let earlier = pidfd.all.p50 / hint.all.p50;
+            aim(
+                "pidfd p50 / pmon p50 ≥",
+                Some(earlier),
+                AIM_EARLIER,
+                earlier >= AIM_EARLIER,
+            );
+        }
+        text
+    }
+}
