@@ -57,7 +57,11 @@ impl Workers {
     pub(super) async fn run(mut self, mut work: UnboundedReceiver<Work>) -> (Store, Store) {
         while let Some(work) = work.recv().await {
             match work {
-                Work::Look { entity, request } => {
+                Work::Look {
+                    entity,
+                    mut request,
+                } => {
+                    request.own_scripts = Arc::new(self.executor.at_work());
                     tokio::spawn(look_within_deadline(self.inbox.clone(), entity, *request));
                 }
                 Work::Job { entity, job } => self.executor.submit(&entity, job),

@@ -7,6 +7,7 @@
 //! cancels it is not stuck behind it. Everything that can block has a deadline.
 //! What to do and when is decided in `core`, never here.
 
+mod at_work;
 mod cgroup;
 mod command;
 mod lane;
@@ -20,7 +21,7 @@ mod start;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt, fs,
     os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
@@ -35,7 +36,7 @@ use tokio::{
 };
 
 pub use self::log::Journal;
-use self::{cgroup::Cgroups, lane::Order};
+use self::{at_work::AtWork, cgroup::Cgroups, lane::Order};
 use crate::{
     core::{
         effect::StartVerb,
@@ -193,6 +194,7 @@ struct Shared {
     cgroups: Cgroups,
     /// That programs stay in pmon's cgroup is said once, not at each start.
     said_no_cgroup: AtomicBool,
+    at_work: AtWork,
     report: Reporter,
 }
 
@@ -223,6 +225,7 @@ impl Executor {
                 cgroups: Cgroups::new(settings.cgroup_parent.clone()),
                 settings,
                 said_no_cgroup: AtomicBool::new(false),
+                at_work: AtWork::default(),
                 report,
             }),
             lanes: Mutex::new(Some(HashMap::new())),
@@ -250,6 +253,13 @@ impl Executor {
             // Only when the runtime is gone: a lane ends after its sender.
             tracing::warn!(entity = &**entity, "no runtime to work on");
         }
+    }
+
+    /// Pids of the start commands that are at work now, each the leader of a
+    /// session of its own.
+    #[must_use]
+    pub fn at_work(&self) -> HashSet<u32> {
+        self.shared.at_work.pids()
     }
 
     /// Ends the entity's lane once its jobs are done. A start command that is

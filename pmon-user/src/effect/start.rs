@@ -82,6 +82,7 @@ async fn run_to_end(
         Ok(Err(reason)) => return not_executed(reason),
         Err(_) => return not_executed(format!("could not be executed within {limit:?}")),
     };
+    let _until_it_ends = voice.shared.at_work.enter(spawned.pid());
     if foreground {
         match verify(spawned.pid()) {
             Ok(process) => {

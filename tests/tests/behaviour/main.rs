@@ -14,6 +14,7 @@ mod a_manual_restart_is_not_repeated;
 mod a_missing_privilege_degrades;
 mod a_reused_pid_is_a_stranger;
 mod a_short_life_is_reported_once;
+mod a_siblings_start_is_not_somebody_elses;
 mod a_stop_has_an_order;
 mod a_thousand_kills_are_each_recovered_once;
 mod an_idle_daemon_sleeps;
