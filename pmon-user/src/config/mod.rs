@@ -11,6 +11,7 @@ pub mod file;
 pub mod finding;
 pub mod host;
 pub mod ini;
+pub mod name;
 pub mod native;
 pub mod number;
 pub mod pmond;

@@ -34,7 +34,9 @@ use super::{
     Unmonitored,
     finding::{Finding, Level, Place, did_you_mean},
     host::Host,
-    ini, number,
+    ini,
+    name::bad_name,
+    number,
     resolve::{self, About, Offer},
     settings::Settings,
 };
@@ -56,8 +58,6 @@ pub const MAX_SECONDS: u32 = 30_000;
 pub const MAX_RESTARTS: u32 = 65_535;
 /// Longest and default `period` of active monitoring, in seconds (pmond's limit).
 pub const MAX_ACTIVE_PERIOD_S: u32 = 120;
-/// Longest entity name in bytes: names become parts of file names.
-pub const MAX_NAME_BYTES: usize = 200;
 
 /// What became of a file.
 #[derive(Debug)]
@@ -101,23 +101,6 @@ fn mode_name(mode: Mode) -> &'static str {
         Mode::Active => "active",
         Mode::Status => "status",
         Mode::Ignore => "ignore",
-    }
-}
-
-/// Why `name` cannot be an entity's name, if it cannot.
-pub(super) fn bad_name(name: &str) -> Option<&'static str> {
-    if name.is_empty() {
-        Some("is empty")
-    } else if name.len() > MAX_NAME_BYTES {
-        Some("is longer than 200 bytes")
-    } else if name.contains('/') || name == "." || name == ".." {
-        Some("looks like a path")
-    } else if name.chars().any(char::is_control) {
-        Some("contains control characters")
-    } else if name.starts_with('-') {
-        Some("begins with `-`")
-    } else {
-        None
     }
 }
 

@@ -15,10 +15,10 @@ use super::{
 use crate::{
     audit::AuditStatus,
     causes::in_full,
-    config::{self, Sources, settings::DaemonSettings},
+    config::{self, Sources, name::bad_name, settings::DaemonSettings},
     control::backend::{Backend, Refusal, RegisterRequest},
     core::{event::OperatorAction, identity::Identity},
-    doctor,
+    doctor, look,
     state::StoreStatus,
     sys::pidfd::verify,
     view::{
@@ -113,6 +113,12 @@ impl Backend for Daemon {
     }
 
     async fn register(&self, request: RegisterRequest, by: String) -> Result<EntityView, Refusal> {
+        if let Some(why) = bad_name(&request.name) {
+            return Err(Refusal::InvalidParameter {
+                field: "name".to_owned(),
+                reason: format!("`{}` {why}", request.name.escape_debug()),
+            });
+        }
         let process = match (request.pid, &request.pidfile) {
             (Some(pid), None) => Some(identify(pid).await?),
             (None, Some(_)) => None,
@@ -212,7 +218,13 @@ async fn identify(pid: u32) -> Result<Identity, Refusal> {
     let verified = tokio::task::spawn_blocking(move || verify(pid))
         .await
         .map_err(|error| refused(error.to_string()))?;
-    verified
+    let identity = verified
         .map(|process| process.identity())
-        .map_err(|error| refused(in_full(&error)))
+        .map_err(|error| refused(in_full(&error)))?;
+    match look::never_accepted(pid) {
+        Some(what) => Err(refused(format!(
+            "`{pid}` is {what}, which is never monitored"
+        ))),
+        None => Ok(identity),
+    }
 }

@@ -10,6 +10,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, mpsc},
+    time::Duration,
 };
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -140,25 +141,31 @@ impl Engine {
         self.tick_due();
     }
 
-    /// Waits for the kernel and handles what it said.
-    fn receive(&mut self, timeout: Option<std::time::Duration>) {
+    /// Waits for the kernel and handles everything it has said by then.
+    fn receive(&mut self, mut timeout: Option<Duration>) {
         let mut tokens = std::mem::take(&mut self.tokens);
-        tokens.clear();
-        if let Err(error) = self.epoll.wait(timeout, &mut tokens) {
-            // Only a programming error gets here; do not spin on it.
-            tracing::error!(%error, "epoll");
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        if tokens.contains(&RING) {
-            self.drain_ring();
-        }
-        for token in &tokens {
-            if *token >= FIRST_GENERATION {
-                self.pidfd_readable(*token);
+        loop {
+            tokens.clear();
+            if let Err(error) = self.epoll.wait(timeout, &mut tokens) {
+                // Only a programming error gets here; do not spin on it.
+                tracing::error!(%error, "epoll");
+                std::thread::sleep(Duration::from_millis(10));
             }
-        }
-        if tokens.contains(&INBOX) {
-            self.wake.clear();
+            if tokens.contains(&RING) {
+                self.drain_ring();
+            }
+            for token in &tokens {
+                if *token >= FIRST_GENERATION {
+                    self.pidfd_readable(*token);
+                }
+            }
+            if tokens.contains(&INBOX) {
+                self.wake.clear();
+            }
+            if tokens.len() < Epoll::BATCH {
+                break;
+            }
+            timeout = Some(Duration::ZERO);
         }
         self.tokens = tokens;
     }

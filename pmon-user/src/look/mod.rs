@@ -350,8 +350,10 @@ fn thread_named(tid: u32, spec: &EntitySpec) -> Outcome {
     }
 }
 
-/// Processes that no pidfile may name, whatever the times say.
-fn never_accepted(pid: u32) -> Option<&'static str> {
+/// Processes that are nobody's to monitor, whatever a pidfile or an operator
+/// says: they must never be signalled.
+#[must_use]
+pub fn never_accepted(pid: u32) -> Option<&'static str> {
     if pid == 1 {
         return Some("init");
     }

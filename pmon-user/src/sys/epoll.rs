@@ -18,6 +18,9 @@ pub struct Epoll {
 }
 
 impl Epoll {
+    /// Events given in one go; the rest stays ready.
+    pub const BATCH: usize = 256;
+
     /// A new instance.
     ///
     /// # Errors
@@ -52,13 +55,11 @@ impl Epoll {
     ///
     /// Only programming errors (`EBADF`, `EINVAL`); a signal ends the wait early.
     pub fn wait(&self, timeout: Option<Duration>, tokens: &mut Vec<u64>) -> Result<(), Errno> {
-        /// Deaths handled in one go; the rest stays ready.
-        const BATCH: usize = 256;
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(timeout.subsec_nanos()),
         });
-        let mut events = Vec::with_capacity(BATCH);
+        let mut events = Vec::with_capacity(Self::BATCH);
         match epoll::wait(&self.fd, spare_capacity(&mut events), timeout.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(()),

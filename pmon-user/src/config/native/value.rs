@@ -11,7 +11,7 @@ use serde::{
     de::{self, Visitor},
 };
 
-use crate::config::pmond::bad_name;
+use crate::config::name::bad_name;
 
 /// A duration with its unit: `"500ms"`, `"10s"`, `"5min"`, `"1h 30min"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
