@@ -19,12 +19,10 @@ use super::{
     requests::{Failure, parameters},
     transport::encode,
 };
-use crate::core::event::OperatorAction;
+use crate::{config::name::bad_name, core::event::OperatorAction};
 
-/// Longest reason and longest name of a registered entity, in bytes: they end up
-/// in every log line and in the state files.
+/// Longest reason, in bytes: it ends up in log lines and in the state files.
 const MAX_REASON: usize = 1024;
-const MAX_NAME: usize = 128;
 
 /// Most events a reader gets to begin with.
 pub(super) const MAX_RECENT: usize = 10_000;
@@ -157,18 +155,8 @@ fn registration(parameters: RegisterParameters) -> Result<RegisterRequest, Contr
             reason,
         })
     };
-    if name.is_empty()
-        || name.len() > MAX_NAME
-        || name
-            .chars()
-            .any(|c| c.is_control() || c.is_whitespace() || c == '/')
-    {
-        return wrong(
-            "name",
-            format!(
-                "expected 1 to {MAX_NAME} bytes without spaces, slashes and control characters"
-            ),
-        );
+    if let Some(why) = bad_name(&name) {
+        return wrong("name", format!("`{}` {why}", name.escape_debug()));
     }
     match (pid, pidfile.as_deref()) {
         (None, None) => return wrong("pid", "one of `pid` and `pidfile` is needed".to_owned()),
@@ -263,10 +251,10 @@ mod tests {
         registration(request("web", None, Some("/run/web.pid"))).unwrap();
         for (bad, expected) in [
             (request("", Some(7), None), "name"),
-            (request("a b", Some(7), None), "name"),
+            (request("-a", Some(7), None), "name"),
             (request("a/b", Some(7), None), "name"),
             (request("a\u{1b}[2J", Some(7), None), "name"),
-            (request(&"x".repeat(129), Some(7), None), "name"),
+            (request(&"x".repeat(201), Some(7), None), "name"),
             (request("web", None, None), "pid"),
             (request("web", Some(7), Some("/run/web.pid")), "pid"),
             (request("web", Some(0), None), "pid"),

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     audit::AuditStatus,
     causes::in_full,
-    config::{self, Sources, name::bad_name, settings::DaemonSettings},
+    config::{self, Sources, settings::DaemonSettings},
     control::backend::{Backend, Refusal, RegisterRequest},
     core::{event::OperatorAction, identity::Identity},
     doctor, look,
@@ -113,21 +113,9 @@ impl Backend for Daemon {
     }
 
     async fn register(&self, request: RegisterRequest, by: String) -> Result<EntityView, Refusal> {
-        if let Some(why) = bad_name(&request.name) {
-            return Err(Refusal::InvalidParameter {
-                field: "name".to_owned(),
-                reason: format!("`{}` {why}", request.name.escape_debug()),
-            });
-        }
-        let process = match (request.pid, &request.pidfile) {
-            (Some(pid), None) => Some(identify(pid).await?),
-            (None, Some(_)) => None,
-            (Some(_), Some(_)) | (None, None) => {
-                return Err(Refusal::InvalidParameter {
-                    field: "pid".to_owned(),
-                    reason: "expected a pid or a pidfile, one of the two".to_owned(),
-                });
-            }
+        let process = match request.pid {
+            Some(pid) => Some(identify(pid).await?),
+            None => None,
         };
         self.inbox
             .ask(|reply| Request::Register {
