@@ -108,8 +108,12 @@ impl Fixture {
     fn program(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         let text = text.replace("DIR", self.directory.path().to_str().unwrap());
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        // Under a name of its own first: a file that is just being executed
+        // cannot be written to.
+        let staged = self.path(&format!("{name}.new"));
+        fs::write(&staged, text).unwrap();
+        fs::set_permissions(&staged, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(&staged, &path).unwrap();
         path
     }
 
