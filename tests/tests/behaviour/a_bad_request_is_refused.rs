@@ -188,8 +188,14 @@ fn when_it_names_nothing_that_exists() {
     assert_eq!(configured.code, Some(6), "{configured:?}");
     let dead = daemon.ask(&["register", "gone", "--pid", "4194303"]);
     assert_eq!(dead.code, Some(2), "{dead:?}");
-    let twice = daemon.ask(&["register", &name, "--pid", "1"]);
+    let own_pid = std::process::id().to_string();
+    let twice = daemon.ask(&["register", &name, "--pid", &own_pid]);
     assert_eq!(twice.code, Some(6), "{twice:?}");
+    for (pid, what) in [(1, "init"), (daemon.pid(), "pmon itself")] {
+        let never = daemon.ask(&["register", "never", "--pid", &pid.to_string()]);
+        assert_eq!(never.code, Some(2), "{never:?}");
+        assert!(never.stderr.contains(what), "{never:?}");
+    }
     assert_eq!(daemon.ask(&["frobnicate"]).code, Some(2));
     let nobody = answer(&mut daemon::client(&place.path("no.sock"), &["status"]));
     assert_eq!(nobody.code, Some(5), "{nobody:?}");
