@@ -141,6 +141,12 @@ impl Daemon {
         self.process.pid()
     }
 
+    /// Its control socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// A client of this daemon, not started yet.
     #[must_use]
     pub fn client(&self, arguments: &[&str]) -> Command {

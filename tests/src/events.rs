@@ -2,15 +2,19 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    path::PathBuf,
     process::{Child, Stdio},
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use serde::Deserialize;
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, answer, client};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -44,12 +48,15 @@ impl Event {
 pub struct Events {
     reader: Child,
     heard: Arc<Heard>,
+    socket: PathBuf,
 }
 
 #[derive(Debug, Default)]
 struct Heard {
     events: Mutex<Vec<Event>>,
     news: Condvar,
+    /// The daemon has ended, and with it the stream.
+    ended: AtomicBool,
 }
 
 impl Events {
@@ -71,8 +78,7 @@ impl Events {
         let heard = Arc::new(Heard::default());
         let telling = Arc::clone(&heard);
         thread::spawn(move || {
-            for line in BufReader::new(stdout).lines() {
-                let Ok(line) = line else { return };
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 let Ok(event) = serde_json::from_str(&line) else {
                     eprintln!("not an event: {line}");
                     continue;
@@ -81,19 +87,52 @@ impl Events {
                 events.push(event);
                 telling.news.notify_all();
             }
+            telling.ended.store(true, Ordering::Release);
+            telling.news.notify_all();
         });
-        Self { reader, heard }
+        Self {
+            reader,
+            heard,
+            socket: daemon.socket().to_owned(),
+        }
     }
 
-    /// Everything heard so far.
+    /// Waits until everything has been heard that the daemon has told by now: the
+    /// stream comes through another process and may lag behind a reply. A daemon
+    /// that has ended tells nothing more.
+    fn catch_up(&self) {
+        /// Far more than a busy machine needs.
+        const LIMIT: Duration = Duration::from_secs(10);
+        let arguments = ["events", "-n", "1", "-o", "jsonl"];
+        let newest = answer(&mut client(&self.socket, &arguments)).stdout;
+        let Ok(Event { seq: newest, .. }) = serde_json::from_str(&newest) else {
+            return;
+        };
+        let behind = |events: &mut Vec<Event>| {
+            !self.heard.ended.load(Ordering::Acquire)
+                && events.last().is_none_or(|last| last.seq < newest)
+        };
+        let events = lock(&self.heard.events);
+        let waited = self.heard.news.wait_timeout_while(events, LIMIT, behind);
+        let (events, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        drop(events);
+        assert!(
+            !waited.timed_out(),
+            "the event stream stopped before {newest}"
+        );
+    }
+
+    /// Everything told so far.
     #[must_use]
     pub fn all(&self) -> Vec<Event> {
+        self.catch_up();
         lock(&self.heard.events).clone()
     }
 
     /// Those that match.
     #[must_use]
     pub fn matching(&self, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
+        self.catch_up();
         let events = lock(&self.heard.events);
         events
             .iter()
@@ -108,9 +147,10 @@ impl Events {
         self.matching(|event| event.is(entity, kind)).len()
     }
 
-    /// How many events were heard: a place to wait from.
+    /// How many events were told: a place to wait from.
     #[must_use]
     pub fn mark(&self) -> usize {
+        self.catch_up();
         lock(&self.heard.events).len()
     }
 

@@ -219,6 +219,9 @@ fn until_the_alarm_and_beyond() {
         .count();
     assert_eq!(failures, 2);
     fs::remove_file(&obstacle).unwrap();
+    events.after(0, "the alarm's end", LONG, |event| {
+        event.is(&name, "alarm_cleared")
+    });
     let _pid = daemon.up(&name);
     assert_eq!(events.count(&name, "alarm_cleared"), 1);
     assert_eq!(daemon.entity(&name)["alarm"], serde_json::Value::Null);

@@ -228,6 +228,8 @@ impl Recovery {
 
     /// Healthy again.
     pub(super) fn finish(&mut self, step: &mut Step<'_>, identity: Identity) {
+        // Before the incident ends, so that it tells of it.
+        self.clear_alarm(step);
         if self.failed || self.manual {
             step.say(Notice::Recovered(identity));
         }
@@ -236,7 +238,6 @@ impl Recovery {
         self.attempts = 0;
         self.problem = None;
         self.leftovers_of.clear();
-        self.clear_alarm(step);
         self.enter(step, Stage::Manage);
     }
 
