@@ -97,18 +97,20 @@ fn of_a_process_registered_by_pid() {
     skip_if!(privilege::no_bpf());
     let place = Place::new();
     let daemon = Daemon::start(&place);
+    /// Around the milliseconds that the client takes on a fast machine, on a busy
+    /// one, and far beyond.
+    const LIFETIMES_MS: [u64; 12] = [0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 100, 300];
     let events = daemon.events();
     let (mut refused, mut died) = (0, 0);
-    for life in 0..60_u64 {
+    for life in 0..5 * LIFETIMES_MS.len() {
         let name = place.name(&format!("brief{life}"));
-        // Around the few milliseconds that the client takes.
-        let lifetime = (life % 12).to_string();
+        let lifetime = LIFETIMES_MS[life % LIFETIMES_MS.len()].to_string();
         let mut child = Command::new(binary::service())
             .args(["--tag", &name, "--lifetime", &lifetime, "--code", "7"])
             .spawn()
             .unwrap();
         let reaper = thread::spawn({
-            let delay = Duration::from_millis(life % 3 * 4);
+            let delay = Duration::from_millis(life as u64 % 3 * 4);
             move || {
                 // A dead process stays a zombie for a while.
                 thread::sleep(delay);
