@@ -106,11 +106,7 @@ impl Death {
     /// How long the process had lived.
     #[must_use]
     pub fn uptime(&self) -> Duration {
-        let started = Time::from_boot_ns(
-            self.identity
-                .start_time
-                .saturating_mul(pmon_common::START_TICK_NS),
-        );
+        let started = Time::from_start_ticks(self.identity.start_time);
         self.died_at.unwrap_or(self.detected_at).since(started)
     }
 }

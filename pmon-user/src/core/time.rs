@@ -19,6 +19,12 @@ impl Time {
         Self(ns)
     }
 
+    /// The start of a process, from `/proc/PID/stat` field 22 (`starttime`).
+    #[must_use]
+    pub const fn from_start_ticks(ticks: u64) -> Self {
+        Self(ticks.saturating_mul(pmon_common::START_TICK_NS))
+    }
+
     /// Nanoseconds since boot.
     #[must_use]
     pub const fn as_boot_ns(self) -> u64 {

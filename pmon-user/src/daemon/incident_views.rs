@@ -96,7 +96,7 @@ pub(super) fn certificate(
 }
 
 fn wall_start(start_time: u64) -> Timestamp {
-    clock::wall(clock::start(start_time))
+    clock::wall(Time::from_start_ticks(start_time))
 }
 
 fn microseconds(duration: Duration) -> u64 {

@@ -259,7 +259,7 @@ fn start_engine(
     }
     let facts = Facts {
         host: host_name(),
-        boot_id: boot_id(),
+        boot_id: registrations::boot_id().unwrap_or_default(),
         started: clock::now(),
         scheduling: String::new(),
         socket: socket.display().to_string(),
@@ -413,12 +413,6 @@ fn host_name() -> String {
         .nodename()
         .to_string_lossy()
         .into_owned()
-}
-
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|id| id.trim().to_owned())
-        .unwrap_or_default()
 }
 
 impl Engine {

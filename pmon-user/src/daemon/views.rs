@@ -99,7 +99,7 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         since: Some(clock::wall(recovery.since())),
         stage: recovery.stage().as_str().to_owned(),
         pid: current.map(|current| current.identity.pid),
-        start_time: current.map(|c| clock::wall(clock::start(c.identity.start_time))),
+        start_time: current.map(|c| clock::wall(Time::from_start_ticks(c.identity.start_time))),
         identity: current.map(|current| current.identity.to_string()),
         registered: current.is_some_and(|current| current.generation.is_some()),
         generation: current.and_then(|current| current.generation),

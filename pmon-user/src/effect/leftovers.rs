@@ -18,10 +18,7 @@ use procfs::process::Process;
 
 use crate::{
     core::{entity::StopPolicy, identity::Identity, time::Time},
-    sys::{
-        clock,
-        pidfd::{VerifiedPid, verify},
-    },
+    sys::pidfd::{VerifiedPid, verify},
 };
 
 /// Longest time leftovers get to go by themselves: a start waits behind them.
@@ -85,7 +82,7 @@ fn is_member(pid: u32, dead: Identity, died: Time) -> bool {
     stat.is_some_and(|stat| {
         u32::try_from(stat.pgrp).is_ok_and(|group| group == dead.pid)
             && stat.starttime >= dead.start_time
-            && clock::start(stat.starttime) <= died
+            && Time::from_start_ticks(stat.starttime) <= died
     })
 }
 
@@ -99,6 +96,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::sys::clock;
 
     const GRACEFUL: StopPolicy = StopPolicy::Graceful {
         signal: 15,
@@ -183,7 +181,7 @@ mod tests {
                     start_time: 0,
                     ..other.identity
                 },
-                clock::start(other.identity.start_time - 1),
+                Time::from_start_ticks(other.identity.start_time - 1),
             ),
         ] {
             assert_eq!(end(dead, died, GRACEFUL).0, []);

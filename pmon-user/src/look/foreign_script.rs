@@ -19,7 +19,7 @@ use std::{
 
 use procfs::process::Process;
 
-use crate::sys::clock;
+use crate::{core::time::Time, sys::clock};
 
 /// Verbs of an LSB init script that start or stop its service (LSB 5.0,
 /// "Init Script Actions"), and common companions. `status` changes nothing.
@@ -125,7 +125,7 @@ fn is_excused(search: &Search, pid: u32) -> bool {
     ours(stat.pid)
         || ours(stat.pgrp)
         || ours(stat.session)
-        || clock::elapsed(clock::start(stat.starttime)) > search.max_age
+        || clock::elapsed(Time::from_start_ticks(stat.starttime)) > search.max_age
 }
 
 #[cfg(test)]

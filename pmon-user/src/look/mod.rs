@@ -15,6 +15,7 @@ use crate::{
         entity::{EntitySpec, StartMethod},
         event::{Occasion, Outcome, Sighting},
         identity::Identity,
+        time::Time,
     },
     sys::{
         clock,
@@ -304,7 +305,7 @@ fn by_pid(
     let found = process.identity();
     let verdict = stranger::judge(&Evidence {
         found,
-        started: clock::wall(clock::start(found.start_time)),
+        started: clock::wall(Time::from_start_ticks(found.start_time)),
         uid: status_of(pid).map(|status| status.euid),
         names_agree: names::agree(&entity, &names::of_process(pid)),
         stamp,

@@ -249,8 +249,9 @@ pub fn remove(directory: &Path) {
     }
 }
 
-/// Identifies the running kernel's boot (random(4)).
-fn boot_id() -> Option<String> {
+/// Identifies the running kernel's boot (random(4)), where `/proc` shows it.
+#[must_use]
+pub fn boot_id() -> Option<String> {
     procfs::sys::kernel::random::boot_id().ok()
 }
 

@@ -31,12 +31,6 @@ pub fn wall(time: Time) -> Timestamp {
     shifted.unwrap_or(wall)
 }
 
-/// The start of a process, from its `/proc/PID/stat` ticks.
-#[must_use]
-pub fn start(start_time: u64) -> Time {
-    Time::from_boot_ns(start_time.saturating_mul(pmon_common::START_TICK_NS))
-}
-
 /// How long ago `time` was.
 #[must_use]
 pub fn elapsed(time: Time) -> Duration {

@@ -92,8 +92,7 @@ impl Recovery {
     /// it: by a start command that the stop has cancelled, and not by somebody
     /// who wants it up again.
     fn was_under_way(&self, identity: Identity) -> bool {
-        let ticks = identity.start_time;
-        let started = Time::from_boot_ns(ticks.saturating_mul(pmon_common::START_TICK_NS));
+        let started = Time::from_start_ticks(identity.start_time);
         self.cancelled
             .is_some_and(|cancelled| started < cancelled + CANCELLED_START)
     }
