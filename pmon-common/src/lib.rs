@@ -11,21 +11,31 @@
 #![no_std]
 
 /// Version of everything in this crate; part of the pin directory's name.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Name of the hash map of registered processes, keyed by [`Tgid`].
 pub const PIDS_MAP: &str = "pmon_pids";
-/// Name of the ring buffer that carries [`ExitEvent`] records.
+/// Name of the ring buffer that carries [`Event`] records.
 pub const EVENTS_MAP: &str = "pmon_events";
 /// Name of the per-CPU array (one element) of [`Stats`].
 pub const STATS_MAP: &str = "pmon_stats";
 /// Name of the program on the `sched_process_exit` tracepoint.
 pub const EXIT_PROGRAM: &str = "pmon_exit";
+/// Name of the program on the same tracepoint for kernels without BTF.
+pub const EXIT_RAW_PROGRAM: &str = "pmon_exit_raw";
+/// Name of the program on `signal_generate`: who sends a registered process a signal.
+pub const SIGNAL_PROGRAM: &str = "pmon_signal";
+/// Name of the program on `mark_victim`: whom the OOM killer chose.
+pub const OOM_PROGRAM: &str = "pmon_oom";
+/// Name of the program on `sched_process_fork`: children of followed processes.
+pub const FORK_PROGRAM: &str = "pmon_fork";
+/// Name of the program on `sched_process_exec`: followed processes that execute.
+pub const EXEC_PROGRAM: &str = "pmon_exec";
 
 /// Registrations the map is sized for when the loader does not say otherwise.
 pub const DEFAULT_MAX_PIDS: u32 = 65_536;
 /// Default ring size in bytes: a power of two and a multiple of the page size,
-/// as the kernel demands (`ringbuf_map_alloc`). Holds about 3,000 records.
+/// as the kernel demands (`ringbuf_map_alloc`). Holds about 3,200 records.
 pub const DEFAULT_RING_BYTES: u32 = 256 * 1024;
 
 /// Key of [`PIDS_MAP`]: a thread group id as the daemon's pid namespace sees it.
@@ -35,7 +45,7 @@ pub type Tgid = u32;
 /// `USER_HZ` is 100 on every architecture pmon supports.
 pub const START_TICK_NS: u64 = 10_000_000;
 
-/// Bits of [`Registration::flags`] and [`ExitEvent::flags`].
+/// Bits of [`Registration::flags`] and [`Event::flags`].
 pub mod flag {
     /// The kernel has seen the whole thread group die and filled in the death fields.
     pub const DEAD: u32 = 1 << 0;
@@ -46,7 +56,31 @@ pub mod flag {
     /// The exit was known to be the last thread's; without this bit the record
     /// is only a reason to look at the pidfd.
     pub const GROUP_DEAD: u32 = 1 << 3;
+    /// Set by user space: children are registered when they are forked.
+    pub const FOLLOW: u32 = 1 << 4;
+    /// The kernel made this entry, for a child of a followed process.
+    pub const FOLLOWED: u32 = 1 << 5;
+    /// The OOM killer chose this process.
+    pub const OOM_VICTIM: u32 = 1 << 6;
+    /// The `signal` fields hold the last signal that somebody sent.
+    pub const SIGNAL_KNOWN: u32 = 1 << 7;
+    /// `cpu_ns` and `peak_rss_pages` hold what the whole process used.
+    pub const USAGE_KNOWN: u32 = 1 << 8;
 }
+
+/// Kinds of [`Event`].
+pub mod kind {
+    /// A registered thread group died.
+    pub const EXIT: u32 = 1;
+    /// A followed process forked; the child has an entry.
+    pub const FORK: u32 = 2;
+    /// A followed process executed another program.
+    pub const EXEC: u32 = 3;
+}
+
+/// Generations from here on are the kernel's own, given to children of
+/// followed processes; user space counts from below.
+pub const KERNEL_GENERATIONS: u64 = 1 << 63;
 
 /// How the exit program decides that a thread group is dead; the daemon picks
 /// one from the running kernel's BTF and injects it as a read-only global.
@@ -61,10 +95,14 @@ pub mod group_dead {
 
 /// One registered process: the value of [`PIDS_MAP`].
 ///
-/// User space writes the identity half, the kernel writes the death half. The
-/// entry, not the ring, is the truth about a death.
+/// User space writes who it is, the kernel writes the rest. The entry, not the
+/// ring, is the truth about a death.
+///
+/// The first [`FROZEN_BYTES`] are the same in every layout there was and will
+/// be; a daemon of another layout reads them when it takes over a table. Later
+/// layouts append.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Registration {
     /// `/proc/PID/stat` field 22, in ticks since boot.
     pub start_time: u64,
@@ -76,27 +114,57 @@ pub struct Registration {
     pub exit_code: u32,
     /// See [`flag`].
     pub flags: u32,
+    /// Generation of the followed process that forked this one, with [`flag::FOLLOWED`].
+    pub parent_generation: u64,
+    /// CPU time of all threads in nanoseconds, with [`flag::USAGE_KNOWN`].
+    pub cpu_ns: u64,
+    /// Peak resident set in pages, with [`flag::USAGE_KNOWN`].
+    pub peak_rss_pages: u64,
+    /// `CLOCK_BOOTTIME` nanoseconds of the signal, with [`flag::SIGNAL_KNOWN`].
+    pub signal_at: u64,
+    /// Number of the signal, with [`flag::SIGNAL_KNOWN`]; a SIGKILL stays.
+    pub signal: u32,
+    /// Its `si_code`: positive when the kernel sent it (`sigaction(2)`).
+    pub signal_code: i32,
+    /// Who sent it: tgid as the daemon's pid namespace sees it, 0 when it is outside.
+    pub sender_tgid: Tgid,
+    /// The sender's real user id.
+    pub sender_uid: u32,
+    /// The sender's `comm`.
+    pub sender_comm: [u8; 16],
+    /// `comm` of the last thread at its death, NUL padded (`TASK_COMM_LEN`).
+    pub comm: [u8; 16],
 }
 
-/// One record of the ring [`EVENTS_MAP`]: a registered thread group died.
+/// Length of the part of a [`Registration`] that never changes: identity,
+/// generation, death.
+pub const FROZEN_BYTES: usize = 32;
+
+/// One record of the ring [`EVENTS_MAP`].
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExitEvent {
-    /// Copied from the [`Registration`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// [`LAYOUT_VERSION`] of the program that wrote it.
+    pub layout: u32,
+    /// See [`kind`].
+    pub kind: u32,
+    /// Of the entry it is about: with [`kind::FORK`] the child's.
     pub start_time: u64,
-    /// Copied from the [`Registration`]; a stale generation is dropped.
+    /// Of the entry it is about; a stale generation is dropped.
     pub generation: u64,
-    /// `CLOCK_BOOTTIME` nanoseconds of the death.
-    pub died_at: u64,
-    /// Key of the registration.
+    /// With [`kind::FORK`], of the parent's entry.
+    pub parent_generation: u64,
+    /// `CLOCK_BOOTTIME` nanoseconds.
+    pub at: u64,
+    /// Key of the entry.
     pub tgid: Tgid,
     /// Raw wait status, valid with [`flag::EXIT_CODE_KNOWN`].
     pub exit_code: u32,
     /// See [`flag`].
     pub flags: u32,
-    /// CPU on which the last thread exited.
+    /// CPU on which it happened.
     pub cpu: u32,
-    /// `comm` of the last thread, NUL padded (`TASK_COMM_LEN`).
+    /// `comm` of the thread it happened to, NUL padded (`TASK_COMM_LEN`).
     pub comm: [u8; 16],
 }
 
@@ -112,6 +180,10 @@ pub struct Stats {
     pub strangers: u64,
     /// Further group-dead exits for an entry that was already dead.
     pub repeats: u64,
+    /// Children of followed processes that got an entry.
+    pub followed: u64,
+    /// Children of followed processes for which the table had no room.
+    pub unfollowed: u64,
 }
 
 impl Stats {
@@ -123,22 +195,27 @@ impl Stats {
             drops,
             strangers,
             repeats,
+            followed,
+            unfollowed,
         } = other;
         Self {
             deaths: self.deaths.wrapping_add(deaths),
             drops: self.drops.wrapping_add(drops),
             strangers: self.strangers.wrapping_add(strangers),
             repeats: self.repeats.wrapping_add(repeats),
+            followed: self.followed.wrapping_add(followed),
+            unfollowed: self.unfollowed.wrapping_add(unfollowed),
         }
     }
 }
 
 const _: () = {
-    assert!(size_of::<Registration>() == 32);
-    assert!(size_of::<ExitEvent>() == 56);
-    assert!(size_of::<Stats>() == 32);
+    assert!(size_of::<Registration>() == 112);
+    assert!(size_of::<Event>() == 72);
+    assert!(size_of::<Stats>() == 48);
     assert!(align_of::<Registration>() == 8);
-    assert!(align_of::<ExitEvent>() == 8);
+    assert!(align_of::<Event>() == 8);
+    assert!(core::mem::offset_of!(Registration, parent_generation) == FROZEN_BYTES);
 };
 
 #[cfg(feature = "user")]

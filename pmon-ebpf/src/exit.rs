@@ -12,7 +12,7 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
-use pmon_common::{ExitEvent, Registration, Stats, flag};
+use pmon_common::{Event, LAYOUT_VERSION, Registration, Stats, flag, kind};
 
 use crate::{
     maps::{EVENTS, PIDS, STATS},
@@ -58,10 +58,13 @@ pub(crate) fn pmon_exit(ctx: BtfTracePointContext) -> i32 {
     write_death(entry, died_at, exit_code, flags);
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    ring(ExitEvent {
+    ring(Event {
+        layout: LAYOUT_VERSION,
+        kind: kind::EXIT,
         start_time,
         generation,
-        died_at,
+        parent_generation: 0,
+        at: died_at,
         tgid,
         exit_code,
         flags,
@@ -93,7 +96,7 @@ fn write_death(entry: *mut Registration, died_at: u64, exit_code: u32, flags: u3
 }
 
 #[inline(always)]
-fn ring(event: ExitEvent) {
+fn ring(event: Event) {
     match EVENTS.reserve(0) {
         Some(mut record) => {
             record.write(event);

@@ -6,7 +6,7 @@ use aya_ebpf::{
     btf_maps::{HashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
-use pmon_common::{DEFAULT_MAX_PIDS, DEFAULT_RING_BYTES, ExitEvent, Registration, Stats, Tgid};
+use pmon_common::{DEFAULT_MAX_PIDS, DEFAULT_RING_BYTES, Event, Registration, Stats, Tgid};
 
 /// The registered processes; see [`Registration`].
 #[btf_map(name = "pmon_pids")]
@@ -14,7 +14,7 @@ pub(crate) static PIDS: HashMap<Tgid, Registration, { DEFAULT_MAX_PIDS as usize 
 
 /// Doorbell to the daemon.
 #[btf_map(name = "pmon_events")]
-pub(crate) static EVENTS: RingBuf<ExitEvent, { DEFAULT_RING_BYTES as usize }> = RingBuf::new();
+pub(crate) static EVENTS: RingBuf<Event, { DEFAULT_RING_BYTES as usize }> = RingBuf::new();
 
 /// One element of counters per CPU.
 #[btf_map(name = "pmon_stats")]

@@ -20,7 +20,7 @@ mod zombie;
 
 use std::{collections::HashMap, sync::Arc};
 
-use pmon_common::{ExitEvent, Registration, flag};
+use pmon_common::{Event, Registration, flag};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -217,9 +217,7 @@ impl Table {
         let entry = Registration {
             start_time: identity.start_time,
             generation,
-            died_at: 0,
-            exit_code: 0,
-            flags: 0,
+            ..Registration::default()
         };
         let occupied_by = self.in_kernel.get(&identity.pid).copied();
         if occupied_by.is_some_and(|other| self.entries.get(&other).is_none_or(Entry::is_stale)) {
@@ -323,7 +321,7 @@ impl Table {
         }
     }
 
-    fn hint(&mut self, event: &ExitEvent) -> Option<(EntityName, Hint)> {
+    fn hint(&mut self, event: &Event) -> Option<(EntityName, Hint)> {
         let entry = self.entries.get_mut(&event.generation)?;
         let identity = entry.process.identity();
         let is_ours = entry.state == EntryState::Registered
@@ -334,7 +332,7 @@ impl Table {
         }
         let status =
             (event.flags & flag::EXIT_CODE_KNOWN != 0).then_some(WaitStatus(event.exit_code));
-        let died_at = Time::from_boot_ns(event.died_at);
+        let died_at = Time::from_boot_ns(event.at);
         let known_dead = event.flags & flag::GROUP_DEAD != 0;
         if known_dead {
             entry.died_at.get_or_insert(died_at);

@@ -239,7 +239,7 @@ ID  MAP        KIND  USED  CAPACITY
 deaths 42 · ring drops 0 · strangers 1 · repeats 0
 group death: argument of the tracepoint
 offset signal.live: 4
-pin /sys/fs/bpf/pmon/v1/pmon_pids
+pin /sys/fs/bpf/pmon/v2/pmon_pids
 "
         );
         let off = BpfView {

@@ -12,11 +12,11 @@ use std::{
 use aya::{
     Btf, EbpfError, EbpfLoader,
     maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{BtfTracePoint, ProgramError, links::FdLink},
+    programs::ProgramError,
 };
 use aya_log::EbpfLogger;
 use pmon_common::{
-    EVENTS_MAP, EXIT_PROGRAM, ExitEvent, PIDS_MAP, Registration, STATS_MAP, Stats, Tgid,
+    EVENTS_MAP, EXIT_PROGRAM, Event, PIDS_MAP, Registration, STATS_MAP, Stats, Tgid,
 };
 use thiserror::Error;
 
@@ -24,6 +24,7 @@ use super::{
     btf::{KernelLayout, LayoutError},
     facts::{self, MapFacts, ProgramFacts},
     pins::{PinDirectory, PinDirectoryError},
+    programs::{self, Attached, MissingProgram, ProgramLink},
 };
 use crate::causes::in_full;
 
@@ -58,17 +59,19 @@ pub struct Ebpf {
     pins: Option<PinDirectory>,
     /// Why nothing is pinned although it was asked for.
     unpinned: Option<String>,
-    // Detaches when dropped, unless pinned.
-    _link: Link,
+    /// What this kernel's programs cannot tell, and why.
+    missing: Vec<MissingProgram>,
+    // Detach when dropped, unless pinned.
+    _links: Links,
 }
 
 #[derive(Debug)]
-enum Link {
+enum Links {
     Pinned {
-        _link: aya::programs::links::PinnedLink,
+        _links: Vec<aya::programs::links::PinnedLink>,
     },
     Own {
-        _link: FdLink,
+        _links: Vec<ProgramLink>,
     },
 }
 
@@ -91,8 +94,10 @@ pub enum SourceError {
     #[error("cannot create the maps; needs CAP_BPF and CAP_PERFMON (or root) and Linux 5.8")]
     Load(#[source] EbpfError),
     /// The verifier or the kernel's configuration refused.
-    #[error("cannot {what} the program `{EXIT_PROGRAM}`")]
+    #[error("cannot {what} the program `{name}`")]
     Program {
+        /// Which.
+        name: &'static str,
         /// `load` or `attach`.
         what: &'static str,
         /// What the kernel said.
@@ -157,7 +162,7 @@ impl Ebpf {
             Some(Ok(pins)) => (Some(pins), None),
             Some(Err(error)) => (None, Some(in_full(&error))),
         };
-        let link = attach(&mut object, &btf)?;
+        let Attached { links, missing } = programs::attach_all(&mut object, &btf)?;
         let program = facts::of_program(&object)?;
         let maps = facts::of_maps(&object)?;
         let log = match EbpfLogger::init(&mut object) {
@@ -167,20 +172,18 @@ impl Ebpf {
                 None
             }
         };
-        let mut pinned_link = None;
-        let mut own_link = Some(link);
-        if let Some(pins) = &pins {
-            match pin_all(&object, pins, own_link.take()) {
-                Ok(link) => pinned_link = link,
-                Err(error) => unpinned = Some(error),
-            }
-        }
-        let link = match (pinned_link, own_link) {
-            (Some(link), _) => Link::Pinned { _link: link },
-            (None, Some(link)) => Link::Own { _link: link },
-            // The link went down with the failed pin; attach once more.
-            (None, None) => Link::Own {
-                _link: attach(&mut object, &btf)?,
+        let links = match &pins {
+            None => Links::Own { _links: links },
+            Some(pins) => match pin_all(&object, pins, links) {
+                Ok(links) => Links::Pinned { _links: links },
+                Err(error) => {
+                    unpinned = Some(error);
+                    // Links went down with the failed pins; attach once more.
+                    let again = programs::attach_all(&mut object, &btf)?;
+                    Links::Own {
+                        _links: again.links,
+                    }
+                }
             },
         };
         Ok(Self {
@@ -194,7 +197,8 @@ impl Ebpf {
             log,
             pins,
             unpinned,
-            _link: link,
+            missing,
+            _links: links,
         })
     }
 
@@ -205,9 +209,9 @@ impl Ebpf {
     }
 
     /// The next record, if there is one.
-    pub fn next_event(&mut self) -> Option<ExitEvent> {
+    pub fn next_event(&mut self) -> Option<Event> {
         let item = self.events.next()?;
-        crate::sys::record::exit_event(&item)
+        crate::sys::record::event(&item)
     }
 
     /// Has the kernel watch a process.
@@ -281,6 +285,12 @@ impl Ebpf {
         Some((info.run_count(), info.run_time()))
     }
 
+    /// What this kernel's programs cannot tell, and why.
+    #[must_use]
+    pub fn missing(&self) -> &[MissingProgram] {
+        &self.missing
+    }
+
     /// What is known of this kernel.
     #[must_use]
     pub const fn layout(&self) -> &KernelLayout {
@@ -312,23 +322,6 @@ impl Ebpf {
     }
 }
 
-fn attach(object: &mut aya::Ebpf, btf: &Btf) -> Result<FdLink, SourceError> {
-    let failed = |what| move |source| SourceError::Program { what, source };
-    let program: &mut BtfTracePoint = object
-        .program_mut(EXIT_PROGRAM)
-        .ok_or(SourceError::Missing { name: EXIT_PROGRAM })?
-        .try_into()
-        .map_err(failed("find"))?;
-    if program.fd().is_err() {
-        program
-            .load("sched_process_exit", btf)
-            .map_err(failed("load"))?;
-    }
-    let id = program.attach().map_err(failed("attach"))?;
-    let link = program.take_link(id).map_err(failed("attach"))?;
-    Ok(link.into())
-}
-
 fn take<T: TryFrom<Map, Error = MapError>>(
     object: &mut aya::Ebpf,
     name: &'static str,
@@ -337,19 +330,21 @@ fn take<T: TryFrom<Map, Error = MapError>>(
     T::try_from(map).map_err(|source| SourceError::Map { name, source })
 }
 
-/// Pins the three maps and the link, or nothing.
+/// Pins the maps and the links, or nothing.
 fn pin_all(
     object: &aya::Ebpf,
     pins: &PinDirectory,
-    link: Option<FdLink>,
-) -> Result<Option<aya::programs::links::PinnedLink>, String> {
+    links: Vec<ProgramLink>,
+) -> Result<Vec<aya::programs::links::PinnedLink>, String> {
     for name in [PIDS_MAP, EVENTS_MAP, STATS_MAP] {
         if let Some(map) = object.map(name) {
             map.pin(pins.pin(name)).map_err(|error| in_full(&error))?;
         }
     }
-    link.map(|link| link.pin(pins.pin(EXIT_PROGRAM)))
-        .transpose()
+    links
+        .into_iter()
+        .map(|ProgramLink { program, link }| link.pin(pins.pin(program)))
+        .collect::<Result<_, _>>()
         .map_err(|error| in_full(&error))
 }
 

@@ -33,6 +33,7 @@ pub(super) fn of_program(object: &aya::Ebpf) -> Result<ProgramFacts, SourceError
         .ok_or(SourceError::Missing { name: EXIT_PROGRAM })?
         .info()
         .map_err(|source| SourceError::Program {
+            name: EXIT_PROGRAM,
             what: "inspect",
             source,
         })?;

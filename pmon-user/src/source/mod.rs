@@ -7,3 +7,4 @@ pub mod btf;
 pub mod ebpf;
 pub mod facts;
 pub mod pins;
+pub mod programs;

@@ -1,16 +1,16 @@
 //! Records of the ring buffer, from bytes to types.
 
-use pmon_common::ExitEvent;
+use pmon_common::Event;
 
 /// Reads a record; `None` when its size is not ours.
 #[must_use]
-pub fn exit_event(bytes: &[u8]) -> Option<ExitEvent> {
-    if bytes.len() != size_of::<ExitEvent>() {
+pub fn event(bytes: &[u8]) -> Option<Event> {
+    if bytes.len() != size_of::<Event>() {
         return None;
     }
-    // SAFETY: the length was checked, every bit pattern is a valid `ExitEvent`
+    // SAFETY: the length was checked, every bit pattern is a valid `Event`
     // (integers only), and the read does not assume alignment.
-    Some(unsafe { bytes.as_ptr().cast::<ExitEvent>().read_unaligned() })
+    Some(unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() })
 }
 
 #[cfg(test)]
@@ -19,30 +19,34 @@ mod tests {
 
     #[test]
     fn a_record_of_another_size_is_refused() {
-        assert!(exit_event(&[0; 55]).is_none());
-        assert!(exit_event(&[0; 57]).is_none());
+        assert!(event(&[0; 71]).is_none());
+        assert!(event(&[0; 73]).is_none());
     }
 
     #[test]
     fn fields_are_where_the_kernel_writes_them() {
-        let mut bytes = [0_u8; 56];
-        bytes[0] = 1;
-        bytes[8] = 2;
-        bytes[16] = 3;
-        bytes[24] = 4;
-        bytes[29] = 1;
-        bytes[40] = b'x';
-        let event = exit_event(&bytes);
-        assert_eq!(
-            event.map(|e| (
-                e.start_time,
-                e.generation,
-                e.died_at,
-                e.tgid,
-                e.exit_code,
-                e.comm[0]
-            )),
-            Some((1, 2, 3, 4, 0x100, b'x'))
-        );
+        let mut bytes = [0_u8; 72];
+        bytes[0] = 9;
+        bytes[4] = 8;
+        bytes[8] = 1;
+        bytes[16] = 2;
+        bytes[24] = 7;
+        bytes[32] = 3;
+        bytes[40] = 4;
+        bytes[45] = 1;
+        bytes[56] = b'x';
+        let expected = Event {
+            layout: 9,
+            kind: 8,
+            start_time: 1,
+            generation: 2,
+            parent_generation: 7,
+            at: 3,
+            tgid: 4,
+            exit_code: 0x100,
+            comm: *b"x\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            ..Event::default()
+        };
+        assert_eq!(event(&bytes), Some(expected));
     }
 }

@@ -121,7 +121,7 @@ pub(crate) fn status(entities: Vec<EntityView>) -> StatusView {
             config_generation: 4,
             receiver_scheduling: "fifo:50".to_owned(),
             socket: "/run/pmon/pmon.sock".to_owned(),
-            pin_dir: Some("/sys/fs/bpf/pmon/v1".to_owned()),
+            pin_dir: Some("/sys/fs/bpf/pmon/v2".to_owned()),
         },
         sources: vec![
             SourceView {
@@ -233,7 +233,7 @@ pub(crate) fn bpf() -> BpfView {
             entries: Some(3),
             max_entries: 4096,
         }],
-        pins: vec!["/sys/fs/bpf/pmon/v1/pmon_pids".to_owned()],
+        pins: vec!["/sys/fs/bpf/pmon/v2/pmon_pids".to_owned()],
         group_dead: Some("argument of the tracepoint".to_owned()),
         offsets: BTreeMap::from([("signal.live".to_owned(), 4)]),
         stats: Some(BpfStatsView {

@@ -43,9 +43,7 @@ impl Source for Floor {
         let entry = Registration {
             start_time: identity.start_time,
             generation: self.generation,
-            died_at: 0,
-            exit_code: 0,
-            flags: 0,
+            ..Registration::default()
         };
         let inserted = self.ebpf.insert(identity.pid, entry)?;
         ensure!(inserted == Inserted::Yes, "not inserted: {inserted:?}");
