@@ -153,15 +153,16 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::specimen::Sleeper;
 
     #[test]
     fn a_child_can_be_verified_signalled_and_seen_dead() {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let pid = verify(child.id()).unwrap();
-        assert_eq!(pid.identity().pid, child.id());
+        let mut sleeper = Sleeper::spawn();
+        let pid = sleeper.verified();
+        assert_eq!(pid.identity().pid, sleeper.pid());
         assert!(!pid.is_dead());
         pid.signal(9).unwrap();
-        child.wait().unwrap();
+        sleeper.end();
         assert!(pid.is_dead());
         assert_eq!(pid.signal(9), Err(Errno::SRCH));
     }
