@@ -5,7 +5,7 @@
 //! is free, so that two registrations never overwrite each other.
 
 use std::{
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -18,6 +18,7 @@ use aya_log::EbpfLogger;
 use pmon_common::{
     EVENTS_MAP, EXIT_PROGRAM, Event, PIDS_MAP, Registration, STATS_MAP, Stats, Tgid,
 };
+use rustix::io::Errno;
 use thiserror::Error;
 
 use super::{
@@ -26,7 +27,10 @@ use super::{
     pins::{PinDirectory, PinDirectoryError},
     programs::{self, Attached, MissingProgram, ProgramLink},
 };
-use crate::causes::in_full;
+use crate::{
+    causes::in_full,
+    sys::map_batch::{self, Cursor},
+};
 
 /// The object that `cargo xtask ebpf` built.
 static OBJECT: &[u8] =
@@ -50,6 +54,8 @@ pub struct MapSizes {
 pub struct Ebpf {
     object: aya::Ebpf,
     pids: HashMap<MapData, Tgid, Registration>,
+    /// The same map, to be read many entries at a time.
+    pids_fd: OwnedFd,
     events: RingBuf<MapData>,
     stats: PerCpuArray<MapData, Stats>,
     maps: Vec<MapFacts>,
@@ -186,8 +192,10 @@ impl Ebpf {
                 }
             },
         };
+        let pids_fd = duplicate(&object, PIDS_MAP)?;
         Ok(Self {
             pids: take(&mut object, PIDS_MAP)?,
+            pids_fd,
             events: take(&mut object, EVENTS_MAP)?,
             stats: take(&mut object, STATS_MAP)?,
             object,
@@ -237,6 +245,30 @@ impl Ebpf {
         self.pids.get(&tgid, 0).ok()
     }
 
+    /// Reads the next entries of the whole table; whether there may be more. An
+    /// entry that is there all the time is given once.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said; the walk cannot go on then.
+    pub fn read_entries(
+        &self,
+        cursor: &mut Cursor,
+        pids: &mut Vec<Tgid>,
+        entries: &mut Vec<Registration>,
+    ) -> Result<bool, Errno> {
+        map_batch::read(&self.pids_fd, cursor, pids, entries)
+    }
+
+    /// Whether the kernel program knows a thread group's death from a thread's
+    /// exit, and one process from the next with its pid. Without either an entry
+    /// is no reason to do without a pidfd.
+    #[must_use]
+    pub const fn tells_deaths_apart(&self) -> bool {
+        self.layout.group_dead != pmon_common::group_dead::UNKNOWN
+            && self.layout.task_start_boottime != 0
+    }
+
     /// Ends the watch. That there was none is no error.
     pub fn remove(&mut self, tgid: Tgid) {
         if let Err(error) = self.pids.remove(&tgid)
@@ -249,7 +281,19 @@ impl Ebpf {
     /// Number of entries.
     #[must_use]
     pub fn entries(&self) -> u64 {
-        self.pids.keys().flatten().count() as u64
+        let (mut pids, mut entries, mut cursor) = (Vec::new(), Vec::new(), Cursor::default());
+        let mut count = 0;
+        loop {
+            let more = self.read_entries(&mut cursor, &mut pids, &mut entries);
+            count += pids.len() as u64;
+            pids.clear();
+            entries.clear();
+            match more {
+                Ok(true) => {}
+                Ok(false) => return count,
+                Err(_) => return self.pids.keys().flatten().count() as u64,
+            }
+        }
     }
 
     /// The counters, summed over all CPUs.
@@ -328,6 +372,20 @@ fn take<T: TryFrom<Map, Error = MapError>>(
 ) -> Result<T, SourceError> {
     let map = object.take_map(name).ok_or(SourceError::Missing { name })?;
     T::try_from(map).map_err(|source| SourceError::Map { name, source })
+}
+
+/// A descriptor of a map that is our own.
+fn duplicate(object: &aya::Ebpf, name: &'static str) -> Result<OwnedFd, SourceError> {
+    match object.map(name) {
+        Some(Map::HashMap(data)) => {
+            let fd = data.fd().as_fd().try_clone_to_owned();
+            fd.map_err(|io_error| SourceError::Map {
+                name,
+                source: MapError::IoError(io_error),
+            })
+        }
+        Some(_) | None => Err(SourceError::Missing { name }),
+    }
 }
 
 /// Pins the maps and the links, or nothing.
