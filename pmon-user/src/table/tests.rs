@@ -191,7 +191,7 @@ fn a_record_in_flight_when_its_registration_ends_is_dropped() {
     child.end();
     // The record is in the ring by now; nobody has read it.
     let entity = EntityName::from("a");
-    world.table.unregister(&entity, identity);
+    world.table.unregister(&entity, identity, &world.epoll);
     let (hints, ended) = world.told();
     assert!(hints.is_empty());
     assert!(matches!(&ended[..], [Ended::Gone(_, gone)] if *gone == identity));
@@ -203,13 +203,19 @@ fn what_was_unregistered_and_released_is_told_no_more() {
     let mut child = Sleeper::spawn();
     let (identity, _) = world.register("a", child.pid());
     let entity = EntityName::from("a");
-    world.table.unregister(&entity, identity);
+    world.table.unregister(&entity, identity, &world.epoll);
     assert!(
-        world.table.process(identity).is_some(),
+        matches!(
+            world.table.process(identity, &world.epoll),
+            Reach::Process(_)
+        ),
         "it can still be signalled"
     );
     world.table.release(&entity, identity, &world.epoll);
-    assert!(world.table.process(identity).is_none());
+    assert!(matches!(
+        world.table.process(identity, &world.epoll),
+        Reach::Gone
+    ));
     child.end();
     let (hints, ended) = world.told();
     assert!(hints.is_empty() && ended.is_empty());
