@@ -151,6 +151,7 @@ fn wall_start(start_time: u64) -> Timestamp {
     clock::wall(Time::from_start_ticks(start_time))
 }
 
-fn microseconds(duration: Duration) -> u64 {
+/// Whole microseconds.
+pub(super) fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

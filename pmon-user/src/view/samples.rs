@@ -269,6 +269,21 @@ pub(crate) fn event(seq: u64, entity: &str, text: &str) -> EventView {
         entity: Some(entity.to_owned()),
         pid: Some(4700),
         incident: Some(12),
+        early: false,
+        died_at: None,
+        detect_latency_us: None,
         text: text.to_owned(),
+    }
+}
+
+/// What is told of a death before it is verified.
+pub(crate) fn early_event(seq: u64, entity: &str, text: &str) -> EventView {
+    EventView {
+        kind: "hint".to_owned(),
+        level: Level::Debug,
+        early: true,
+        died_at: Some(noon()),
+        detect_latency_us: Some(14),
+        ..event(seq, entity, text)
     }
 }
