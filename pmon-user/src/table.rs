@@ -20,9 +20,11 @@
 pub mod budget;
 mod checks;
 mod entry;
+mod evidence;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod unreaped;
 mod zombie;
 
 use std::{
@@ -40,6 +42,7 @@ use self::{
     checks::Checks,
     entry::{Entry, EntryState, Generations, Handle},
     scan::{Comparison, Drops},
+    unreaped::Unreaped,
 };
 pub use self::{
     checks::{Answer, Inquiry, Reach},
@@ -93,6 +96,7 @@ pub struct Table {
     records: usize,
     next_generation: u64,
     pidfd_events: u64,
+    unreaped: Unreaped,
 }
 
 /// Why a process could not be registered.
@@ -138,6 +142,17 @@ pub enum Ended {
     Died(EntityName, Death),
     /// A process that was being ended is gone.
     Gone(EntityName, Identity),
+    /// The wait status of a death that was told without one.
+    StatusKnown {
+        /// Of whose process.
+        entity: EntityName,
+        /// Who had died.
+        identity: Identity,
+        /// Of which registration.
+        generation: u64,
+        /// How it had ended.
+        status: WaitStatus,
+    },
 }
 
 impl Table {
@@ -159,6 +174,7 @@ impl Table {
             records: 0,
             next_generation: FIRST_GENERATION,
             pidfd_events: 0,
+            unreaped: Unreaped::default(),
         }
     }
 
@@ -497,6 +513,9 @@ impl Table {
     /// readable, or a source has told of the death of one that has none. If it
     /// is, this is told once.
     pub fn ended(&mut self, generation: u64, epoll: &Epoll) -> Option<Ended> {
+        if !self.entries.contains_key(&generation) {
+            return self.unreaped.reaped(generation, epoll);
+        }
         if self.is_gone(generation, epoll)? {
             self.died(generation, epoll)
         } else {
@@ -515,6 +534,7 @@ impl Table {
                 self.hint_from_kernel(generation);
             }
         }
+        let evidence = self.evidence(generation);
         let entry = self.remove(generation, epoll)?;
         let identity = entry.identity;
         match entry.state {
@@ -522,6 +542,9 @@ impl Table {
             EntryState::Registered => {
                 let now = clock::now();
                 let (detected_by, detected_at) = entry.first.unwrap_or((SourceName::Pidfd, now));
+                let status = entry
+                    .status
+                    .or_else(|| self.unreaped.status(generation, &entry, epoll));
                 let death = Death {
                     identity,
                     generation,
@@ -529,7 +552,8 @@ impl Table {
                     detected_at,
                     detected_by,
                     confirmed_at: now,
-                    status: entry.status.or_else(|| zombie::status(identity)),
+                    status,
+                    evidence,
                     last_seen: entry.last_seen,
                 };
                 Some(Ended::Died(entry.entity, death))

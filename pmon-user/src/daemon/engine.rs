@@ -234,6 +234,19 @@ impl Engine {
             Ended::Gone(entity, identity) => {
                 self.happen(&entity, Event::Gone { identity }, clock::now());
             }
+            Ended::StatusKnown {
+                entity,
+                identity,
+                generation,
+                status,
+            } => {
+                let known = Event::StatusKnown {
+                    identity,
+                    generation,
+                    status,
+                };
+                self.happen(&entity, known, clock::now());
+            }
         }
     }
 

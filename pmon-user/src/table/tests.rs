@@ -3,14 +3,21 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::*;
-use crate::{source::ebpf::MapSizes, specimen::Sleeper, sys::pidfd::verify};
+use crate::{
+    source::ebpf::MapSizes,
+    specimen::Sleeper,
+    sys::{
+        pidfd::verify,
+        pidfd_info::{ExitInfo, exit_info},
+    },
+};
 
 struct World {
     table: Table,
@@ -145,14 +152,111 @@ fn a_zombies_status_is_read_where_no_kernel_source_told_it() {
         .unwrap();
     world.register("a", child.id());
     drop(child.stdin.take());
-    let dead = WaitId::Pid(Pid::from_child(&child));
-    waitid(dead, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+    wait_for_zombie(&child);
     let (_, ended) = world.told();
     assert_eq!(
         death(&ended).status.and_then(WaitStatus::exit_code),
         Some(7)
     );
     child.wait().unwrap();
+}
+
+/// A shell that runs `script` once its input is closed.
+fn waiting(script: &str) -> Child {
+    Command::new("sh")
+        .args(["-c", &format!("read _; {script}")])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Whether this kernel tells the status of processes that are not our children.
+fn tells_statuses() -> bool {
+    let mut child = Sleeper::spawn();
+    let process = verify(child.pid()).unwrap();
+    child.end();
+    matches!(exit_info(process.pidfd()), ExitInfo::Known(_))
+}
+
+#[test]
+fn a_status_that_comes_late_is_told_once_and_apart_from_the_death() {
+    if !tells_statuses() {
+        println!("SKIP: this kernel has no PIDFD_INFO_EXIT");
+        return;
+    }
+    for (script, expected) in [("exit 7", 7 << 8), ("exit 0", 0), ("kill -9 $$", 9)] {
+        let mut world = World::without_kernel();
+        // What `ended` does for a zombie whose status may not be read.
+        let mut child = waiting(script);
+        let (identity, registered) = world.register("a", child.id());
+        drop(child.stdin.take());
+        wait_for_zombie(&child);
+        let entry = world
+            .table
+            .remove(registered.generation, &world.epoll)
+            .unwrap();
+        world.table.unreaped.wait_for(
+            registered.generation,
+            &entry.entity,
+            entry.held().unwrap(),
+            &world.epoll,
+        );
+        drop(entry);
+        let (_, before) = world.told();
+        assert!(before.is_empty(), "a zombie wakes nobody: {before:?}");
+        child.wait().unwrap();
+        let (_, after) = world.told();
+        match &after[..] {
+            [
+                Ended::StatusKnown {
+                    identity: who,
+                    generation,
+                    status,
+                    ..
+                },
+            ] => {
+                assert_eq!((*who, *generation), (identity, registered.generation));
+                assert_eq!(*status, WaitStatus(expected), "{script}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(world.told().1.is_empty(), "told once");
+    }
+}
+
+#[test]
+fn those_who_are_never_reaped_cost_a_bounded_number_of_descriptors() {
+    let mut world = World::without_kernel();
+    let mut children: Vec<Child> = (0..unreaped::MOST + 10)
+        .map(|_| waiting("exit 3"))
+        .collect();
+    for child in &mut children {
+        let (_, registered) = world.register("a", child.id());
+        drop(child.stdin.take());
+        wait_for_zombie(child);
+        let entry = world
+            .table
+            .remove(registered.generation, &world.epoll)
+            .unwrap();
+        world.table.unreaped.wait_for(
+            registered.generation,
+            &entry.entity,
+            entry.held().unwrap(),
+            &world.epoll,
+        );
+    }
+    assert_eq!(world.table.unreaped.len(), unreaped::MOST);
+    for child in &mut children {
+        child.wait().unwrap();
+    }
+    world.told();
+    assert_eq!(world.table.unreaped.len(), 0);
+}
+
+/// Waits until our child is dead and not reaped.
+fn wait_for_zombie(child: &Child) {
+    let dead = WaitId::Pid(Pid::from_child(child));
+    waitid(dead, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
 }
 
 #[test]
