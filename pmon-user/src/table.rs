@@ -4,7 +4,7 @@
 //! Every entry holds a pidfd, watched by the receiver's epoll, and, where the
 //! kernel source is up, an entry in the kernel's map. A death is delivered once
 //! per generation, when its pidfd is readable; the kernel's entry and its ring
-//! record add when and how. Must stay true:
+//! record, or the proc connector, add when and how. Must stay true:
 //!
 //! * register: the pidfd was opened first, then the start time read (see
 //!   `sys::pidfd`), then the kernel's entry is inserted, then the pidfd is
@@ -14,9 +14,13 @@
 //!   removed; a record in flight names a generation nobody has and is dropped.
 //! * A record whose generation or start time is not the entry's is no hint.
 
+mod connector;
 #[cfg(test)]
 mod tests;
+mod thread_exits;
 mod zombie;
+
+pub use self::connector::FromConnector;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -24,13 +28,17 @@ use pmon_common::{Event, Registration, flag};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use self::thread_exits::ThreadExits;
 use crate::{
     core::{
         death::{Death, Hint, LastSeen, SourceName, WaitStatus},
         identity::Identity,
         time::Time,
     },
-    source::ebpf::{Ebpf, Inserted},
+    source::{
+        connector::Connector,
+        ebpf::{Ebpf, Inserted},
+    },
     sys::{clock, epoll::Epoll, pidfd::VerifiedPid},
 };
 
@@ -44,6 +52,7 @@ pub const FIRST_GENERATION: u64 = 16;
 /// The table.
 pub struct Table {
     kernel: Option<Ebpf>,
+    connector: Option<Connector>,
     entries: HashMap<u64, Entry>,
     /// The generations of a pid: one, or two while it changes hands or while
     /// several entities watch one process.
@@ -52,6 +61,7 @@ pub struct Table {
     in_kernel: HashMap<u32, u64>,
     next_generation: u64,
     pidfd_events: u64,
+    connector_events: u64,
     last_drops: u64,
 }
 
@@ -62,6 +72,8 @@ struct Entry {
     first: Option<(SourceName, Time)>,
     died_at: Option<Time>,
     status: Option<WaitStatus>,
+    /// What the proc connector told.
+    threads: ThreadExits,
     last_seen: LastSeen,
 }
 
@@ -111,11 +123,13 @@ impl Table {
     pub fn new(kernel: Option<Ebpf>) -> Self {
         Self {
             kernel,
+            connector: None,
             entries: HashMap::new(),
             by_pid: HashMap::new(),
             in_kernel: HashMap::new(),
             next_generation: FIRST_GENERATION,
             pidfd_events: 0,
+            connector_events: 0,
             last_drops: 0,
         }
     }
@@ -185,6 +199,8 @@ impl Table {
         let identity = process.identity();
         let generation = self.next_generation;
         self.next_generation += 1;
+        // Alive a moment ago, so whatever exited before was not all of it.
+        let threads = ThreadExits::since(clock::now());
         let pidfd_only = self.insert_into_kernel(identity, generation);
         if let Err(source) = epoll.add(process.pidfd(), generation) {
             self.remove_from_kernel(identity.pid, generation);
@@ -198,6 +214,7 @@ impl Table {
             first: None,
             died_at: None,
             status: None,
+            threads,
         };
         self.entries.insert(generation, entry);
         self.by_pid
@@ -417,14 +434,13 @@ impl Table {
         if !entry.process.is_dead() {
             return None;
         }
-        if entry.state == EntryState::Registered && entry.first.is_none() {
-            let now = clock::now();
-            entry.first = Some((SourceName::Pidfd, now));
-            self.pidfd_events += 1;
-            if self
-                .in_kernel
-                .contains_key(&self.entries[&generation].process.identity().pid)
-            {
+        if entry.state == EntryState::Registered {
+            if entry.first.is_none() {
+                entry.first = Some((SourceName::Pidfd, clock::now()));
+                self.pidfd_events += 1;
+            }
+            let pid = entry.process.identity().pid;
+            if entry.died_at.is_none() && self.in_kernel.contains_key(&pid) {
                 // The entry knows when and how, even if its record is still on the way.
                 self.hint_from_kernel(generation);
             }
@@ -439,11 +455,14 @@ impl Table {
                 let death = Death {
                     identity,
                     generation,
-                    died_at: entry.died_at,
+                    died_at: entry.died_at.or(entry.threads.died_at()),
                     detected_at,
                     detected_by,
                     confirmed_at: now,
-                    status: entry.status.or_else(|| zombie::status(identity)),
+                    status: entry
+                        .status
+                        .or(entry.threads.status())
+                        .or_else(|| zombie::status(identity)),
                     last_seen: entry.last_seen,
                 };
                 Some(Ended::Died(entry.entity, death))
