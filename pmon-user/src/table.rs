@@ -20,7 +20,7 @@ mod zombie;
 
 use std::{collections::HashMap, sync::Arc};
 
-use pmon_common::{Event, Registration, flag};
+use pmon_common::{Event, Registration, flag, kind};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -315,7 +315,9 @@ impl Table {
     pub fn next_hint(&mut self) -> Option<(EntityName, Hint)> {
         loop {
             let event = self.kernel.as_mut()?.next_event()?;
-            if let Some(hint) = self.hint(&event) {
+            if event.kind == kind::EXIT
+                && let Some(hint) = self.hint(&event)
+            {
                 return Some(hint);
             }
         }
@@ -330,12 +332,13 @@ impl Table {
         if !is_ours {
             return None;
         }
-        let status =
-            (event.flags & flag::EXIT_CODE_KNOWN != 0).then_some(WaitStatus(event.exit_code));
-        let died_at = Time::from_boot_ns(event.at);
         let known_dead = event.flags & flag::GROUP_DEAD != 0;
+        // Otherwise it is one thread's exit, perhaps not the last one's.
+        let died_at = known_dead.then(|| Time::from_boot_ns(event.at));
+        let status = (known_dead && event.flags & flag::EXIT_CODE_KNOWN != 0)
+            .then_some(WaitStatus(event.exit_code));
         if known_dead {
-            entry.died_at.get_or_insert(died_at);
+            entry.died_at = entry.died_at.or(died_at);
             entry.status = entry.status.or(status);
             entry.last_seen.comm = zombie::comm(&event.comm).or(entry.last_seen.comm.take());
         } else if !entry.process.is_dead() {
@@ -349,7 +352,7 @@ impl Table {
                 identity,
                 generation: event.generation,
                 source: SourceName::Ebpf,
-                died_at: Some(died_at),
+                died_at,
                 status,
             },
         ))
