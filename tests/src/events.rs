@@ -31,6 +31,12 @@ pub struct Event {
     pub pid: Option<u32>,
     /// Which incident.
     pub incident: Option<u64>,
+    /// Not verified yet.
+    pub early: bool,
+    /// Of a death, where known.
+    pub died_at: Option<String>,
+    /// Of a death, where known.
+    pub detect_latency_us: Option<u64>,
     /// For people.
     pub text: String,
 }
@@ -60,15 +66,23 @@ struct Heard {
 }
 
 impl Events {
-    /// Everything this daemon has told (of the last 1,000) and will tell.
+    /// Everything this daemon has told (of the last 1,000) and will tell, early
+    /// events included.
+    #[must_use]
+    pub fn of(daemon: &Daemon) -> Self {
+        Self::asked_with(daemon, &["--early"])
+    }
+
+    /// What `pmon events -f` tells with these further arguments.
     ///
     /// # Panics
     ///
     /// When the stream cannot be had.
     #[must_use]
-    pub fn of(daemon: &Daemon) -> Self {
+    pub fn asked_with(daemon: &Daemon, arguments: &[&str]) -> Self {
+        let all = ["events", "-f", "-n", "1000", "-o", "jsonl"];
         let mut reader = daemon
-            .client(&["events", "-f", "-n", "1000", "-o", "jsonl"])
+            .client(&[&all, arguments].concat())
             .stdout(Stdio::piped())
             // Says that the daemon ended, in the end.
             .stderr(Stdio::null())

@@ -24,7 +24,7 @@ use crate::{
     look::{self, Look, LookRequest},
     state::{Store, registrations::Registrations},
     sys::clock,
-    table::EntityName,
+    table::{EntityName, Inquiry},
     view::incident::IncidentView,
 };
 
@@ -64,6 +64,13 @@ impl Workers {
                     request.own_scripts = Arc::new(self.executor.at_work());
                     tokio::spawn(look_within_deadline(self.inbox.clone(), entity, *request));
                 }
+                Work::Inquire(inquiries) => {
+                    let inbox = self.inbox.clone();
+                    tokio::task::spawn_blocking(move || {
+                        let answers = inquiries.into_iter().map(Inquiry::answer).collect();
+                        inbox.send(Message::Answered(answers));
+                    });
+                }
                 Work::Job { entity, job } => self.executor.submit(&entity, job),
                 Work::Tell(told) => self.telling.tell(told),
                 Work::Closed(incident) => self.closed(*incident),
@@ -100,6 +107,13 @@ impl Workers {
             tracing::warn!(%error, incident = incident.incident, "incident not saved");
         }
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have been closed before and be complete only now.
+        if let Some(known) =
+            (history.iter_mut().rev()).find(|one| one.incident == incident.incident)
+        {
+            *known = incident;
+            return;
+        }
         if history.len() == HISTORY {
             history.pop_front();
         }

@@ -6,6 +6,7 @@ pub mod epoll;
 pub mod map_batch;
 pub mod memory;
 pub mod pidfd;
+pub mod pidfd_info;
 pub mod readable;
 pub mod record;
 pub mod sched;
