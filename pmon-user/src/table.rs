@@ -35,7 +35,7 @@ use std::{
     sync::Arc,
 };
 
-use pmon_common::{Event, Registration, Tgid, flag};
+use pmon_common::{Event, Registration, Tgid, flag, kind};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -471,7 +471,9 @@ impl Table {
                 return None;
             };
             self.records += 1;
-            if let Some(hint) = self.hint(&event) {
+            if event.kind == kind::EXIT
+                && let Some(hint) = self.hint(&event)
+            {
                 return Some(hint);
             }
         }
@@ -491,12 +493,13 @@ impl Table {
         if !is_ours {
             return None;
         }
-        let status =
-            (event.flags & flag::EXIT_CODE_KNOWN != 0).then_some(WaitStatus(event.exit_code));
-        let died_at = Time::from_boot_ns(event.at);
         let known_dead = event.flags & flag::GROUP_DEAD != 0;
+        // Otherwise it is one thread's exit, perhaps not the last one's.
+        let died_at = known_dead.then(|| Time::from_boot_ns(event.at));
+        let status = (known_dead && event.flags & flag::EXIT_CODE_KNOWN != 0)
+            .then_some(WaitStatus(event.exit_code));
         if known_dead {
-            entry.died_at.get_or_insert(died_at);
+            entry.died_at = entry.died_at.or(died_at);
             entry.status = entry.status.or(status);
             entry.last_seen.comm = zombie::comm(&event.comm).or(entry.last_seen.comm.take());
         } else if entry.held().is_some_and(|process| !process.is_dead()) {
@@ -510,7 +513,7 @@ impl Table {
                 identity,
                 generation: event.generation,
                 source: SourceName::Ebpf,
-                died_at: Some(died_at),
+                died_at,
                 status,
             },
         ))
