@@ -58,7 +58,7 @@ struct Arguments {
     /// End after this many milliseconds.
     #[arg(long)]
     lifetime: Option<u64>,
-    /// Exit code after `--lifetime`.
+    /// Exit code after `--lifetime` and on SIGTERM.
     #[arg(long, default_value_t = 0)]
     code: i32,
 }
@@ -208,7 +208,7 @@ fn terminate(arguments: &Arguments) {
             fs::remove_file(pidfile).ok();
         }
     }
-    process::exit(0)
+    process::exit(arguments.code)
 }
 
 /// The same process, another image; its pidfile stays right.
