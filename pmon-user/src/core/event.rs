@@ -38,6 +38,14 @@ pub enum Event {
         /// How.
         status: WaitStatus,
     },
+    /// The registered process went into the background: it exited with status 0
+    /// and left a child, which the kernel has watched since it was forked.
+    Followed {
+        /// The one that exited.
+        death: Death,
+        /// The child, verified alive.
+        child: Identity,
+    },
     /// A process that had been unregistered to be ended is gone.
     Gone {
         /// Who.

@@ -30,6 +30,7 @@ fn spec(pidfile: Option<PathBuf>) -> EntitySpec {
             reason: "test".to_owned(),
         },
         stop: StopPolicy::KillFirst,
+        follow: false,
         quorum: false,
         subfunction: None,
         active: None,

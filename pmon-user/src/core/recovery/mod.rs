@@ -255,6 +255,7 @@ impl Recovery {
                 generation,
                 status,
             } => self.status_known(&mut step, identity, generation, status),
+            Event::Followed { death, child } => self.followed(&mut step, &death, child),
             Event::Gone { identity } => self.gone(&mut step, identity),
             Event::StartEnded { run, end } => self.start_ended(&mut step, run, end),
             Event::Operator(request) => self.operator(&mut step, request),

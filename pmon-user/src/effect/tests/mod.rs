@@ -234,6 +234,7 @@ fn spec(start: StartMethod) -> EntitySpec {
         pidfile: None,
         start,
         stop: StopPolicy::KillFirst,
+        follow: false,
         quorum: false,
         subfunction: None,
         active: None,
