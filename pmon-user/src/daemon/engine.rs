@@ -26,8 +26,9 @@ use crate::{
         discrepancy::{Discrepancies, Registered as Compared, compare},
     },
     core::{
-        death::LastSeen,
+        death::{Death, LastSeen},
         event::{Event, Occasion, Outcome},
+        evidence::SignalOrigin,
         recovery::Registered,
         time::Time,
     },
@@ -182,7 +183,8 @@ impl Engine {
 
     fn pidfd_readable(&mut self, generation: u64) {
         match self.table.ended(generation, &self.epoll) {
-            Some(Ended::Died(entity, death)) => {
+            Some(Ended::Died(entity, mut death)) => {
+                self.explain_own_signal(&mut death);
                 self.happen(&entity, Event::Died(death), clock::now());
             }
             Some(Ended::Gone(entity, identity)) => {
@@ -202,6 +204,20 @@ impl Engine {
                 self.happen(&entity, known, clock::now());
             }
             None => {}
+        }
+    }
+
+    /// Where pmon itself sent the last signal, for another entity that watches
+    /// the same process: on whose behalf.
+    fn explain_own_signal(&self, death: &mut Death) {
+        let identity = death.identity;
+        if let Some(sent) = &mut death.evidence.last_signal
+            && let SignalOrigin::Pmon { why, .. } = &mut sent.origin
+        {
+            let mut entities = self.entities.values();
+            *why = entities
+                .find(|entity| entity.recovery.leaving() == Some(identity))
+                .and_then(|entity| entity.asked_for.clone());
         }
     }
 
