@@ -27,10 +27,11 @@ use crate::{
         discrepancy::{Discrepancies, Registered as Compared, compare},
     },
     core::{
-        death::{Hint, LastSeen},
+        death::{Death, Hint, LastSeen},
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion, Outcome},
+        evidence::SignalOrigin,
         recovery::Registered,
         time::Time,
     },
@@ -280,7 +281,8 @@ impl Engine {
 
     fn process_ended(&mut self, ended: Ended) {
         match ended {
-            Ended::Died(entity, death) => {
+            Ended::Died(entity, mut death) => {
+                self.explain_own_signal(&mut death);
                 self.happen(&entity, Event::Died(death), clock::now());
             }
             Ended::Gone(entity, identity) => {
@@ -299,6 +301,20 @@ impl Engine {
                 };
                 self.happen(&entity, known, clock::now());
             }
+        }
+    }
+
+    /// Where pmon itself sent the last signal, for another entity that watches
+    /// the same process: on whose behalf.
+    fn explain_own_signal(&self, death: &mut Death) {
+        let identity = death.identity;
+        if let Some(sent) = &mut death.evidence.last_signal
+            && let SignalOrigin::Pmon { why, .. } = &mut sent.origin
+        {
+            let mut entities = self.entities.values();
+            *why = entities
+                .find(|entity| entity.recovery.leaving() == Some(identity))
+                .and_then(|entity| entity.asked_for.clone());
         }
     }
 
