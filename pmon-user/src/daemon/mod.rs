@@ -63,8 +63,8 @@ use crate::{
         lock::Lock,
         registrations::{self, EntityRecord},
     },
-    sys::{clock, memory, sched, wake::Wake},
-    table::Table,
+    sys::{clock, limits, memory, sched, wake::Wake},
+    table::{Table, budget::Budget},
     view::incident::IncidentView,
 };
 
@@ -243,6 +243,7 @@ fn start_engine(
     degraded: Vec<String>,
     work: UnboundedSender<Work>,
 ) -> anyhow::Result<Running> {
+    let budget = pidfd_budget(settings);
     let wake = Wake::new().context("cannot create an eventfd")?;
     let (inbox, messages) = Inbox::new(wake.clone());
     let (kernel, ebpf_off) = match load_kernel_source(settings) {
@@ -278,7 +279,7 @@ fn start_engine(
             facts.scheduling = schedule_receiver(priority, &mut facts.degraded);
             let next_incident = remembered.next_incident;
             match Engine::new(
-                Table::new(kernel),
+                Table::new(kernel).with_budget(budget),
                 facts,
                 wake,
                 messages,
@@ -302,6 +303,16 @@ fn start_engine(
         .context("the receiver thread ended")?
         .context("cannot set up epoll")?;
     Ok(Running { inbox, thread })
+}
+
+/// How many pidfds the table may hold, of all the files that may be open.
+fn pidfd_budget(settings: &Settings) -> Budget {
+    let open_files = limits::raise_open_files().unwrap_or_else(|errno| {
+        tracing::warn!(%errno, "the limit of open files stays where it is");
+        limits::open_files()
+    });
+    let own = settings.daemon.pidfd_budget;
+    Budget::of(open_files, own.and_then(|own| usize::try_from(own).ok()))
 }
 
 async fn end_engine(engine: Running) {

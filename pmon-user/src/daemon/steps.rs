@@ -102,10 +102,19 @@ impl Engine {
                     generation: registered.generation,
                 }
             }
-            Err(error) => Event::RegisterFailed {
-                identity,
-                reason: in_full(&error),
-            },
+            Err(error) => {
+                // Known all the same: without a pidfile nothing else leads to it.
+                if let Some(entity) = self.entities.get_mut(name) {
+                    entity.known = Some(Remembered {
+                        identity,
+                        stamp: found.stamp,
+                    });
+                }
+                Event::Unwatchable {
+                    identity,
+                    reason: in_full(&error),
+                }
+            }
         }
     }
 
