@@ -139,8 +139,8 @@ async fn serve_until_stopped(
     let newest = past.incidents.last().map_or(0, |last| last.incident);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
-    let store = Store::start(state_dir)?;
-    let volatile = Store::start_volatile(run_dir)?;
+    let store = Store::start(state_dir, registrations.clone())?;
+    let volatile = Store::start_volatile(run_dir, registrations.clone())?;
 
     let socket_path = run_dir.join("pmon.sock");
     let access = access_rules(settings);
@@ -151,7 +151,7 @@ async fn serve_until_stopped(
         settings,
         &socket_path,
         loaded,
-        registrations.clone(),
+        registrations,
         degraded,
         work_sender,
     )?;
@@ -169,7 +169,6 @@ async fn serve_until_stopped(
         audit,
         store,
         volatile,
-        registrations,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
         inbox: inbox.clone(),

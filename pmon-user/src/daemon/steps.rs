@@ -207,10 +207,10 @@ impl Engine {
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };
-        let memory = entity.memory();
-        if entity.remembered.as_ref() != Some(&memory) {
-            entity.remembered = Some(memory.clone());
-            self.hand_out(Work::Remember(Arc::clone(name), Box::new(memory)));
+        let record_of = entity.record_of();
+        if entity.remembered.replace(record_of) != Some(record_of) {
+            let memory = Arc::new(entity.memory());
+            self.hand_out(Work::Remember(Arc::clone(name), memory));
         }
     }
 
