@@ -26,8 +26,9 @@
 //! * **Ignore** — no automatic recovery (any more); a process that appears is
 //!   adopted at once.
 //! * **Stopped** — an operator stopped it; a process that appears is adopted.
-//! * **Unverifiable** — there is something that cannot be told apart; nothing
-//!   is done to it, later looks may resolve it.
+//! * **Unverifiable** — there is something that cannot be told apart, or whose
+//!   death could not be noticed; nothing is done to it and nothing is started
+//!   beside it, later looks may resolve it.
 //! * **Unmonitored** — shown, never acted upon.
 //!
 //! # What must stay true
@@ -79,6 +80,9 @@ pub struct Recovery {
     since: Time,
     /// The process in the pid table, with its generation once the table told it.
     registered: Option<Registered>,
+    /// A live process that could not be registered: nothing is started beside
+    /// it, and every look tries again.
+    unwatched: Option<Identity>,
     /// A process that was unregistered and is being ended.
     leaving: Option<Identity>,
     /// pmond's `failed`: a recovery is under way or was given up.
@@ -187,6 +191,7 @@ impl Recovery {
             stage: Stage::Unknown,
             since: now,
             registered: None,
+            unwatched: None,
             leaving: None,
             failed: false,
             manual: false,
@@ -247,6 +252,9 @@ impl Recovery {
             } => self.registered(&mut step, identity, generation),
             Event::RegisterFailed { identity, reason } => {
                 self.register_failed(&mut step, identity, reason);
+            }
+            Event::Unwatchable { identity, reason } => {
+                self.unwatchable(&mut step, identity, reason);
             }
             Event::Hint(hint) => self.hinted(&mut step, hint),
             Event::Died(death) => self.died(&mut step, death),
@@ -422,6 +430,15 @@ impl Recovery {
     #[must_use]
     pub const fn leaving(&self) -> Option<Identity> {
         self.leaving
+    }
+
+    /// A live process that could not be registered.
+    #[must_use]
+    pub const fn unwatched(&self) -> Option<Identity> {
+        match self.stage {
+            Stage::Unverifiable => self.unwatched,
+            _ => None,
+        }
     }
 
     /// Whether a recovery is under way or was given up.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{AfterStop, Phase, Recovery, Registered, Stage, Step};
+use super::{AfterStop, Phase, Recovery, Registered, Stage, StartCommand, Step};
 use crate::core::{
     death::Death,
     effect::Effect,
@@ -78,6 +78,9 @@ impl Recovery {
             Stage::Stopped if self.was_under_way(identity) => {
                 self.register(step, identity);
                 self.end(step, identity, AfterStop::StayDown);
+            }
+            Stage::Unverifiable if self.unwatched == Some(identity) => {
+                self.register(step, identity);
             }
             Stage::Ignore | Stage::Stopped | Stage::Unverifiable => {
                 self.successor(step, identity, true);
@@ -280,6 +283,11 @@ impl Recovery {
             && registered.identity == identity
         {
             registered.generation = Some(generation);
+            let was_unwatched = self.unwatched.take() == Some(identity);
+            if was_unwatched && self.stage == Stage::Unverifiable {
+                step.say(Notice::Registered(identity));
+                return self.finish(step, identity);
+            }
             if self.stage == Stage::Manage && !self.failed {
                 self.problem = None;
             }
@@ -287,7 +295,26 @@ impl Recovery {
         }
     }
 
-    /// It died before it could be registered, or the kernel refused.
+    /// It lives and is not registered: neither up nor down.
+    pub(super) fn unwatchable(&mut self, step: &mut Step<'_>, identity: Identity, reason: String) {
+        if self.registered.is_none_or(|r| r.identity != identity) {
+            return;
+        }
+        self.registered = None;
+        if self.unwatched.replace(identity) != Some(identity) {
+            let reason = reason.clone();
+            step.say(Notice::NotRegistered { identity, reason });
+        }
+        self.problem = Some(format!("not registered: {reason}"));
+        // Its start command has done what it was asked for.
+        self.start = StartCommand::None;
+        self.manual = false;
+        if self.stage != Stage::Unverifiable {
+            self.enter(step, Stage::Unverifiable);
+        }
+    }
+
+    /// It died before it could be registered.
     pub(super) fn register_failed(
         &mut self,
         step: &mut Step<'_>,
