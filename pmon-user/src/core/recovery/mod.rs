@@ -10,7 +10,9 @@
 //!   started a successor already. The answer leads to *Monitor* (adopted),
 //!   *Waiting* (an init script of this entity is at work) or to the decision.
 //! * **Waiting** — somebody else's init script is starting or stopping the
-//!   process; we look again until it has ended.
+//!   process; we look again until it has ended, and then for `startuptime`,
+//!   which a start of ours would get as well: a daemon may write its pidfile
+//!   after its script has ended.
 //! * **Stopping** — the process was unregistered, its pidfile removed, and it
 //!   was signalled; we wait until it is gone, and use SIGKILL at the deadline.
 //!   Nothing is started before it is gone.
@@ -290,7 +292,7 @@ impl Recovery {
             Stage::MonitorWait { .. } => self.window_closed(step),
             Stage::Monitor { .. } => self.stable(step),
             Stage::RestartWait { .. } => self.look(step),
-            Stage::Waiting { script, until, .. } => self.look_again(step, script, until),
+            Stage::Waiting { .. } => self.look_again(step),
             Stage::Stopping { then, killed, .. } => self.stop_overdue(step, then, killed),
             Stage::Unknown
             | Stage::Manage

@@ -140,6 +140,9 @@ impl Recovery {
                 if let Some(script) = foreign_script {
                     return self.wait_for(step, script);
                 }
+                if self.waits_for_what_it_started(step) {
+                    return;
+                }
                 if !self.failed {
                     step.say(Notice::Missing {
                         reason: reason.clone(),
@@ -225,16 +228,33 @@ impl Recovery {
                 script,
                 next_look,
                 until,
+                ended: None,
             },
         );
     }
 
-    pub(super) fn look_again(&mut self, step: &mut Step<'_>, script: u32, until: Time) {
-        self.stage = Stage::Waiting {
+    /// The script that was waited for has ended: whether what it may have
+    /// started still has time.
+    fn waits_for_what_it_started(&mut self, step: &Step<'_>) -> bool {
+        let Stage::Waiting {
             script,
-            next_look: step.now + LOOK_AGAIN,
-            until,
+            ref mut next_look,
+            ref mut ended,
+            ..
+        } = self.stage
+        else {
+            return false;
         };
+        let ends = *ended.get_or_insert(step.now + step.spec.startuptime);
+        *next_look = ends.min(step.now + LOOK_AGAIN);
+        self.problem = Some(format!("init script ({script}) has ended; no process yet"));
+        step.now < ends
+    }
+
+    pub(super) fn look_again(&mut self, step: &mut Step<'_>) {
+        if let Stage::Waiting { next_look, .. } = &mut self.stage {
+            *next_look = step.now + LOOK_AGAIN;
+        }
         step.ask(Effect::Look {
             foreign_script: true,
         });
