@@ -30,6 +30,8 @@ pub struct Entity {
     pub scheduled: Option<Time>,
     /// The last thing an executor could not do for it.
     pub last_trouble: Option<String>,
+    /// What an operator asked for last, and who that was.
+    pub asked_for: Option<String>,
     /// Who stopped it, while it is stopped.
     pub stopped_by: Option<StoppedByOperator>,
     /// How it was registered, if no file describes it.
@@ -55,6 +57,7 @@ impl Entity {
             pidfd_only: None,
             scheduled: None,
             last_trouble: None,
+            asked_for: None,
             stopped_by: stopped,
             ad_hoc,
             remembered: None,

@@ -2,6 +2,8 @@
 //! real BPF program.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod connector;
+
 use std::{
     process::{Child, Command, Stdio},
     time::Duration,

@@ -418,6 +418,12 @@ impl Recovery {
         self.registered
     }
 
+    /// The process that is being ended.
+    #[must_use]
+    pub const fn leaving(&self) -> Option<Identity> {
+        self.leaving
+    }
+
     /// Whether a recovery is under way or was given up.
     #[must_use]
     pub const fn is_failed(&self) -> bool {
