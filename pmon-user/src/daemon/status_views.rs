@@ -134,6 +134,9 @@ impl Engine {
     fn degraded(&self) -> Vec<String> {
         let mut degraded = self.facts.degraded.clone();
         degraded.extend(self.table.obstacle());
+        if self.exhausted {
+            degraded.push("no files can be opened: looks for processes wait until they can".into());
+        }
         if let Some(reason) = &self.facts.ebpf_off {
             degraded.push(format!("deaths are reported by pidfds only: {reason}"));
         }
