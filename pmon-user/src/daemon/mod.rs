@@ -10,6 +10,7 @@ pub mod engine;
 pub mod entity;
 mod incident_views;
 mod logging;
+mod looks;
 pub mod message;
 pub mod options;
 mod requests;
@@ -37,6 +38,7 @@ use tokio::{
 use self::{
     backend::{Daemon, Helpers},
     engine::{Engine, Facts},
+    looks::Looks,
     message::{Inbox, Message, Work},
     options::Options,
     telling::Telling,
@@ -174,7 +176,7 @@ async fn serve_until_stopped(
         volatile,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
-        inbox: inbox.clone(),
+        looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
     };
     let workers = tokio::spawn(workers.run(work));
     let daemon = Arc::new(Daemon {
@@ -471,6 +473,5 @@ impl Engine {
                 self.add_ad_hoc(&name, ad_hoc, record.process, record.stopped);
             }
         }
-        self.entity_set_changed();
     }
 }

@@ -158,6 +158,9 @@ impl Engine {
         let mut degraded = self.facts.degraded.clone();
         degraded.extend(self.deaths_are_reported_by());
         degraded.extend(self.table.obstacle());
+        if self.exhausted {
+            degraded.push("no files can be opened: looks for processes wait until they can".into());
+        }
         if let Some(why) = self.table.kernel().and_then(Ebpf::unpinned) {
             degraded.push(format!("maps and links are not pinned: {why}"));
         }
