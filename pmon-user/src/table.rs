@@ -14,8 +14,10 @@
 //!   removed; a record in flight names a generation nobody has and is dropped.
 //! * A record whose generation or start time is not the entry's is no hint.
 
+mod evidence;
 #[cfg(test)]
 mod tests;
+mod unreaped;
 mod zombie;
 
 use std::{collections::HashMap, sync::Arc};
@@ -23,6 +25,7 @@ use std::{collections::HashMap, sync::Arc};
 use pmon_common::{Event, Registration, flag};
 use rustix::io::Errno;
 use thiserror::Error;
+use unreaped::Unreaped;
 
 use crate::{
     core::{
@@ -53,6 +56,7 @@ pub struct Table {
     next_generation: u64,
     pidfd_events: u64,
     last_drops: u64,
+    unreaped: Unreaped,
 }
 
 struct Entry {
@@ -103,6 +107,17 @@ pub enum Ended {
     Died(EntityName, Death),
     /// A process that was being ended is gone.
     Gone(EntityName, Identity),
+    /// The wait status of a death that was told without one.
+    StatusKnown {
+        /// Of whose process.
+        entity: EntityName,
+        /// Who had died.
+        identity: Identity,
+        /// Of which registration.
+        generation: u64,
+        /// How it had ended.
+        status: WaitStatus,
+    },
 }
 
 impl Table {
@@ -117,6 +132,7 @@ impl Table {
             next_generation: FIRST_GENERATION,
             pidfd_events: 0,
             last_drops: 0,
+            unreaped: Unreaped::default(),
         }
     }
 
@@ -413,7 +429,9 @@ impl Table {
 
     /// A pidfd became readable: the process is dead, and this is told once.
     pub fn ended(&mut self, generation: u64, epoll: &Epoll) -> Option<Ended> {
-        let entry = self.entries.get_mut(&generation)?;
+        let Some(entry) = self.entries.get_mut(&generation) else {
+            return self.unreaped.reaped(generation, epoll);
+        };
         if !entry.process.is_dead() {
             return None;
         }
@@ -429,6 +447,7 @@ impl Table {
                 self.hint_from_kernel(generation);
             }
         }
+        let evidence = self.evidence(generation);
         let entry = self.remove(generation, epoll)?;
         let identity = entry.process.identity();
         match entry.state {
@@ -436,6 +455,9 @@ impl Table {
             EntryState::Registered => {
                 let now = clock::now();
                 let (detected_by, detected_at) = entry.first.unwrap_or((SourceName::Pidfd, now));
+                let status = entry
+                    .status
+                    .or_else(|| self.unreaped.status(generation, &entry, epoll));
                 let death = Death {
                     identity,
                     generation,
@@ -443,7 +465,8 @@ impl Table {
                     detected_at,
                     detected_by,
                     confirmed_at: now,
-                    status: entry.status.or_else(|| zombie::status(identity)),
+                    status,
+                    evidence,
                     last_seen: entry.last_seen,
                 };
                 Some(Ended::Died(entry.entity, death))

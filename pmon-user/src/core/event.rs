@@ -1,7 +1,7 @@
 //! What can happen to an entity: the core's input alphabet.
 
 use super::{
-    death::{Death, Hint},
+    death::{Death, Hint, WaitStatus},
     identity::Identity,
 };
 
@@ -36,6 +36,15 @@ pub enum Event {
         death: Death,
         /// The child, verified alive.
         child: Identity,
+    },
+    /// How a process ended whose death was told without that.
+    StatusKnown {
+        /// Who.
+        identity: Identity,
+        /// Of which registration.
+        generation: u64,
+        /// How.
+        status: WaitStatus,
     },
     /// A process that had been unregistered to be ended is gone.
     Gone {

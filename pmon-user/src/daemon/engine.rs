@@ -188,6 +188,19 @@ impl Engine {
             Some(Ended::Gone(entity, identity)) => {
                 self.happen(&entity, Event::Gone { identity }, clock::now());
             }
+            Some(Ended::StatusKnown {
+                entity,
+                identity,
+                generation,
+                status,
+            }) => {
+                let known = Event::StatusKnown {
+                    identity,
+                    generation,
+                    status,
+                };
+                self.happen(&entity, known, clock::now());
+            }
             None => {}
         }
     }

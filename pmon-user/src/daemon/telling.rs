@@ -127,6 +127,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Recovered(_)
         | Notice::Restarted(_)
         | Notice::Operator(_)
+        | Notice::StatusKnown { .. }
         | Notice::Stopped
         | Notice::Waiting { .. }
         | Notice::AlarmCleared => Level::Info,

@@ -100,6 +100,13 @@ impl Workers {
             tracing::warn!(%error, incident = incident.incident, "incident not saved");
         }
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have been closed before and be complete only now.
+        if let Some(known) =
+            (history.iter_mut().rev()).find(|one| one.incident == incident.incident)
+        {
+            *known = incident;
+            return;
+        }
         if history.len() == HISTORY {
             history.pop_front();
         }

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod epoll;
 pub mod memory;
 pub mod pidfd;
+pub mod pidfd_info;
 pub mod readable;
 pub mod record;
 pub mod sched;

@@ -8,7 +8,13 @@ use std::{
 };
 
 use super::*;
-use crate::{source::ebpf::MapSizes, sys::pidfd::verify};
+use crate::{
+    source::ebpf::MapSizes,
+    sys::{
+        pidfd::verify,
+        pidfd_info::{ExitInfo, exit_info},
+    },
+};
 
 struct World {
     table: Table,
@@ -156,6 +162,100 @@ fn a_zombies_status_is_read_where_no_kernel_source_told_it() {
         Some(7)
     );
     child.wait().unwrap();
+}
+
+/// A shell that runs `script` once its input is closed.
+fn waiting(script: &str) -> Child {
+    Command::new("sh")
+        .args(["-c", &format!("read _; {script}")])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Whether this kernel tells the status of processes that are not our children.
+fn tells_statuses() -> bool {
+    let child = sleeper();
+    let process = verify(child.id()).unwrap();
+    end(child);
+    matches!(exit_info(process.pidfd()), ExitInfo::Known(_))
+}
+
+#[test]
+fn a_status_that_comes_late_is_told_once_and_apart_from_the_death() {
+    if !tells_statuses() {
+        println!("SKIP: this kernel has no PIDFD_INFO_EXIT");
+        return;
+    }
+    for (script, expected) in [("exit 7", 7 << 8), ("exit 0", 0), ("kill -9 $$", 9)] {
+        let mut world = World::without_kernel();
+        // What `ended` does for a zombie whose status may not be read.
+        let mut child = waiting(script);
+        let (identity, registered) = world.register("a", &child);
+        drop(child.stdin.take());
+        wait_for_zombie(&child);
+        let entry = world
+            .table
+            .remove(registered.generation, &world.epoll)
+            .unwrap();
+        world
+            .table
+            .unreaped
+            .wait_for(registered.generation, &entry, &world.epoll);
+        drop(entry);
+        let (_, before) = world.told();
+        assert!(before.is_empty(), "a zombie wakes nobody: {before:?}");
+        child.wait().unwrap();
+        let (_, after) = world.told();
+        match &after[..] {
+            [
+                Ended::StatusKnown {
+                    identity: who,
+                    generation,
+                    status,
+                    ..
+                },
+            ] => {
+                assert_eq!((*who, *generation), (identity, registered.generation));
+                assert_eq!(*status, WaitStatus(expected), "{script}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(world.told().1.is_empty(), "told once");
+    }
+}
+
+#[test]
+fn those_who_are_never_reaped_cost_a_bounded_number_of_descriptors() {
+    let mut world = World::without_kernel();
+    let mut children: Vec<Child> = (0..unreaped::MOST + 10).map(|_| sleeper()).collect();
+    for child in &mut children {
+        let (_, registered) = world.register("a", child);
+        child.kill().unwrap();
+        wait_for_zombie(child);
+        let entry = world
+            .table
+            .remove(registered.generation, &world.epoll)
+            .unwrap();
+        world
+            .table
+            .unreaped
+            .wait_for(registered.generation, &entry, &world.epoll);
+    }
+    assert_eq!(world.table.unreaped.len(), unreaped::MOST);
+    for child in &mut children {
+        child.wait().unwrap();
+    }
+    world.told();
+    assert_eq!(world.table.unreaped.len(), 0);
+}
+
+/// Waits until our child is dead and not reaped.
+fn wait_for_zombie(child: &Child) {
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(pid), options).unwrap();
 }
 
 #[test]
