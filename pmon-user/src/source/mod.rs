@@ -4,7 +4,9 @@
 //! pidfd, by the pid table.
 
 pub mod btf;
+pub mod canary;
 pub mod ebpf;
 pub mod facts;
 pub mod pins;
 pub mod programs;
+pub mod selection;
