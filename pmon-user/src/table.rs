@@ -14,6 +14,8 @@
 //!   removed; a record in flight names a generation nobody has and is dropped.
 //! * A record whose generation or start time is not the entry's is no hint.
 
+mod canary;
+mod failover;
 #[cfg(test)]
 mod tests;
 mod zombie;
@@ -24,13 +26,17 @@ use pmon_common::{Event, Registration, flag};
 use rustix::io::Errno;
 use thiserror::Error;
 
+pub use self::failover::Moved;
 use crate::{
     core::{
         death::{Death, Hint, LastSeen, SourceName, WaitStatus},
         identity::Identity,
         time::Time,
     },
-    source::ebpf::{Ebpf, Inserted},
+    source::{
+        canary::Watch,
+        ebpf::{Ebpf, Inserted},
+    },
     sys::{clock, epoll::Epoll, pidfd::VerifiedPid},
 };
 
@@ -40,6 +46,9 @@ pub type EntityName = Arc<str>;
 /// Epoll tokens below this one belong to the receiver; from here on they are
 /// generations.
 pub const FIRST_GENERATION: u64 = 16;
+
+/// Why only the pidfd watches a process when the kernel's table has no room.
+pub const TABLE_FULL: &str = "the kernel's table is full (`max_pids`)";
 
 /// The table.
 pub struct Table {
@@ -53,6 +62,7 @@ pub struct Table {
     next_generation: u64,
     pidfd_events: u64,
     last_drops: u64,
+    canary: Option<Watch>,
 }
 
 struct Entry {
@@ -117,6 +127,7 @@ impl Table {
             next_generation: FIRST_GENERATION,
             pidfd_events: 0,
             last_drops: 0,
+            canary: None,
         }
     }
 
@@ -230,7 +241,7 @@ impl Table {
                 None
             }
             Ok(Inserted::Occupied) => Some("another entity watches the same process".to_owned()),
-            Ok(Inserted::Full) => Some("the kernel's table is full (`max_pids`)".to_owned()),
+            Ok(Inserted::Full) => Some(TABLE_FULL.to_owned()),
             Err(error) => Some(error.to_string()),
         }
     }
@@ -315,6 +326,7 @@ impl Table {
     pub fn next_hint(&mut self) -> Option<(EntityName, Hint)> {
         loop {
             let event = self.kernel.as_mut()?.next_event()?;
+            self.canary_in_ring(&event);
             if let Some(hint) = self.hint(&event) {
                 return Some(hint);
             }
@@ -399,8 +411,10 @@ impl Table {
         entry.died_at.get_or_insert(died_at);
         entry.status = entry.status.or(status);
         entry.first.get_or_insert((SourceName::Ebpf, clock::now()));
+        let entity = Arc::clone(&entry.entity);
+        self.canary_in_table(generation, died_at, status);
         Some((
-            Arc::clone(&entry.entity),
+            entity,
             Hint {
                 identity,
                 generation,
@@ -429,6 +443,7 @@ impl Table {
                 self.hint_from_kernel(generation);
             }
         }
+        self.canary_died(generation);
         let entry = self.remove(generation, epoll)?;
         let identity = entry.process.identity();
         match entry.state {

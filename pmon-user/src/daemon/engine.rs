@@ -16,6 +16,7 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
+    canary::Leash,
     entity::Entity,
     message::{Message, Work},
     steps::Found,
@@ -33,6 +34,7 @@ use crate::{
     },
     effect::Job,
     look::Look,
+    source::{ebpf::Ebpf, selection::Selection},
     sys::{clock, epoll::Epoll, wake::Wake},
     table::{Ended, EntityName, FIRST_GENERATION, Table},
 };
@@ -57,6 +59,10 @@ pub struct Engine {
     inbox: mpsc::Receiver<Message>,
     pub(super) work: UnboundedSender<Work>,
     pub(super) schedule: BTreeSet<(Time, EntityName)>,
+    /// Which sources are to be believed.
+    pub(super) selection: Selection,
+    /// The canary that is out.
+    pub(super) canary: Option<Leash>,
     tokens: Vec<u64>,
     stopping: bool,
 }
@@ -74,8 +80,6 @@ pub struct Facts {
     pub scheduling: String,
     /// Control socket.
     pub socket: String,
-    /// Why the kernel source is not in use.
-    pub ebpf_off: Option<String>,
     /// Degraded conditions that were known at the start.
     pub degraded: Vec<String>,
     /// What is wrong with the configuration in force.
@@ -92,8 +96,9 @@ impl Engine {
     /// # Errors
     ///
     /// When epoll cannot watch the ring or the inbox.
-    pub fn new(
+    pub(super) fn new(
         table: Table,
+        selection: Selection,
         facts: Facts,
         wake: Wake,
         inbox: mpsc::Receiver<Message>,
@@ -101,11 +106,8 @@ impl Engine {
         next_incident: u64,
     ) -> Result<Self, rustix::io::Errno> {
         let epoll = Epoll::new()?;
-        if let Some(kernel) = table.kernel() {
-            epoll.add(kernel.ring_fd(), RING)?;
-        }
         epoll.add(&wake, INBOX)?;
-        Ok(Self {
+        let engine = Self {
             table,
             entities: HashMap::new(),
             facts,
@@ -119,9 +121,20 @@ impl Engine {
             inbox,
             work,
             schedule: BTreeSet::new(),
+            selection,
+            canary: None,
             tokens: Vec::new(),
             stopping: false,
-        })
+        };
+        if let Some(kernel) = engine.table.kernel() {
+            engine.watch_ring(kernel)?;
+        }
+        Ok(engine)
+    }
+
+    /// Has a kernel source wake this thread.
+    pub(super) fn watch_ring(&self, kernel: &Ebpf) -> Result<(), rustix::io::Errno> {
+        self.epoll.add(kernel.ring_fd(), RING)
     }
 
     /// Runs until told to stop; gives back the table for an orderly end.
@@ -135,14 +148,16 @@ impl Engine {
     /// One wake-up.
     fn turn(&mut self) {
         let next = self.schedule.first().map(|(due, _)| *due);
+        let next = next.into_iter().chain(self.sources_due()).min();
         let timeout = next.map(|due| due.since(clock::now()));
         self.receive(timeout);
         self.read_inbox();
         self.tick_due();
+        self.tick_sources();
     }
 
     /// Waits for the kernel and handles everything it has said by then.
-    fn receive(&mut self, mut timeout: Option<Duration>) {
+    pub(super) fn receive(&mut self, mut timeout: Option<Duration>) {
         let mut tokens = std::mem::take(&mut self.tokens);
         loop {
             tokens.clear();
@@ -170,7 +185,7 @@ impl Engine {
         self.tokens = tokens;
     }
 
-    fn drain_ring(&mut self) {
+    pub(super) fn drain_ring(&mut self) {
         while let Some((entity, hint)) = self.table.next_hint() {
             self.ring_events += 1;
             self.happen(&entity, Event::Hint(hint), clock::now());
@@ -216,6 +231,8 @@ impl Engine {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }
                 Message::Audit(Due::Sweep(_)) => self.sweep(),
+                Message::Canary(hatched) => self.canary_hatched(hatched),
+                Message::Source(started) => self.source_started(started),
                 Message::Request(request) => self.answer(request),
                 Message::Stop => self.stopping = true,
             }

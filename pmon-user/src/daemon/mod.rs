@@ -6,6 +6,7 @@
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
 mod backend;
+pub mod canary;
 pub mod engine;
 pub mod entity;
 mod incident_views;
@@ -13,6 +14,7 @@ mod logging;
 pub mod message;
 pub mod options;
 mod requests;
+pub mod selection;
 mod status_views;
 mod steps;
 mod telling;
@@ -39,16 +41,14 @@ use self::{
     engine::{Engine, Facts},
     message::{Inbox, Message, Work},
     options::Options,
+    selection::{Started, Starter},
     telling::Telling,
     work::Workers,
 };
 use crate::{
     audit::{self, AuditSettings},
     causes::in_full,
-    config::{
-        self, Loaded, Sources,
-        settings::{Settings, SourceChoice},
-    },
+    config::{self, Loaded, Sources, settings::Settings},
     control::{
         access::{AccessRules, group_id},
         backend::Backend as _,
@@ -57,13 +57,13 @@ use crate::{
     core::notice::Notice,
     effect::{self, Executor, Report},
     look,
-    source::ebpf::{Ebpf, MapSizes},
+    source::selection::Selection,
     state::{
         Store, journal,
         lock::Lock,
         registrations::{self, EntityRecord},
     },
-    sys::{clock, memory, sched, wake::Wake},
+    sys::{clock, sched, wake::Wake},
     table::Table,
     view::incident::IncidentView,
 };
@@ -147,8 +147,10 @@ async fn serve_until_stopped(
     let socket = ControlSocket::bind(&socket_path, &access)?;
 
     let (work_sender, work) = unbounded_channel();
+    let starter = Starter::new(settings.daemon.clone());
     let engine = start_engine(
         settings,
+        &starter,
         &socket_path,
         loaded,
         registrations.clone(),
@@ -167,6 +169,7 @@ async fn serve_until_stopped(
     let workers = Workers {
         executor: Arc::clone(&executor),
         audit,
+        starter,
         store,
         volatile,
         registrations,
@@ -237,6 +240,7 @@ fn tell_init(state: &[sd_notify::NotifyState<'_>]) {
 /// Loads the kernel program and starts the engine with the configured entities.
 fn start_engine(
     settings: &Settings,
+    starter: &Starter,
     socket: &Path,
     loaded: Loaded,
     remembered: registrations::Registrations,
@@ -245,25 +249,18 @@ fn start_engine(
 ) -> anyhow::Result<Running> {
     let wake = Wake::new().context("cannot create an eventfd")?;
     let (inbox, messages) = Inbox::new(wake.clone());
-    let (kernel, ebpf_off) = match load_kernel_source(settings) {
-        Ok(mut kernel) => {
-            if let Some(log) = kernel.take_log() {
-                tokio::spawn(logging::kernel_log(log));
-            }
-            (Some(kernel), None)
-        }
-        Err(reason) => (None, Some(reason)),
-    };
-    if let Some(reason) = &ebpf_off {
-        tracing::warn!("deaths are reported by pidfds only: {reason}");
-    }
+    let daemon = &settings.daemon;
+    let mut selection = Selection::new(daemon.source, daemon.canary_interval, clock::now());
+    let (sources, actions) = selection::start_first(&mut selection, starter);
+    let kernel = sources.into_iter().next().map(|source| match source {
+        Started::Ebpf(kernel) => *kernel,
+    });
     let facts = Facts {
         host: host_name(),
         boot_id: registrations::boot_id().unwrap_or_default(),
         started: clock::now(),
         scheduling: String::new(),
         socket: socket.display().to_string(),
-        ebpf_off,
         degraded,
         findings: Vec::new(),
         unmonitored: Vec::new(),
@@ -279,6 +276,7 @@ fn start_engine(
             let next_incident = remembered.next_incident;
             match Engine::new(
                 Table::new(kernel),
+                selection,
                 facts,
                 wake,
                 messages,
@@ -287,6 +285,8 @@ fn start_engine(
             ) {
                 Ok(mut engine) => {
                     engine.begin(loaded, remembered);
+                    // Not before everything is monitored.
+                    engine.carry_out_selection(actions);
                     let _start_waits: Result<(), _> = ready.send(Ok(()));
                     engine.run()
                 }
@@ -315,23 +315,6 @@ async fn end_engine(engine: Running) {
     {
         tracing::warn!(error = in_full(&error), "pins are left behind");
     }
-}
-
-fn load_kernel_source(settings: &Settings) -> Result<Ebpf, String> {
-    match settings.daemon.source {
-        SourceChoice::Auto | SourceChoice::Ebpf => {}
-        SourceChoice::Pidfd => return Err("`source = pidfd`".to_owned()),
-        SourceChoice::ProcConnector => {
-            return Err("the proc connector is not available in this version".to_owned());
-        }
-    }
-    let sizes = MapSizes {
-        max_pids: settings.daemon.max_pids,
-        ring_bytes: settings.daemon.ring_bytes,
-    };
-    let kernel = Ebpf::start(sizes, settings.daemon.pin_dir.as_deref());
-    memory::trim();
-    kernel.map_err(|error| in_full(&error))
 }
 
 /// Puts the calling thread under SCHED_FIFO if asked to, and says what it is.

@@ -2,12 +2,17 @@
 
 use super::{engine::Engine, views::entity_view};
 use crate::{
-    source::ebpf::Ebpf,
+    core::{death::SourceName, time::Time},
+    source::{
+        canary::Verdict,
+        ebpf::Ebpf,
+        selection::{Off, Source, State},
+    },
     sys::clock,
     view::{
         diagnosis::{BpfMapView, BpfProgramView, BpfStatsView, BpfView},
         entity::EntityView,
-        status::{AuditView, DaemonView, SourceState, SourceView, StatusView},
+        status::{AuditView, CanaryWord, DaemonView, SourceState, SourceView, StatusView},
     },
 };
 
@@ -59,50 +64,65 @@ impl Engine {
     }
 
     fn sources(&self) -> Vec<SourceView> {
-        let ebpf = match (self.table.kernel(), &self.facts.ebpf_off) {
-            (Some(kernel), _) => SourceView {
-                name: "ebpf".to_owned(),
-                state: match kernel.unpinned() {
-                    None => SourceState::Healthy,
-                    Some(_) => SourceState::Degraded,
-                },
-                reason: kernel.unpinned().map(|why| format!("not pinned: {why}")),
-                events: self.ring_events,
-                lost: kernel.stats().drops,
-                last_canary_s: None,
-            },
-            (None, reason) => SourceView {
-                name: "ebpf".to_owned(),
-                state: SourceState::Off,
-                reason: reason.clone(),
-                events: 0,
-                lost: 0,
-                last_canary_s: None,
-            },
+        let now = clock::now();
+        self.selection
+            .sources()
+            .iter()
+            .map(|source| self.source(source, now))
+            .collect()
+    }
+
+    fn source(&self, source: &Source, now: Time) -> SourceView {
+        let (events, lost) = match source.name {
+            SourceName::Ebpf => (self.ring_events, self.table.drops()),
+            SourceName::ProcConnector => (0, 0),
+            SourceName::Pidfd => (self.table.pidfd_events(), 0),
         };
-        let pidfd = SourceView {
-            name: "pidfd".to_owned(),
-            state: SourceState::Healthy,
-            reason: None,
-            events: self.table.pidfd_events(),
-            lost: 0,
-            last_canary_s: None,
+        let unpinned = self.table.kernel().and_then(Ebpf::unpinned);
+        let unpinned = unpinned.filter(|_| source.name == SourceName::Ebpf);
+        let (state, reason) = match &source.state {
+            State::Off(Off::StandsBy) => (SourceState::Standby, None),
+            State::Off(Off::Unwanted(why) | Off::Failed(why)) => {
+                (SourceState::Off, Some(why.clone()))
+            }
+            State::Unproven => (SourceState::Unproven, None),
+            State::Healthy => match unpinned {
+                None => (SourceState::Healthy, None),
+                Some(why) => (SourceState::Degraded, Some(format!("not pinned: {why}"))),
+            },
+            State::Silent(why) => (SourceState::Degraded, Some(format!("silent: {why}"))),
+            State::Lost(why) => (SourceState::Degraded, Some(format!("lost: {why}"))),
         };
-        vec![ebpf, pidfd]
+        let (canary, unclear) = match &source.verdict {
+            None => (None, None),
+            Some(Verdict::Passed) => (Some(CanaryWord::Passed), None),
+            Some(Verdict::Missed(_)) => (Some(CanaryWord::Missed), None),
+            Some(Verdict::Unclear(why)) => (
+                Some(CanaryWord::Unclear),
+                Some(format!("its last canary showed nothing: {why}")),
+            ),
+        };
+        SourceView {
+            name: source.name.as_str().to_owned(),
+            state,
+            reason: reason.or(unclear),
+            events,
+            lost,
+            last_canary_s: source.passed.map(|at| now.since(at).as_secs_f64()),
+            canary,
+        }
     }
 
     fn degraded(&self) -> Vec<String> {
         let mut degraded = self.facts.degraded.clone();
-        if let Some(reason) = &self.facts.ebpf_off {
-            degraded.push(format!("deaths are reported by pidfds only: {reason}"));
-        }
+        degraded.extend(self.selection.degraded());
         if let Some(why) = self.table.kernel().and_then(Ebpf::unpinned) {
             degraded.push(format!("maps and links are not pinned: {why}"));
         }
         let unwatched: Vec<&str> = self
             .entities
             .values()
-            .filter(|entity| self.facts.ebpf_off.is_none() && entity.pidfd_only.is_some())
+            .filter(|entity| self.table.kernel().is_some() && entity.pidfd_only.is_some())
             .map(|entity| entity.spec.name.as_str())
             .collect();
         if !unwatched.is_empty() {
@@ -117,7 +137,7 @@ impl Engine {
     pub(super) fn bpf_view(&self) -> BpfView {
         let Some(kernel) = self.table.kernel() else {
             return BpfView {
-                off: self.facts.ebpf_off.clone(),
+                off: self.ebpf_off(),
                 programs: Vec::new(),
                 maps: Vec::new(),
                 pins: Vec::new(),
@@ -169,6 +189,17 @@ impl Engine {
                 strangers: stats.strangers,
                 repeats: stats.repeats,
             }),
+        }
+    }
+
+    /// Why there are no programs and maps.
+    fn ebpf_off(&self) -> Option<String> {
+        let source = self.selection.source(SourceName::Ebpf);
+        match &source.state {
+            State::Off(Off::Unwanted(why) | Off::Failed(why)) => Some(why.clone()),
+            State::Off(Off::StandsBy) => Some("is being started".to_owned()),
+            State::Silent(why) | State::Lost(why) => Some(why.clone()),
+            State::Unproven | State::Healthy => None,
         }
     }
 }

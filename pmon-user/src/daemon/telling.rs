@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 use super::message::{Tale, Told};
 use crate::{
     core::notice::Notice,
+    source::selection,
     sys::clock,
     view::event::{EventView, Level},
 };
@@ -59,14 +60,23 @@ impl Telling {
                 notice.to_string(),
             ),
             Tale::Trouble(text) => ("trouble", Level::Warning, None, text.clone()),
+            Tale::Source(notice) => (
+                notice.kind(),
+                level_of_source(notice),
+                None,
+                notice.to_string(),
+            ),
         };
-        log(level, &entity, incident, pid, kind, &text);
+        match &entity {
+            Some(entity) => log(level, entity, incident, pid, kind, &text),
+            None => log_own(level, kind, &text),
+        }
         self.publish(|seq| EventView {
             seq,
             at: clock::wall(at),
             kind: kind.to_owned(),
             level,
-            entity: Some(entity.to_string()),
+            entity: entity.map(|entity| entity.to_string()),
             pid,
             incident,
             text,
@@ -111,6 +121,25 @@ fn log(
         Level::Info => tracing::info!(entity, incident, pid, kind, "{entity} {text}"),
         Level::Warning => tracing::warn!(entity, incident, pid, kind, "{entity} {text}"),
         Level::Error => tracing::error!(entity, incident, pid, kind, "{entity} {text}"),
+    }
+}
+
+/// Of the daemon itself.
+fn log_own(level: Level, kind: &str, text: &str) {
+    match level {
+        Level::Debug => tracing::debug!(kind, "{text}"),
+        Level::Info => tracing::info!(kind, "{text}"),
+        Level::Warning => tracing::warn!(kind, "{text}"),
+        Level::Error => tracing::error!(kind, "{text}"),
+    }
+}
+
+const fn level_of_source(notice: &selection::Notice) -> Level {
+    match notice {
+        selection::Notice::Proven(_) => Level::Debug,
+        selection::Notice::Recovered(_) => Level::Info,
+        selection::Notice::Repaired(_) => Level::Warning,
+        selection::Notice::Failed { .. } => Level::Error,
     }
 }
 

@@ -11,7 +11,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{
     backend::HISTORY,
+    canary,
     message::{Inbox, Message, Work},
+    selection::Starter,
     telling::Telling,
 };
 use crate::{
@@ -37,6 +39,8 @@ pub(super) struct Workers {
     pub executor: Arc<Executor>,
     /// When to look.
     pub audit: Option<AuditHandle>,
+    /// Starts sources.
+    pub starter: Starter,
     /// What survives.
     pub store: Store,
     /// What the next daemon needs to know should this one be killed.
@@ -64,6 +68,10 @@ impl Workers {
                     request.own_scripts = Arc::new(self.executor.at_work());
                     tokio::spawn(look_within_deadline(self.inbox.clone(), entity, *request));
                 }
+                Work::Hatch => {
+                    tokio::spawn(canary::fly(self.inbox.clone()));
+                }
+                Work::Source(work) => self.starter.submit(work, &self.inbox),
                 Work::Job { entity, job } => self.executor.submit(&entity, job),
                 Work::Tell(told) => self.telling.tell(told),
                 Work::Closed(incident) => self.closed(*incident),

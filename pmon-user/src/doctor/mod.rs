@@ -41,7 +41,7 @@ use crate::{
 
 /// Every name a check can have, in order. A source that is not listed appears as
 /// `source-NAME`.
-pub const NAMES: [&str; 26] = [
+pub const NAMES: [&str; 27] = [
     "daemon",
     "user",
     "capabilities",
@@ -64,6 +64,7 @@ pub const NAMES: [&str; 26] = [
     "state-directory",
     "configuration",
     "source-ebpf",
+    "source-proc-connector",
     "source-pidfd",
     "conditions",
     "audit",

@@ -199,6 +199,8 @@ pub struct Selection {
     /// The kernel sources, the better one first, and the pidfds.
     sources: [Source; 3],
     canary: Canary,
+    /// Before the first canary everything was tried a moment ago.
+    first: bool,
     no_canary: Option<String>,
 }
 
@@ -235,6 +237,7 @@ impl Selection {
                 source(SourceName::Pidfd, true),
             ],
             canary: Canary::Next(now),
+            first: true,
             no_canary: None,
         }
     }
@@ -354,7 +357,9 @@ impl Selection {
             }
             Event::Tick => {
                 if self.due().is_some_and(|due| due <= now) {
-                    self.start_anew(&mut actions);
+                    if !self.first {
+                        self.start_anew(&mut actions);
+                    }
                     self.hatch(&mut actions);
                 }
             }
@@ -416,6 +421,7 @@ impl Selection {
     }
 
     fn hatch(&mut self, actions: &mut Vec<Action>) {
+        self.first = false;
         match &mut self.canary {
             Canary::Next(_) => {
                 self.canary = Canary::Out { again: false };

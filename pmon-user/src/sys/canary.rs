@@ -38,10 +38,14 @@ pub enum HatchError {
 /// The child; dropping it ends and reaps it, which takes as long as that takes.
 #[derive(Debug)]
 pub struct Canary {
-    pid: Pid,
-    process: Option<VerifiedPid>,
+    process: VerifiedPid,
     release: Option<OwnedFd>,
+    _child: Child,
 }
+
+/// Ends and reaps the child when it is dropped.
+#[derive(Debug)]
+struct Child(Pid);
 
 impl Canary {
     /// Starts one, which waits.
@@ -58,20 +62,18 @@ impl Canary {
             0 => sit(wait.as_raw_fd(), release.as_raw_fd()),
             pid => Pid::from_raw(pid.max(0)).ok_or_else(|| fork(io::Error::last_os_error()))?,
         };
-        // From here on dropping `canary` ends the child.
-        let mut canary = Self {
-            pid,
-            process: None,
+        let child = Child(pid);
+        Ok(Self {
+            process: verify(pid.as_raw_nonzero().get().unsigned_abs())?,
             release: Some(release),
-        };
-        canary.process = Some(verify(pid.as_raw_nonzero().get().unsigned_abs())?);
-        Ok(canary)
+            _child: child,
+        })
     }
 
     /// The child.
     #[must_use]
-    pub fn process(&self) -> Option<&VerifiedPid> {
-        self.process.as_ref()
+    pub const fn process(&self) -> &VerifiedPid {
+        &self.process
     }
 
     /// What releases it when it is dropped; `None` when that was given away.
@@ -80,12 +82,12 @@ impl Canary {
     }
 }
 
-impl Drop for Canary {
+impl Drop for Child {
     fn drop(&mut self) {
         // Not reaped yet, so the pid is still its own.
-        let _dead_already = kill_process(self.pid, Signal::KILL);
+        let _dead_already = kill_process(self.0, Signal::KILL);
         while matches!(
-            waitpid(Some(self.pid), WaitOptions::empty()),
+            waitpid(Some(self.0), WaitOptions::empty()),
             Err(Errno::INTR)
         ) {}
     }
@@ -136,7 +138,7 @@ mod tests {
     #[test]
     fn it_waits_until_it_is_released_and_ends_as_told() {
         let mut canary = Canary::hatch().unwrap();
-        let process = canary.process().unwrap().clone();
+        let process = canary.process().clone();
         let pid = process.identity().pid;
         let descriptors = || {
             std::fs::read_dir(format!("/proc/{pid}/fd"))
@@ -156,7 +158,7 @@ mod tests {
     #[test]
     fn one_that_is_not_wanted_any_more_is_ended() {
         let canary = Canary::hatch().unwrap();
-        let process = canary.process().unwrap().clone();
+        let process = canary.process().clone();
         drop(canary);
         assert!(process.is_dead());
     }

@@ -219,8 +219,10 @@ fn what_cannot_be_started_at_first_is_tried_at_every_interval() {
         machine.step(Event::NotStarted(ProcConnector, "EPERM".to_owned()), at(1)),
         []
     );
+    assert_eq!(machine.step(Event::Tick, at(1)), [Action::Hatch]);
+    let _proven = machine.step(passed(&[Pidfd]), at(2));
     assert_eq!(
-        machine.step(Event::Tick, at(1)),
+        machine.step(Event::Tick, at(302)),
         [
             Action::Start(Ebpf),
             Action::Start(ProcConnector),
@@ -228,12 +230,12 @@ fn what_cannot_be_started_at_first_is_tried_at_every_interval() {
         ]
     );
     // A start that does not come to an end is not begun twice.
-    let _proven = machine.step(passed(&[Pidfd]), at(2));
-    assert_eq!(machine.step(Event::Tick, at(302)), [Action::Hatch]);
-    assert_eq!(machine.step(Event::Started(Ebpf), at(303)), []);
-    assert_eq!(machine.step(passed(&[Pidfd]), at(304)), [Action::Hatch]);
+    let _proven = machine.step(passed(&[Pidfd]), at(303));
+    assert_eq!(machine.step(Event::Tick, at(603)), [Action::Hatch]);
+    assert_eq!(machine.step(Event::Started(Ebpf), at(604)), []);
+    assert_eq!(machine.step(passed(&[Pidfd]), at(605)), [Action::Hatch]);
     assert_eq!(
-        machine.step(passed(&[Ebpf, Pidfd]), at(305)),
+        machine.step(passed(&[Ebpf, Pidfd]), at(606)),
         [recovered(Ebpf)]
     );
 }
