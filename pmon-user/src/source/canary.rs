@@ -114,8 +114,9 @@ impl Watch {
 
     /// A source could not be tried, or failed on the way.
     pub fn settle(&mut self, source: SourceName, verdict: Verdict) {
-        for (_, settled) in self.expected.iter_mut().filter(|(name, _)| *name == source) {
-            settled.get_or_insert_with(|| verdict.clone());
+        let expected = self.expected.iter_mut().find(|(name, _)| *name == source);
+        if let Some((_, settled)) = expected {
+            settled.get_or_insert(verdict);
         }
     }
 

@@ -1,4 +1,5 @@
 //! The sources over hours of simulated time.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 use crate::core::death::SourceName::{Ebpf, Pidfd, ProcConnector};
