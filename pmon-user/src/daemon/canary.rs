@@ -98,7 +98,7 @@ impl Engine {
             .table
             .register(&NAME, process, LastSeen::default(), &self.epoll)
             .map_err(|error| in_full(&error))?;
-        let drops = self.table.drops();
+        let drops = self.table.ring_drops();
         let now = clock::now();
         let mut watch = Watch::new(
             identity,

@@ -27,7 +27,7 @@ use crate::{
     source::selection,
     state::registrations::EntityRecord,
     sys::{pidfd::VerifiedPid, wake::Wake},
-    table::EntityName,
+    table::{Answer, EntityName, Inquiry},
     view::{
         diagnosis::{BpfView, ReloadView},
         entity::{EntityView, ExplainView, ShowView},
@@ -72,6 +72,8 @@ pub enum Message {
         /// What.
         what: String,
     },
+    /// What was asked with [`Work::Inquire`].
+    Answered(Vec<Answer>),
     /// The audit says where to look.
     Audit(Due),
     /// A canary waits to be registered and released, or why there is none.
@@ -145,6 +147,8 @@ pub enum Work {
         /// Where.
         request: Box<LookRequest>,
     },
+    /// Questions of the pid table.
+    Inquire(Vec<Inquiry>),
     /// Something for the entity's lane.
     Job {
         /// Whose.

@@ -26,7 +26,7 @@ use crate::{
     look::{self, Look, LookRequest},
     state::{Store, registrations::Registrations},
     sys::clock,
-    table::EntityName,
+    table::{EntityName, Inquiry},
     view::incident::IncidentView,
 };
 
@@ -72,6 +72,13 @@ impl Workers {
                     tokio::spawn(canary::fly(self.inbox.clone()));
                 }
                 Work::Source(work) => self.starter.submit(work, &self.inbox),
+                Work::Inquire(inquiries) => {
+                    let inbox = self.inbox.clone();
+                    tokio::task::spawn_blocking(move || {
+                        let answers = inquiries.into_iter().map(Inquiry::answer).collect();
+                        inbox.send(Message::Answered(answers));
+                    });
+                }
                 Work::Job { entity, job } => self.executor.submit(&entity, job),
                 Work::Tell(told) => self.telling.tell(told),
                 Work::Closed(incident) => self.closed(*incident),

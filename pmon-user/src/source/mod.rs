@@ -7,6 +7,7 @@ pub mod btf;
 pub mod canary;
 pub mod ebpf;
 pub mod facts;
+pub mod namespace;
 pub mod pins;
 pub mod programs;
 pub mod selection;

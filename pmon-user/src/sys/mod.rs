@@ -4,6 +4,7 @@
 pub mod canary;
 pub mod clock;
 pub mod epoll;
+pub mod map_batch;
 pub mod memory;
 pub mod pidfd;
 pub mod readable;

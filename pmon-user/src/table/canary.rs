@@ -4,7 +4,7 @@
 //! here before the table asks whether it is news, because a source may tell of
 //! it after its pidfd has.
 
-use pmon_common::{Event, flag};
+use pmon_common::{Event, flag, kind};
 
 use super::Table;
 use crate::{
@@ -31,7 +31,7 @@ impl Table {
 
     /// What the canary proved, once that is certain; it is over then.
     pub fn canary_verdicts(&mut self, now: Time) -> Option<Vec<(SourceName, Verdict)>> {
-        let drops = self.drops();
+        let drops = self.ring_drops();
         let verdicts = self.canary.as_ref()?.verdicts(drops, now)?;
         self.canary = None;
         Some(verdicts)
@@ -39,8 +39,14 @@ impl Table {
 
     /// Records that the kernel's ring had no room for.
     #[must_use]
-    pub fn drops(&self) -> u64 {
+    pub fn ring_drops(&self) -> u64 {
         self.kernel().map_or(0, |kernel| kernel.stats().drops)
+    }
+
+    /// Whether this is the one that is out.
+    pub(super) fn is_canary(&self, generation: u64) -> bool {
+        let canary = self.canary.as_ref();
+        canary.is_some_and(|canary| canary.generation() == generation)
     }
 
     /// A source that can tell nothing more.
@@ -53,6 +59,7 @@ impl Table {
     /// A record of the ring, whatever it is about.
     pub(super) fn canary_in_ring(&mut self, event: &Event) {
         if let Some(canary) = &mut self.canary
+            && event.kind == kind::EXIT
             && canary.generation() == event.generation
             && canary.identity().pid == event.tgid
         {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{EntityName, EntryState, Table};
+use super::{Comparison, Drops, EntityName, EntryState, Table};
 use crate::{
     core::death::{Hint, SourceName},
     source::{canary::Verdict, ebpf::Ebpf},
@@ -23,20 +23,15 @@ pub struct Moved {
 
 impl Table {
     /// Does without the kernel source from now on. Also gives the deaths that it
-    /// had noted and not told of.
+    /// had noted and not told of. What no pidfd watches is verified again and
+    /// again from now on, as far as there are pidfds for it.
     pub fn remove_kernel(&mut self) -> Option<(Ebpf, Vec<(EntityName, Hint)>)> {
-        let generations: Vec<u64> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.state == EntryState::Registered && entry.died_at.is_none())
-            .map(|(generation, _)| *generation)
-            .collect();
-        let hints = generations
-            .into_iter()
-            .filter_map(|generation| self.hint_from_kernel(generation))
-            .collect();
+        let hints = self.hints_from_kernel();
         let kernel = self.take_kernel()?;
-        self.in_kernel.clear();
+        for entry in self.entries.values_mut() {
+            entry.in_kernel = false;
+        }
+        self.resync();
         let stopped = Verdict::Unclear("it was stopped meanwhile".to_owned());
         self.settle_canary(SourceName::Ebpf, stopped);
         Some((kernel, hints))
@@ -45,24 +40,28 @@ impl Table {
     /// Uses this kernel source from now on: everything that is registered is
     /// put into its table.
     pub fn set_kernel(&mut self, kernel: Ebpf) -> Vec<Moved> {
-        self.last_drops = kernel.stats().drops;
+        self.drops = Drops::default();
+        self.comparison = Comparison::default();
         self.kernel = Some(kernel);
-        self.in_kernel.clear();
         let registered: Vec<_> = self
             .entries
-            .iter()
+            .iter_mut()
             .filter(|(_, entry)| entry.state == EntryState::Registered)
             .map(|(generation, entry)| {
-                let identity = entry.process.identity();
-                (*generation, identity, Arc::clone(&entry.entity))
+                entry.in_kernel = false;
+                (*generation, entry.identity, Arc::clone(&entry.entity))
             })
             .collect();
-        registered
+        let moved = registered
             .into_iter()
-            .map(|(generation, identity, entity)| Moved {
-                entity,
-                pidfd_only: self.insert_into_kernel(identity, generation),
+            .map(|(generation, identity, entity)| {
+                let pidfd_only = self.insert_into_kernel(identity, generation);
+                self.settle(generation);
+                Moved { entity, pidfd_only }
             })
-            .collect()
+            .collect();
+        // What died before it was put there is told by nobody else.
+        self.resync();
+        moved
     }
 }

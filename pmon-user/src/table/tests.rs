@@ -2,19 +2,17 @@
 //! real BPF program.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod failover;
+
 use std::{
-    process::{Child, Command},
+    process::{Command, Stdio},
     time::Duration,
 };
 
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
 use super::*;
-use crate::{
-    source::{canary::Verdict, ebpf::MapSizes},
-    sys::{
-        canary::{Canary, EXIT_CODE},
-        pidfd::verify,
-    },
-};
+use crate::{source::ebpf::MapSizes, specimen::Sleeper, sys::pidfd::verify};
 
 struct World {
     table: Table,
@@ -54,8 +52,8 @@ impl World {
         })
     }
 
-    fn register(&mut self, entity: &str, child: &Child) -> (Identity, Registered) {
-        let process = verify(child.id()).unwrap();
+    fn register(&mut self, entity: &str, pid: u32) -> (Identity, Registered) {
+        let process = verify(pid).unwrap();
         let identity = process.identity();
         let registered = self
             .table
@@ -90,15 +88,6 @@ impl World {
     }
 }
 
-fn sleeper() -> Child {
-    Command::new("sleep").arg("60").spawn().unwrap()
-}
-
-fn end(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
 fn death(ended: &[Ended]) -> &Death {
     match ended {
         [Ended::Died(_, death)] => death,
@@ -111,11 +100,11 @@ fn a_death_is_told_once_with_its_kernel_time_and_status() {
     let Some(mut world) = World::with_kernel(16) else {
         return;
     };
-    let child = sleeper();
-    let (identity, registered) = world.register("a", &child);
+    let mut child = Sleeper::spawn();
+    let (identity, registered) = world.register("a", child.pid());
     assert_eq!(registered.pidfd_only, None);
     let before = clock::now();
-    end(child);
+    child.end();
     let (hints, ended) = world.told();
     assert_eq!(hints.len(), 1);
     assert_eq!(hints[0].generation, registered.generation);
@@ -135,10 +124,10 @@ fn a_death_is_told_once_with_its_kernel_time_and_status() {
 #[test]
 fn pidfds_alone_tell_a_death_once_too() {
     let mut world = World::without_kernel();
-    let child = sleeper();
-    let (identity, registered) = world.register("a", &child);
+    let mut child = Sleeper::spawn();
+    let (identity, registered) = world.register("a", child.pid());
     assert!(registered.pidfd_only.is_some());
-    end(child);
+    child.end();
     let (hints, ended) = world.told();
     assert!(hints.is_empty());
     let death = death(&ended);
@@ -152,10 +141,14 @@ fn pidfds_alone_tell_a_death_once_too() {
 fn a_zombies_status_is_read_where_no_kernel_source_told_it() {
     let mut world = World::without_kernel();
     let mut child = Command::new("sh")
-        .args(["-c", "sleep 0.1; exit 7"])
+        .args(["-c", "read line; exit 7"])
+        .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    world.register("a", &child);
+    world.register("a", child.id());
+    drop(child.stdin.take());
+    let dead = WaitId::Pid(Pid::from_child(&child));
+    waitid(dead, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
     let (_, ended) = world.told();
     assert_eq!(
         death(&ended).status.and_then(WaitStatus::exit_code),
@@ -168,10 +161,10 @@ fn a_zombies_status_is_read_where_no_kernel_source_told_it() {
 fn a_process_that_dies_between_the_look_and_the_registration_is_reported_once() {
     let worlds = [Some(World::without_kernel()), World::with_kernel(16)];
     for mut world in worlds.into_iter().flatten() {
-        let child = sleeper();
-        let process = verify(child.id()).unwrap();
+        let mut child = Sleeper::spawn();
+        let process = child.verified();
         let identity = process.identity();
-        end(child);
+        child.end();
         world
             .table
             .register(
@@ -195,12 +188,12 @@ fn a_record_in_flight_when_its_registration_ends_is_dropped() {
     let Some(mut world) = World::with_kernel(16) else {
         return;
     };
-    let child = sleeper();
-    let (identity, _) = world.register("a", &child);
-    end(child);
+    let mut child = Sleeper::spawn();
+    let (identity, _) = world.register("a", child.pid());
+    child.end();
     // The record is in the ring by now; nobody has read it.
     let entity = EntityName::from("a");
-    world.table.unregister(&entity, identity);
+    world.table.unregister(&entity, identity, &world.epoll);
     let (hints, ended) = world.told();
     assert!(hints.is_empty());
     assert!(matches!(&ended[..], [Ended::Gone(_, gone)] if *gone == identity));
@@ -209,17 +202,23 @@ fn a_record_in_flight_when_its_registration_ends_is_dropped() {
 #[test]
 fn what_was_unregistered_and_released_is_told_no_more() {
     let mut world = World::without_kernel();
-    let child = sleeper();
-    let (identity, _) = world.register("a", &child);
+    let mut child = Sleeper::spawn();
+    let (identity, _) = world.register("a", child.pid());
     let entity = EntityName::from("a");
-    world.table.unregister(&entity, identity);
+    world.table.unregister(&entity, identity, &world.epoll);
     assert!(
-        world.table.process(identity).is_some(),
+        matches!(
+            world.table.process(identity, &world.epoll),
+            Reach::Process(_)
+        ),
         "it can still be signalled"
     );
     world.table.release(&entity, identity, &world.epoll);
-    assert!(world.table.process(identity).is_none());
-    end(child);
+    assert!(matches!(
+        world.table.process(identity, &world.epoll),
+        Reach::Gone
+    ));
+    child.end();
     let (hints, ended) = world.told();
     assert!(hints.is_empty() && ended.is_empty());
 }
@@ -229,12 +228,12 @@ fn two_entities_may_watch_one_process() {
     let Some(mut world) = World::with_kernel(16) else {
         return;
     };
-    let child = sleeper();
-    let (_, first) = world.register("a", &child);
-    let (_, second) = world.register("b", &child);
+    let mut child = Sleeper::spawn();
+    let (_, first) = world.register("a", child.pid());
+    let (_, second) = world.register("b", child.pid());
     assert_eq!(first.pidfd_only, None);
     assert!(second.pidfd_only.unwrap().contains("another entity"));
-    end(child);
+    child.end();
     let (hints, ended) = world.told();
     assert_eq!(hints.len(), 1);
     assert_eq!(ended.len(), 2);
@@ -247,14 +246,14 @@ fn a_full_kernel_table_is_told_and_the_pidfd_takes_over() {
     };
     // The kernel rounds nothing up here: preallocated hash maps hold exactly
     // their size, give or take the per-CPU spares; fill it until it says so.
-    let children: Vec<Child> = (0..16).map(|_| sleeper()).collect();
+    let children: Vec<_> = (0..16).map(|_| Sleeper::spawn()).collect();
     let refused = children
         .iter()
-        .filter(|child| world.register("a", child).1.pidfd_only.is_some())
+        .filter(|child| world.register("a", child.pid()).1.pidfd_only.is_some())
         .count();
     assert!(refused > 0);
-    for child in children {
-        end(child);
+    for mut child in children {
+        child.end();
     }
     let (_, ended) = world.told();
     assert_eq!(ended.len(), 16);
@@ -266,12 +265,12 @@ fn deaths_behind_a_full_ring_are_found_in_the_table() {
         return;
     };
     // 4096 bytes hold some 60 records of 64 bytes.
-    let children: Vec<Child> = (0..200).map(|_| sleeper()).collect();
+    let children: Vec<_> = (0..200).map(|_| Sleeper::spawn()).collect();
     for (number, child) in children.iter().enumerate() {
-        world.register(&format!("e{number}"), child);
+        world.register(&format!("e{number}"), child.pid());
     }
-    for child in children {
-        end(child);
+    for mut child in children {
+        child.end();
     }
     let drops = world.table.kernel().unwrap().stats().drops;
     assert!(drops > 0, "the ring was meant to overflow");
@@ -290,153 +289,4 @@ fn deaths_behind_a_full_ring_are_found_in_the_table() {
                 && death.died_at.is_some())
         );
     }
-}
-
-/// A canary in this table, registered and released; what it proves in the end.
-fn canary(world: &mut World, meanwhile: impl FnOnce(&mut World)) -> Vec<(SourceName, Verdict)> {
-    let mut canary = Canary::hatch().unwrap();
-    let process = canary.process().clone();
-    let identity = process.identity();
-    let registered = world
-        .table
-        .register(
-            &EntityName::from("/canary"),
-            process,
-            LastSeen::default(),
-            &world.epoll,
-        )
-        .unwrap();
-    let mut sources = vec![SourceName::Pidfd];
-    if world.table.kernel().is_some() {
-        sources.push(SourceName::Ebpf);
-    }
-    let watch = Watch::new(
-        identity,
-        registered.generation,
-        WaitStatus(u32::from(EXIT_CODE) << 8),
-        &sources,
-        world.table.drops(),
-        clock::now(),
-    );
-    world.table.watch_canary(watch);
-    meanwhile(world);
-    drop(canary.take_release());
-    loop {
-        let due = world.table.canary_due().unwrap();
-        let mut tokens = Vec::new();
-        world
-            .epoll
-            .wait(Some(due.since(clock::now())), &mut tokens)
-            .unwrap();
-        while world.table.next_hint().is_some() {}
-        for generation in tokens {
-            world.table.ended(generation, &world.epoll);
-        }
-        if let Some(verdicts) = world.table.canary_verdicts(clock::now()) {
-            return verdicts;
-        }
-    }
-}
-
-#[test]
-fn a_canary_comes_through_every_source() {
-    let passed = |source| (source, Verdict::Passed);
-    let mut world = World::without_kernel();
-    assert_eq!(canary(&mut world, |_| ()), [passed(SourceName::Pidfd)]);
-    let Some(mut world) = World::with_kernel(16) else {
-        return;
-    };
-    for _ in 0..3 {
-        assert_eq!(
-            canary(&mut world, |_| ()),
-            [passed(SourceName::Pidfd), passed(SourceName::Ebpf)]
-        );
-    }
-}
-
-#[test]
-fn a_detached_program_misses_its_canary() {
-    let Some(mut world) = World::with_kernel(16) else {
-        return;
-    };
-    let verdicts = canary(&mut world, |world| {
-        world.table.kernel.as_mut().unwrap().go_silent();
-    });
-    assert_eq!(verdicts[0], (SourceName::Pidfd, Verdict::Passed));
-    let (SourceName::Ebpf, Verdict::Missed(why)) = &verdicts[1] else {
-        panic!("{verdicts:?}");
-    };
-    assert!(why.contains("it did not tell within 5s"), "{why}");
-}
-
-/// The ring has no room for the canary's record; the kernel's table has it.
-#[test]
-fn a_full_ring_is_no_silence() {
-    let Some(mut world) = World::with_kernel(128) else {
-        return;
-    };
-    let mut children = Vec::new();
-    let verdicts = canary(&mut world, |world| {
-        children = (0..100).map(|_| sleeper()).collect();
-        for child in &children {
-            world.register("many", child);
-        }
-        for child in &mut children {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-        assert!(world.table.drops() > 0, "the ring holds 4096 bytes");
-    });
-    let passed = |(_, verdict): &(_, Verdict)| *verdict == Verdict::Passed;
-    assert!(verdicts.iter().all(passed), "{verdicts:?}");
-}
-
-/// One source is taken away and another put under the table, while processes
-/// die before, in between and afterwards: each is told once, and the new source
-/// knows all that live.
-#[test]
-fn a_table_survives_its_kernel_source() {
-    let (Some(mut world), Some(mut spare)) = (World::with_kernel(16), World::with_kernel(16))
-    else {
-        return;
-    };
-    let [before, between, after] = [sleeper(), sleeper(), sleeper()];
-    let (identity, _) = world.register("before", &before);
-    world.register("between", &between);
-    world.register("after", &after);
-    end(before);
-    let (old, hints) = world.table.remove_kernel().unwrap();
-    world.epoll.remove(old.ring_fd());
-    drop(old);
-    let [(entity, hint)] = hints.as_slice() else {
-        panic!("{hints:?}");
-    };
-    assert_eq!((&**entity, hint.identity), ("before", identity));
-    assert_eq!(hint.status, Some(WaitStatus(9)));
-    end(between);
-    let kernel = spare.table.take_kernel().unwrap();
-    spare.epoll.remove(kernel.ring_fd());
-    world.epoll.add(kernel.ring_fd(), RING).unwrap();
-    let moved = world.table.set_kernel(kernel);
-    assert_eq!(moved.len(), 3);
-    assert!(moved.iter().all(|moved| moved.pidfd_only.is_none()));
-    end(after);
-    let (_, ended) = world.told();
-    let mut told: Vec<_> = ended
-        .iter()
-        .map(|ended| match ended {
-            Ended::Died(entity, death) => (&**entity, death.detected_by, death.died_at.is_some()),
-            Ended::Gone(..) => panic!("{ended:?}"),
-        })
-        .collect();
-    told.sort_unstable();
-    assert_eq!(
-        told,
-        [
-            ("after", SourceName::Ebpf, true),
-            ("before", SourceName::Ebpf, true),
-            ("between", SourceName::Pidfd, false),
-        ]
-    );
-    assert_eq!(world.table.kernel().unwrap().entries(), 0);
 }
