@@ -5,8 +5,8 @@
 //! kernel source is up, an entry in the kernel's map. Beyond a budget of pidfds
 //! the kernel's entry watches alone, and a pidfd is opened on demand (`checks`).
 //! A death is delivered once per generation, when its pidfd is readable or none
-//! can be opened any more; the kernel's entry and its ring record add when and
-//! how. Must stay true:
+//! can be opened any more; the kernel's entry and its ring record, or the proc
+//! connector, add when and how. Must stay true:
 //!
 //! * register: the pidfd was opened first, then the start time read (see
 //!   `sys::pidfd`), then the kernel's entry is inserted, then the pidfd is
@@ -20,11 +20,13 @@
 pub mod budget;
 mod canary;
 mod checks;
+mod connector;
 mod entry;
 mod failover;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod thread_exits;
 mod zombie;
 
 use std::{
@@ -42,9 +44,11 @@ use self::{
     checks::Checks,
     entry::{Entry, EntryState, Generations, Handle},
     scan::{Comparison, Drops},
+    thread_exits::ThreadExits,
 };
 pub use self::{
     checks::{Answer, Inquiry, Reach},
+    connector::FromConnector,
     failover::Moved,
     scan::Reconciled,
 };
@@ -57,6 +61,7 @@ use crate::{
     },
     source::{
         canary::Watch,
+        connector::Connector,
         ebpf::{Ebpf, Inserted},
     },
     sys::{
@@ -81,6 +86,7 @@ const RECORDS_PER_PAGE: usize = 4096 / 2 / size_of::<Event>();
 /// The table.
 pub struct Table {
     kernel: Option<Ebpf>,
+    connector: Option<Connector>,
     entries: HashMap<u64, Entry>,
     /// The generations of a pid: one, or two while it changes hands or while
     /// several entities watch one process.
@@ -101,6 +107,7 @@ pub struct Table {
     records: usize,
     next_generation: u64,
     pidfd_events: u64,
+    connector_events: u64,
     canary: Option<Watch>,
 }
 
@@ -155,6 +162,7 @@ impl Table {
     pub fn new(kernel: Option<Ebpf>) -> Self {
         Self {
             kernel,
+            connector: None,
             entries: HashMap::new(),
             by_pid: HashMap::new(),
             by_entity: HashMap::new(),
@@ -168,6 +176,7 @@ impl Table {
             records: 0,
             next_generation: FIRST_GENERATION,
             pidfd_events: 0,
+            connector_events: 0,
             canary: None,
         }
     }
@@ -254,6 +263,8 @@ impl Table {
         let identity = process.identity();
         let generation = self.next_generation;
         self.next_generation += 1;
+        // Alive a moment ago, so whatever exited before was not all of it.
+        let threads = ThreadExits::since(clock::now());
         let entry = Entry {
             entity: Arc::clone(entity),
             identity,
@@ -266,6 +277,7 @@ impl Table {
             first: None,
             died_at: None,
             status: None,
+            threads,
         };
         self.entries.insert(generation, entry);
         push(&mut self.by_pid, identity.pid, generation);
@@ -518,10 +530,12 @@ impl Table {
     /// Takes a dead process out and tells its end.
     fn died(&mut self, generation: u64, epoll: &Epoll) -> Option<Ended> {
         let entry = self.entries.get_mut(&generation)?;
-        if entry.state == EntryState::Registered && entry.first.is_none() {
-            entry.first = Some((SourceName::Pidfd, clock::now()));
-            self.pidfd_events += 1;
-            if entry.in_kernel {
+        if entry.state == EntryState::Registered {
+            if entry.first.is_none() {
+                entry.first = Some((SourceName::Pidfd, clock::now()));
+                self.pidfd_events += 1;
+            }
+            if entry.died_at.is_none() && entry.in_kernel {
                 // The entry knows when and how, even if its record is still on the way.
                 self.hint_from_kernel(generation);
             }
@@ -537,11 +551,14 @@ impl Table {
                 let death = Death {
                     identity,
                     generation,
-                    died_at: entry.died_at,
+                    died_at: entry.died_at.or(entry.threads.died_at()),
                     detected_at,
                     detected_by,
                     confirmed_at: now,
-                    status: entry.status.or_else(|| zombie::status(identity)),
+                    status: entry
+                        .status
+                        .or(entry.threads.status())
+                        .or_else(|| zombie::status(identity)),
                     last_seen: entry.last_seen,
                 };
                 Some(Ended::Died(entry.entity, death))

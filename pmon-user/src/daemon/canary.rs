@@ -94,6 +94,9 @@ impl Engine {
         if self.table.kernel().is_some() {
             sources.push(SourceName::Ebpf);
         }
+        if self.table.connector().is_some() {
+            sources.push(SourceName::ProcConnector);
+        }
         let registered = self
             .table
             .register(&NAME, process, LastSeen::default(), &self.epoll)

@@ -3,9 +3,10 @@
 //!
 //! It runs under SCHED_FIFO where permitted and owns the pid table and all
 //! entities. Must stay true: it never blocks (no file of unknown kind, no
-//! socket, no lock held across I/O); within one wake-up it drains the ring
-//! before it looks at pidfds, and the pidfds before the inbox, so that what the
-//! kernel said first is heard first; without events or deadlines it sleeps.
+//! socket, no lock held across I/O); within one wake-up it drains the ring and
+//! the proc connector before it looks at pidfds, and the pidfds before the inbox,
+//! so that what the kernel said first is heard first; without events or deadlines
+//! it sleeps.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -27,7 +28,7 @@ use crate::{
         discrepancy::{Discrepancies, Registered as Compared, compare},
     },
     core::{
-        death::{Hint, LastSeen},
+        death::{Hint, LastSeen, SourceName},
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion, Outcome},
@@ -36,15 +37,24 @@ use crate::{
     },
     effect::Job,
     look::Look,
-    source::{ebpf::Ebpf, selection::Selection},
+    source::{
+        connector::Connector,
+        ebpf::Ebpf,
+        selection::{self, Selection},
+    },
     sys::{clock, epoll::Epoll, wake::Wake},
-    table::{Ended, EntityName, FIRST_GENERATION, Table},
+    table::{Ended, EntityName, FIRST_GENERATION, FromConnector, Table},
 };
 
 /// Epoll token of the ring buffer.
 const RING: u64 = 0;
 /// Epoll token of the inbox.
 const INBOX: u64 = 1;
+/// Epoll token of the proc connector.
+const CONNECTOR: u64 = 2;
+
+/// Exits, mostly of strangers, that are heard before somebody else has a turn.
+const EXITS_AT_ONCE: usize = 1024;
 
 /// The engine's state. Everything in here belongs to its thread.
 pub struct Engine {
@@ -134,7 +144,15 @@ impl Engine {
         if let Some(kernel) = engine.table.kernel() {
             engine.watch_ring(kernel)?;
         }
+        if let Some(connector) = engine.table.connector() {
+            engine.watch_connector(connector)?;
+        }
         Ok(engine)
+    }
+
+    /// Has the proc connector wake this thread.
+    pub(super) fn watch_connector(&self, connector: &Connector) -> Result<(), rustix::io::Errno> {
+        self.epoll.add(connector.fd(), CONNECTOR)
     }
 
     /// Has a kernel source wake this thread.
@@ -197,6 +215,13 @@ impl Engine {
             if tokens.contains(&RING) {
                 self.drain_ring();
             }
+            // A pidfd becomes readable a moment before the connector tells.
+            if tokens
+                .iter()
+                .any(|token| *token == CONNECTOR || *token >= FIRST_GENERATION)
+            {
+                self.hear_connector();
+            }
             for token in &tokens {
                 if *token >= FIRST_GENERATION {
                     self.pidfd_readable(*token);
@@ -227,11 +252,43 @@ impl Engine {
         }
     }
 
-    fn hinted(&mut self, entity: &EntityName, hint: Hint) {
+    pub(super) fn hinted(&mut self, entity: &EntityName, hint: Hint) {
         let generation = hint.generation;
         self.happen(entity, Event::Hint(hint), clock::now());
         if self.table.is_on_demand(generation) {
             self.pidfd_readable(generation);
+        }
+    }
+
+    /// Whether everything was heard; what is left for later wakes the thread again.
+    pub(super) fn hear_connector(&mut self) -> bool {
+        for _ in 0..EXITS_AT_ONCE {
+            match self.table.next_from_connector() {
+                None => return true,
+                Some(FromConnector::Exit(hints)) => {
+                    for (entity, hint) in hints {
+                        self.happen(&entity, Event::Hint(hint), clock::now());
+                    }
+                }
+                Some(FromConnector::Overrun) => self.resync(),
+                Some(FromConnector::Broken(errno)) => self.connector_broke(errno),
+            }
+        }
+        false
+    }
+
+    /// Without the connector the others go on.
+    fn connector_broke(&mut self, errno: rustix::io::Errno) {
+        drop(self.take_source(SourceName::ProcConnector));
+        self.resync();
+        let reason = format!("its socket failed: {}", std::io::Error::from(errno));
+        self.source_event(selection::Event::Lost(SourceName::ProcConnector, reason));
+    }
+
+    /// A source may have missed deaths: all processes are looked at.
+    pub(super) fn resync(&mut self) {
+        for ended in self.table.resync(&self.epoll) {
+            self.ended(ended);
         }
     }
 

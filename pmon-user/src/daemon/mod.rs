@@ -252,9 +252,6 @@ fn start_engine(
     let daemon = &settings.daemon;
     let mut selection = Selection::new(daemon.source, daemon.canary_interval, clock::now());
     let (sources, actions) = selection::start_first(&mut selection, starter);
-    let kernel = sources.into_iter().next().map(|source| match source {
-        Started::Ebpf(kernel) => *kernel,
-    });
     let facts = Facts {
         host: host_name(),
         boot_id: registrations::boot_id().unwrap_or_default(),
@@ -274,15 +271,16 @@ fn start_engine(
             let mut facts = facts;
             facts.scheduling = schedule_receiver(priority, &mut facts.degraded);
             let next_incident = remembered.next_incident;
-            match Engine::new(
-                Table::new(kernel),
-                selection,
-                facts,
-                wake,
-                messages,
-                work,
-                next_incident,
-            ) {
+            let mut table = Table::new(None);
+            for source in sources {
+                match source {
+                    Started::Ebpf(kernel) => drop(table.set_kernel(*kernel)),
+                    Started::ProcConnector(connector) => {
+                        table.set_connector(Some(*connector));
+                    }
+                }
+            }
+            match Engine::new(table, selection, facts, wake, messages, work, next_incident) {
                 Ok(mut engine) => {
                     engine.begin(loaded, remembered);
                     // Not before everything is monitored.
@@ -310,6 +308,14 @@ async fn end_engine(engine: Running) {
         tracing::error!("the receiver thread did not end in order");
         return;
     };
+    if let Some(connector) = table.set_connector(None)
+        && let Err(error) = connector.stop()
+    {
+        tracing::warn!(
+            error = in_full(&error),
+            "the proc connector was not told to stop"
+        );
+    }
     if let Some(kernel) = table.take_kernel()
         && let Err(error) = kernel.stop()
     {

@@ -14,13 +14,17 @@ use super::{
 use crate::{
     causes::in_full,
     config::settings::DaemonSettings,
-    core::{death::SourceName, event, time::Time},
+    core::{death::SourceName, time::Time},
     source::{
+        connector::Connector,
         ebpf::{Ebpf, MapSizes},
         selection::{Action, Event, Notice, Selection},
     },
     sys::{clock, memory},
 };
+
+/// For everything that the connector has queued, which others are kept waiting for.
+const HEARING: Duration = Duration::from_millis(200);
 
 /// What a source is started with.
 #[derive(Clone, Debug)]
@@ -32,12 +36,15 @@ pub(super) struct Starter {
 pub enum Started {
     /// The BPF programs.
     Ebpf(Box<Ebpf>),
+    /// The netlink process connector.
+    ProcConnector(Box<Connector>),
 }
 
 impl Started {
     const fn name(&self) -> SourceName {
         match self {
             Self::Ebpf(_) => SourceName::Ebpf,
+            Self::ProcConnector(_) => SourceName::ProcConnector,
         }
     }
 }
@@ -64,9 +71,9 @@ impl Starter {
     pub(super) fn start(&self, name: SourceName) -> Result<Started, String> {
         let started = match name {
             SourceName::Ebpf => self.load().map(|kernel| Started::Ebpf(Box::new(kernel))),
-            SourceName::ProcConnector => {
-                Err("the proc connector is not available in this version".to_owned())
-            }
+            SourceName::ProcConnector => Connector::start()
+                .map(|connector| Started::ProcConnector(Box::new(connector)))
+                .map_err(|error| in_full(&error)),
             SourceName::Pidfd => Err("pidfds need no start".to_owned()),
         };
         match &started {
@@ -113,6 +120,7 @@ impl Starter {
 fn stop(started: Started) {
     let stopped = match started {
         Started::Ebpf(kernel) => kernel.stop().map_err(|error| in_full(&error)),
+        Started::ProcConnector(connector) => connector.stop().map_err(|error| in_full(&error)),
     };
     if let Err(error) = stopped {
         tracing::warn!(error, "a source was not stopped in order");
@@ -198,23 +206,36 @@ impl Engine {
                     }
                 }
             }
+            Started::ProcConnector(connector) => {
+                self.watch_connector(&connector)
+                    .map_err(|errno| errno.to_string())?;
+                self.table.set_connector(Some(*connector));
+            }
         }
+        // Who died while nobody listened is told now.
+        self.resync();
         Ok(())
     }
 
     /// Takes a source out of use; what it had to tell is told first.
-    fn take_source(&mut self, name: SourceName) -> Option<Started> {
+    pub(super) fn take_source(&mut self, name: SourceName) -> Option<Started> {
         match name {
             SourceName::Ebpf => {
                 self.drain_ring();
                 let (kernel, hints) = self.table.remove_kernel()?;
                 self.epoll.remove(kernel.ring_fd());
                 for (entity, hint) in hints {
-                    self.happen(&entity, event::Event::Hint(hint), clock::now());
+                    self.hinted(&entity, hint);
                 }
                 Some(Started::Ebpf(Box::new(kernel)))
             }
-            SourceName::ProcConnector | SourceName::Pidfd => None,
+            SourceName::ProcConnector => {
+                let connector = self.table.set_connector(None)?;
+                self.table.lost_to_canary(name, "it was stopped meanwhile");
+                self.epoll.remove(connector.fd());
+                Some(Started::ProcConnector(Box::new(connector)))
+            }
+            SourceName::Pidfd => None,
         }
     }
 
@@ -242,6 +263,8 @@ impl Engine {
             // This thread itself may have been late: nobody is called silent
             // before everything that has been said is heard.
             self.receive(Some(Duration::ZERO));
+            let begun = clock::now();
+            while !self.hear_connector() && clock::elapsed(begun) < HEARING {}
         }
         self.judge_canary();
         if self.canary.is_none() && is_due(self) {

@@ -5,6 +5,7 @@ use crate::{
     core::{death::SourceName, time::Time},
     source::{
         canary::Verdict,
+        connector::{Connector, ConnectorStats},
         ebpf::Ebpf,
         selection::{Off, Source, State},
     },
@@ -73,22 +74,32 @@ impl Engine {
     }
 
     fn source(&self, source: &Source, now: Time) -> SourceView {
+        let connector = self.table.connector().map(Connector::stats);
         let (events, lost) = match source.name {
             SourceName::Ebpf => (self.ring_events, self.table.ring_drops()),
-            SourceName::ProcConnector => (0, 0),
+            SourceName::ProcConnector => (
+                self.table.connector_events(),
+                connector.map_or(0, |stats| stats.overruns),
+            ),
             SourceName::Pidfd => (self.table.pidfd_events(), 0),
         };
-        let unpinned = self.table.kernel().and_then(Ebpf::unpinned);
-        let unpinned = unpinned.filter(|_| source.name == SourceName::Ebpf);
+        let imperfect = match source.name {
+            SourceName::Ebpf => {
+                let unpinned = self.table.kernel().and_then(Ebpf::unpinned);
+                unpinned.map(|why| format!("not pinned: {why}"))
+            }
+            SourceName::ProcConnector => connector.and_then(misunderstood),
+            SourceName::Pidfd => None,
+        };
         let (state, reason) = match &source.state {
             State::Off(Off::StandsBy) => (SourceState::Standby, None),
             State::Off(Off::Unwanted(why) | Off::Failed(why)) => {
                 (SourceState::Off, Some(why.clone()))
             }
             State::Unproven => (SourceState::Unproven, None),
-            State::Healthy => match unpinned {
+            State::Healthy => match imperfect {
                 None => (SourceState::Healthy, None),
-                Some(why) => (SourceState::Degraded, Some(format!("not pinned: {why}"))),
+                why @ Some(_) => (SourceState::Degraded, why),
             },
             State::Silent(why) => (SourceState::Degraded, Some(format!("silent: {why}"))),
             State::Lost(why) => (SourceState::Degraded, Some(format!("lost: {why}"))),
@@ -209,4 +220,12 @@ impl Engine {
             State::Unproven | State::Healthy => None,
         }
     }
+}
+
+fn misunderstood(stats: ConnectorStats) -> Option<String> {
+    let error = stats.misunderstood?;
+    Some(format!(
+        "{} messages of the kernel were not understood, the last one was {error}",
+        stats.malformed
+    ))
 }

@@ -110,7 +110,14 @@ fn source(source: &SourceView, look: &Look) -> String {
         text.push_str(&format!(" (canary {} ago)", span::seconds(age.as_secs())));
     }
     if source.lost > 0 {
-        let lost = format!(" ({} dropped)", source.lost);
+        let what = match source.name.as_str() {
+            "proc-connector" => counted(
+                usize::try_from(source.lost).unwrap_or(usize::MAX),
+                "overrun",
+            ),
+            _ => format!("{} dropped", source.lost),
+        };
+        let lost = format!(" ({what})");
         text.push_str(&look.paint(Tone::Uneasy, &lost));
     }
     text

@@ -94,6 +94,12 @@ impl Watch {
         self.generation
     }
 
+    /// When it was released.
+    #[must_use]
+    pub const fn released(&self) -> Time {
+        self.released
+    }
+
     /// A source told of the child's death.
     pub fn hear(&mut self, source: SourceName, heard: Heard, now: Time) {
         let verdict = self.judge(heard, now);

@@ -5,6 +5,7 @@
 
 pub mod btf;
 pub mod canary;
+pub mod connector;
 pub mod ebpf;
 pub mod facts;
 pub mod namespace;

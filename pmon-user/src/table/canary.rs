@@ -4,6 +4,8 @@
 //! here before the table asks whether it is news, because a source may tell of
 //! it after its pidfd has.
 
+use std::time::Duration;
+
 use pmon_common::{Event, flag, kind};
 
 use super::Table;
@@ -12,7 +14,10 @@ use crate::{
         death::{SourceName, WaitStatus},
         time::Time,
     },
-    source::canary::{Heard, Verdict, Watch},
+    source::{
+        canary::{Heard, Verdict, Watch},
+        connector::ExitHeard,
+    },
     sys::clock,
 };
 
@@ -49,10 +54,10 @@ impl Table {
         canary.is_some_and(|canary| canary.generation() == generation)
     }
 
-    /// A source that can tell nothing more.
-    pub(super) fn settle_canary(&mut self, source: SourceName, verdict: Verdict) {
+    /// The canary proves nothing about a source, unless that has told already.
+    pub fn lost_to_canary(&mut self, source: SourceName, why: &str) {
         if let Some(canary) = &mut self.canary {
-            canary.settle(source, verdict);
+            canary.settle(source, Verdict::Unclear(why.to_owned()));
         }
     }
 
@@ -69,6 +74,24 @@ impl Table {
                 at: Some(Time::from_boot_ns(event.at)),
             };
             canary.hear(SourceName::Ebpf, heard, clock::now());
+        }
+    }
+
+    /// An exit that the proc connector told, whatever it is about.
+    pub(super) fn canary_in_connector(&mut self, exit: &ExitHeard) {
+        /// Times are carried over from another clock; an earlier owner of the
+        /// pid was gone long before.
+        const SLACK: Duration = Duration::from_millis(1);
+        if let Some(canary) = &mut self.canary
+            && canary.identity().pid == exit.tgid
+            && exit.pid == exit.tgid
+            && exit.at + SLACK >= canary.released()
+        {
+            let heard = Heard {
+                status: Some(exit.status),
+                at: Some(exit.at),
+            };
+            canary.hear(SourceName::ProcConnector, heard, clock::now());
         }
     }
 

@@ -149,7 +149,7 @@ impl Table {
 
     /// Has everything verified once more that no pidfd watches; the pidfds that
     /// are held tell of themselves. For when a source may have lost deaths.
-    pub fn resync(&mut self) {
+    pub(super) fn suspect_all(&mut self) {
         for (generation, entry) in &mut self.entries {
             if entry.held().is_none() && !entry.is_due {
                 entry.is_due = true;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Comparison, Drops, EntityName, EntryState, Table};
 use crate::{
     core::death::{Hint, SourceName},
-    source::{canary::Verdict, ebpf::Ebpf},
+    source::ebpf::Ebpf,
 };
 
 /// A registration in a new kernel source.
@@ -31,9 +31,8 @@ impl Table {
         for entry in self.entries.values_mut() {
             entry.in_kernel = false;
         }
-        self.resync();
-        let stopped = Verdict::Unclear("it was stopped meanwhile".to_owned());
-        self.settle_canary(SourceName::Ebpf, stopped);
+        self.suspect_all();
+        self.lost_to_canary(SourceName::Ebpf, "it was stopped meanwhile");
         Some((kernel, hints))
     }
 
@@ -61,7 +60,7 @@ impl Table {
             })
             .collect();
         // What died before it was put there is told by nobody else.
-        self.resync();
+        self.suspect_all();
         moved
     }
 }

@@ -73,6 +73,8 @@ impl Table {
     /// their records. Cheap while nothing was dropped.
     pub fn hints_behind_drops(&mut self) -> Vec<(EntityName, Hint)> {
         let Some(kernel) = &self.kernel else {
+            // Nothing to look for; what was due would be due for ever.
+            self.drops = Drops::default();
             return Vec::new();
         };
         let drops = kernel.stats().drops;

@@ -6,6 +6,7 @@ use std::process::Command;
 use pmon_tests::{
     daemon::{self, Daemon, LONG, source},
     events::Events,
+    netlink,
     place::{Place, is_bpffs},
     privilege,
     process::Process,
@@ -124,6 +125,10 @@ fn when_its_map_is_frozen() {
     assert_eq!(failed.entity, None);
     assert!(failed.text.contains("ebpf"), "{failed:?}");
     println!("{}", failed.text);
+    assert!(failed.text.contains("proc-connector"), "{failed:?}");
+    events.after(mark, "the next one takes over", LONG, |event| {
+        event.kind == "source_proven" && event.text.contains("proc-connector")
+    });
     // Whoever reports it: it is told once and recovered.
     let pid = daemon.up(&web);
     Process::open(pid).unwrap().kill();
@@ -146,4 +151,93 @@ fn when_its_map_is_frozen() {
     assert_eq!(events.count(&web, "died"), 3);
     assert_eq!(events.count(&other, "died"), 1);
     assert!(daemon.log().contains("ERROR"), "an alarm");
+}
+
+/// The kernel is told, in the daemon's name, to send it nothing any more.
+fn silence_connector(daemon: &Daemon) {
+    let socket = netlink::connector_of(daemon.pid());
+    netlink::ignore(&socket);
+}
+
+#[test]
+fn when_the_proc_connector_falls_silent() {
+    skip_if!(privilege::no_root());
+    let place = Place::new();
+    let name = place.name("web");
+    place.configure(&format!("{EVERY_SECOND}{}", foreground_entity(&name, &[])));
+    let mut command = daemon::command(&place);
+    command.args(["--source", "proc-connector"]);
+    let daemon = Daemon::launch(&place, command);
+    let events = daemon.events();
+    let connector = source_when(&daemon, "proc-connector", "healthy");
+    assert_eq!(connector["canary"], "passed", "{connector:#}");
+    assert_eq!(daemon.status()["degraded"], serde_json::json!([]));
+
+    let pid = daemon.up(&name);
+    let mark = events.mark();
+    silence_connector(&daemon);
+    let failed = events.after(mark, "it is told", LONG, |event| {
+        event.kind == "source_failed"
+    });
+    println!("{}", failed.text);
+    assert!(failed.text.contains("proc-connector"), "{failed:?}");
+    // By whom is a matter of luck; once it is.
+    Process::open(pid).unwrap().kill();
+    events.after(mark, "recovered", LONG, |event| {
+        event.is(&name, "recovered")
+    });
+    assert_eq!(events.count(&name, "died"), 1);
+    events.after(mark, "it works again", LONG, |event| {
+        event.kind == "source_recovered" && event.text.contains("proc-connector")
+    });
+    source_when(&daemon, "proc-connector", "healthy");
+    assert_eq!(daemon.status()["degraded"], serde_json::json!([]));
+    assert_eq!(
+        events.matching(|event| event.kind == "source_failed").len(),
+        1,
+        "told once"
+    );
+    assert_eq!(events.count(&name, "died"), 1);
+}
+
+/// Every death of a storm during which the source fails is told once.
+#[test]
+fn and_no_death_meanwhile_is_lost() {
+    skip_if!(privilege::no_bpf());
+    skip_if!(privilege::no_program("bpftool"));
+    skip_if!((!is_bpffs()).then_some("needs a bpffs"));
+    let place = Place::new();
+    let names: Vec<String> = (0..40)
+        .map(|number| place.name(&format!("s{number}")))
+        .collect();
+    let entities: String = names
+        .iter()
+        .map(|name| foreground_entity(name, &[]))
+        .collect();
+    place.configure(&format!("{EVERY_SECOND}{entities}"));
+    let daemon = Daemon::start(&place);
+    let events = daemon.events();
+    let pids: Vec<u32> = names.iter().map(|name| daemon.up(name)).collect();
+    let mark = events.mark();
+    let pins = daemon.status()["daemon"]["pin_dir"].clone();
+    let map = format!("{}/pmon_pids", pins.as_str().unwrap());
+    bpftool(&["map", "freeze", "pinned", &map]);
+    // One after the other, from before it is noticed until it works again.
+    for pid in &pids {
+        Process::open(*pid).unwrap().kill();
+        std::thread::sleep(std::time::Duration::from_millis(60));
+    }
+    events.after(mark, "it works again", LONG, |event| {
+        event.kind == "source_recovered" && event.text.contains("ebpf")
+    });
+    for name in &names {
+        events.after(mark, "recovered", LONG, |event| event.is(name, "recovered"));
+        let _up = daemon.up(name);
+    }
+    for (name, pid) in names.iter().zip(pids) {
+        assert_eq!(events.count(name, "died"), 1, "{name}");
+        let death = daemon.entity(name)["last_death"].clone();
+        assert_eq!(death["pid"], pid, "{death:#}");
+        assert_eq!(death["signal"], 9, "{death:#}");
+    }
 }

@@ -151,3 +151,20 @@ fn a_table_survives_its_kernel_source() {
     );
     assert_eq!(world.table.kernel().unwrap().entries(), 0);
 }
+
+/// Without a kernel source nothing is due that nobody can do.
+#[test]
+fn a_table_without_a_kernel_source_rests() {
+    let Some(mut world) = World::with_kernel(16) else {
+        return;
+    };
+    let sleeper = Sleeper::spawn();
+    world.register("a", sleeper.pid());
+    let (kernel, hints) = world.table.remove_kernel().unwrap();
+    world.epoll.remove(kernel.ring_fd());
+    assert!(hints.is_empty());
+    assert!(world.table.resync(&world.epoll).is_empty());
+    assert!(world.table.hints_behind_drops().is_empty());
+    assert!(world.table.tick(clock::now(), &world.epoll).is_empty());
+    assert_eq!(world.table.next_due(), None);
+}
