@@ -22,11 +22,13 @@ mod canary;
 mod checks;
 mod connector;
 mod entry;
+mod evidence;
 mod failover;
 mod scan;
 #[cfg(test)]
 mod tests;
 mod thread_exits;
+mod unreaped;
 mod zombie;
 
 use std::{
@@ -35,7 +37,7 @@ use std::{
     sync::Arc,
 };
 
-use pmon_common::{Event, Registration, Tgid, flag};
+use pmon_common::{Event, Registration, Tgid, flag, kind};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -45,6 +47,7 @@ use self::{
     entry::{Entry, EntryState, Generations, Handle},
     scan::{Comparison, Drops},
     thread_exits::ThreadExits,
+    unreaped::Unreaped,
 };
 pub use self::{
     checks::{Answer, Inquiry, Reach},
@@ -107,6 +110,7 @@ pub struct Table {
     records: usize,
     next_generation: u64,
     pidfd_events: u64,
+    unreaped: Unreaped,
     connector_events: u64,
     canary: Option<Watch>,
 }
@@ -154,6 +158,17 @@ pub enum Ended {
     Died(EntityName, Death),
     /// A process that was being ended is gone.
     Gone(EntityName, Identity),
+    /// The wait status of a death that was told without one.
+    StatusKnown {
+        /// Of whose process.
+        entity: EntityName,
+        /// Who had died.
+        identity: Identity,
+        /// Of which registration.
+        generation: u64,
+        /// How it had ended.
+        status: WaitStatus,
+    },
 }
 
 impl Table {
@@ -176,6 +191,7 @@ impl Table {
             records: 0,
             next_generation: FIRST_GENERATION,
             pidfd_events: 0,
+            unreaped: Unreaped::default(),
             connector_events: 0,
             canary: None,
         }
@@ -214,6 +230,12 @@ impl Table {
     #[must_use]
     pub const fn held(&self) -> usize {
         self.held
+    }
+
+    /// Registrations without one.
+    #[must_use]
+    pub fn without_pidfd(&self) -> usize {
+        self.entries.len().saturating_sub(self.held)
     }
 
     /// How many there may be.
@@ -464,7 +486,9 @@ impl Table {
             };
             self.records += 1;
             self.canary_in_ring(&event);
-            if let Some(hint) = self.hint(&event) {
+            if event.kind == kind::EXIT
+                && let Some(hint) = self.hint(&event)
+            {
                 return Some(hint);
             }
         }
@@ -484,12 +508,13 @@ impl Table {
         if !is_ours {
             return None;
         }
-        let status =
-            (event.flags & flag::EXIT_CODE_KNOWN != 0).then_some(WaitStatus(event.exit_code));
-        let died_at = Time::from_boot_ns(event.at);
         let known_dead = event.flags & flag::GROUP_DEAD != 0;
+        // Otherwise it is one thread's exit, perhaps not the last one's.
+        let died_at = known_dead.then(|| Time::from_boot_ns(event.at));
+        let status = (known_dead && event.flags & flag::EXIT_CODE_KNOWN != 0)
+            .then_some(WaitStatus(event.exit_code));
         if known_dead {
-            entry.died_at.get_or_insert(died_at);
+            entry.died_at = entry.died_at.or(died_at);
             entry.status = entry.status.or(status);
             entry.last_seen.comm = zombie::comm(&event.comm).or(entry.last_seen.comm.take());
         } else if entry.held().is_some_and(|process| !process.is_dead()) {
@@ -503,7 +528,7 @@ impl Table {
                 identity,
                 generation: event.generation,
                 source: SourceName::Ebpf,
-                died_at: Some(died_at),
+                died_at,
                 status,
             },
         ))
@@ -520,6 +545,9 @@ impl Table {
     /// readable, or a source has told of the death of one that has none. If it
     /// is, this is told once.
     pub fn ended(&mut self, generation: u64, epoll: &Epoll) -> Option<Ended> {
+        if !self.entries.contains_key(&generation) {
+            return self.unreaped.reaped(generation, epoll);
+        }
         if self.is_gone(generation, epoll)? {
             self.died(generation, epoll)
         } else {
@@ -541,6 +569,7 @@ impl Table {
             }
         }
         self.canary_died(generation);
+        let evidence = self.evidence(generation);
         let entry = self.remove(generation, epoll)?;
         let identity = entry.identity;
         match entry.state {
@@ -548,6 +577,10 @@ impl Table {
             EntryState::Registered => {
                 let now = clock::now();
                 let (detected_by, detected_at) = entry.first.unwrap_or((SourceName::Pidfd, now));
+                let status = entry
+                    .status
+                    .or(entry.threads.status())
+                    .or_else(|| self.unreaped.status(generation, &entry, epoll));
                 let death = Death {
                     identity,
                     generation,
@@ -555,10 +588,8 @@ impl Table {
                     detected_at,
                     detected_by,
                     confirmed_at: now,
-                    status: entry
-                        .status
-                        .or(entry.threads.status())
-                        .or_else(|| zombie::status(identity)),
+                    status,
+                    evidence,
                     last_seen: entry.last_seen,
                 };
                 Some(Ended::Died(entry.entity, death))

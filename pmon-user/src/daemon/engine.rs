@@ -28,10 +28,11 @@ use crate::{
         discrepancy::{Discrepancies, Registered as Compared, compare},
     },
     core::{
-        death::{Hint, LastSeen, SourceName},
+        death::{Death, Hint, LastSeen, SourceName},
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion, Outcome},
+        evidence::SignalOrigin,
         recovery::Registered,
         time::Time,
     },
@@ -190,7 +191,7 @@ impl Engine {
         }
         self.hear_of_drops();
         for ended in self.table.tick(now, &self.epoll) {
-            self.ended(ended);
+            self.process_ended(ended);
         }
         self.carry_out_deferred();
     }
@@ -288,24 +289,52 @@ impl Engine {
     /// A source may have missed deaths: all processes are looked at.
     pub(super) fn resync(&mut self) {
         for ended in self.table.resync(&self.epoll) {
-            self.ended(ended);
+            self.process_ended(ended);
         }
     }
 
     fn pidfd_readable(&mut self, generation: u64) {
         if let Some(ended) = self.table.ended(generation, &self.epoll) {
-            self.ended(ended);
+            self.process_ended(ended);
         }
     }
 
-    fn ended(&mut self, ended: Ended) {
+    fn process_ended(&mut self, ended: Ended) {
         match ended {
-            Ended::Died(entity, death) => {
+            Ended::Died(entity, mut death) => {
+                self.explain_own_signal(&mut death);
                 self.happen(&entity, Event::Died(death), clock::now());
             }
             Ended::Gone(entity, identity) => {
                 self.happen(&entity, Event::Gone { identity }, clock::now());
             }
+            Ended::StatusKnown {
+                entity,
+                identity,
+                generation,
+                status,
+            } => {
+                let known = Event::StatusKnown {
+                    identity,
+                    generation,
+                    status,
+                };
+                self.happen(&entity, known, clock::now());
+            }
+        }
+    }
+
+    /// Where pmon itself sent the last signal, for another entity that watches
+    /// the same process: on whose behalf.
+    fn explain_own_signal(&self, death: &mut Death) {
+        let identity = death.identity;
+        if let Some(sent) = &mut death.evidence.last_signal
+            && let SignalOrigin::Pmon { why, .. } = &mut sent.origin
+        {
+            let mut entities = self.entities.values();
+            *why = entities
+                .find(|entity| entity.recovery.leaving() == Some(identity))
+                .and_then(|entity| entity.asked_for.clone());
         }
     }
 
@@ -332,7 +361,7 @@ impl Engine {
                 Message::Answered(answers) => {
                     for answer in answers {
                         if let Some(ended) = self.table.answered(answer, &self.epoll) {
-                            self.ended(ended);
+                            self.process_ended(ended);
                         }
                     }
                     self.carry_out_deferred();

@@ -63,8 +63,8 @@ use crate::{
         lock::Lock,
         registrations::{self, EntityRecord},
     },
-    sys::{clock, sched, wake::Wake},
-    table::Table,
+    sys::{clock, limits, sched, wake::Wake},
+    table::{Table, budget::Budget},
     view::incident::IncidentView,
 };
 
@@ -139,8 +139,8 @@ async fn serve_until_stopped(
     let newest = past.incidents.last().map_or(0, |last| last.incident);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
-    let store = Store::start(state_dir)?;
-    let volatile = Store::start_volatile(run_dir)?;
+    let store = Store::start(state_dir, registrations.clone())?;
+    let volatile = Store::start_volatile(run_dir, registrations.clone())?;
 
     let socket_path = run_dir.join("pmon.sock");
     let access = access_rules(settings);
@@ -153,7 +153,7 @@ async fn serve_until_stopped(
         &starter,
         &socket_path,
         loaded,
-        registrations.clone(),
+        registrations,
         degraded,
         work_sender,
     )?;
@@ -172,7 +172,6 @@ async fn serve_until_stopped(
         starter,
         store,
         volatile,
-        registrations,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
         inbox: inbox.clone(),
@@ -247,6 +246,7 @@ fn start_engine(
     degraded: Vec<String>,
     work: UnboundedSender<Work>,
 ) -> anyhow::Result<Running> {
+    let budget = pidfd_budget(settings);
     let wake = Wake::new().context("cannot create an eventfd")?;
     let (inbox, messages) = Inbox::new(wake.clone());
     let daemon = &settings.daemon;
@@ -271,7 +271,7 @@ fn start_engine(
             let mut facts = facts;
             facts.scheduling = schedule_receiver(priority, &mut facts.degraded);
             let next_incident = remembered.next_incident;
-            let mut table = Table::new(None);
+            let mut table = Table::new(None).with_budget(budget);
             for source in sources {
                 match source {
                     Started::Ebpf(kernel) => drop(table.set_kernel(*kernel)),
@@ -300,6 +300,16 @@ fn start_engine(
         .context("the receiver thread ended")?
         .context("cannot set up epoll")?;
     Ok(Running { inbox, thread })
+}
+
+/// How many pidfds the table may hold, of all the files that may be open.
+fn pidfd_budget(settings: &Settings) -> Budget {
+    let open_files = limits::raise_open_files().unwrap_or_else(|errno| {
+        tracing::warn!(%errno, "the limit of open files stays where it is");
+        limits::open_files()
+    });
+    let own = settings.daemon.pidfd_budget;
+    Budget::of(open_files, own.and_then(|own| usize::try_from(own).ok()))
 }
 
 async fn end_engine(engine: Running) {

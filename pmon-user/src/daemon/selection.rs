@@ -227,6 +227,8 @@ impl Engine {
                 for (entity, hint) in hints {
                     self.hinted(&entity, hint);
                 }
+                // Also what no pidfd watches must be told by somebody.
+                self.resync();
                 Some(Started::Ebpf(Box::new(kernel)))
             }
             SourceName::ProcConnector => {

@@ -17,6 +17,29 @@ use crate::{
     },
 };
 
+/// Names told at most; the rest is counted.
+const NAMES: usize = 10;
+
+/// `what`, and the names it is true of, if any.
+fn some_of<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut names: Vec<&str> = names.collect();
+    if names.is_empty() {
+        return None;
+    }
+    let more = names.len().saturating_sub(NAMES);
+    if more > 0 {
+        names.select_nth_unstable(NAMES);
+        names.truncate(NAMES);
+    }
+    names.sort_unstable();
+    let others = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    Some(format!("{what}: {}{others}", names.join(", ")))
+}
+
 impl Engine {
     pub(super) fn status_view(&self, names: &[String]) -> StatusView {
         let now = clock::now();
@@ -89,7 +112,7 @@ impl Engine {
                 unpinned.map(|why| format!("not pinned: {why}"))
             }
             SourceName::ProcConnector => connector.and_then(misunderstood),
-            SourceName::Pidfd => None,
+            SourceName::Pidfd => self.table.obstacle(),
         };
         let (state, reason) = match &source.state {
             State::Off(Off::StandsBy) => (SourceState::Standby, None),
@@ -116,7 +139,7 @@ impl Engine {
         SourceView {
             name: source.name.as_str().to_owned(),
             state,
-            reason: reason.or(unclear),
+            reason: reason.or(unclear).or_else(|| self.remark(source.name)),
             events,
             lost,
             last_canary_s: source.passed.map(|at| now.since(at).as_secs_f64()),
@@ -124,24 +147,37 @@ impl Engine {
         }
     }
 
+    /// What is to be said of a source that works.
+    fn remark(&self, name: SourceName) -> Option<String> {
+        let without = self.table.without_pidfd();
+        (name == SourceName::Pidfd && without > 0).then(|| {
+            format!(
+                "{} are held; {without} registrations are beyond `pidfd_budget`, watched \
+                 by the kernel's table, their deaths verified on demand",
+                self.table.held()
+            )
+        })
+    }
+
     fn degraded(&self) -> Vec<String> {
         let mut degraded = self.facts.degraded.clone();
         degraded.extend(self.selection.degraded());
+        degraded.extend(self.table.obstacle());
         if let Some(why) = self.table.kernel().and_then(Ebpf::unpinned) {
             degraded.push(format!("maps and links are not pinned: {why}"));
         }
-        let unwatched: Vec<&str> = self
+        let unwatched = self
             .entities
             .values()
             .filter(|entity| self.table.kernel().is_some() && entity.pidfd_only.is_some())
-            .map(|entity| entity.spec.name.as_str())
-            .collect();
-        if !unwatched.is_empty() {
-            degraded.push(format!(
-                "watched by their pidfds only: {}",
-                unwatched.join(", ")
-            ));
-        }
+            .map(|entity| entity.spec.name.as_str());
+        degraded.extend(some_of("watched by their pidfds only", unwatched));
+        let refused = self
+            .entities
+            .values()
+            .filter(|entity| entity.recovery.unwatched().is_some())
+            .map(|entity| entity.spec.name.as_str());
+        degraded.extend(some_of("alive, but not registered", refused));
         degraded
     }
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::{Ended, EntityName, EntryState, Table};
+use super::{EntityName, EntryState, Table};
 use crate::{
     core::death::{Hint, SourceName},
     source::connector::{Connector, ExitHeard, Heard},
-    sys::{clock, epoll::Epoll, pidfd::VerifiedPid},
+    sys::{clock, pidfd::VerifiedPid},
 };
 
 /// What the connector says, as far as it concerns the table.
@@ -62,7 +62,7 @@ impl Table {
 
     fn thread_exited(&mut self, exit: &ExitHeard) -> Vec<(EntityName, Hint)> {
         self.canary_in_connector(exit);
-        let (mut hints, mut suspects) = (Vec::new(), Vec::new());
+        let mut hints = Vec::new();
         for generation in self.generations(exit.tgid).to_vec() {
             let Some(entry) = self.entries.get_mut(&generation) else {
                 continue;
@@ -70,12 +70,13 @@ impl Table {
             if entry.state != EntryState::Registered {
                 continue;
             }
-            let held = entry.held().map(VerifiedPid::is_dead);
-            if held.is_none() {
-                suspects.push(generation);
-            }
-            let is_dead = held.unwrap_or(false);
+            let is_held = entry.held().is_some();
+            let is_dead = entry.held().is_some_and(VerifiedPid::is_dead);
             entry.threads.heard(exit, is_dead);
+            if !is_held {
+                self.check_soon(generation);
+                continue;
+            }
             if !is_dead || entry.first.is_some() {
                 continue;
             }
@@ -92,26 +93,6 @@ impl Table {
                 },
             ));
         }
-        for generation in suspects {
-            self.check_soon(generation);
-        }
         hints
-    }
-
-    /// Looks at every pidfd; tells the ends that were not told yet, each with
-    /// what the kernel's table has of it. What no pidfd watches is verified soon.
-    pub fn resync(&mut self, epoll: &Epoll) -> Vec<Ended> {
-        self.suspect_all();
-        let mut dead: Vec<u64> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.held().is_some_and(VerifiedPid::is_dead))
-            .map(|(generation, _)| *generation)
-            .collect();
-        // In the order of registration.
-        dead.sort_unstable();
-        dead.into_iter()
-            .filter_map(|generation| self.ended(generation, epoll))
-            .collect()
     }
 }

@@ -23,21 +23,20 @@ pub struct Moved {
 
 impl Table {
     /// Does without the kernel source from now on. Also gives the deaths that it
-    /// had noted and not told of. What no pidfd watches is verified again and
-    /// again from now on, as far as there are pidfds for it.
+    /// had noted and not told of. [`Table::resync`] is due: what no pidfd watches
+    /// is verified again and again from then on.
     pub fn remove_kernel(&mut self) -> Option<(Ebpf, Vec<(EntityName, Hint)>)> {
         let hints = self.hints_from_kernel();
         let kernel = self.take_kernel()?;
         for entry in self.entries.values_mut() {
             entry.in_kernel = false;
         }
-        self.suspect_all();
         self.lost_to_canary(SourceName::Ebpf, "it was stopped meanwhile");
         Some((kernel, hints))
     }
 
     /// Uses this kernel source from now on: everything that is registered is
-    /// put into its table.
+    /// put into its table. [`Table::resync`] is due for what died before.
     pub fn set_kernel(&mut self, kernel: Ebpf) -> Vec<Moved> {
         self.drops = Drops::default();
         self.comparison = Comparison::default();
@@ -51,16 +50,13 @@ impl Table {
                 (*generation, entry.identity, Arc::clone(&entry.entity))
             })
             .collect();
-        let moved = registered
+        registered
             .into_iter()
             .map(|(generation, identity, entity)| {
                 let pidfd_only = self.insert_into_kernel(identity, generation);
                 self.settle(generation);
                 Moved { entity, pidfd_only }
             })
-            .collect();
-        // What died before it was put there is told by nobody else.
-        self.suspect_all();
-        moved
+            .collect()
     }
 }
