@@ -118,7 +118,7 @@ fn check_source(source: &SourceView, prerequisites: &[CheckView]) -> CheckView {
 }
 
 /// What the connector lacks is in its reason (`source::connector`).
-fn fix_of_connector(reason: &str) -> String {
+pub(super) fn fix_of_connector(reason: &str) -> String {
     const FIXES: [(&str, &str); 4] = [
         (
             "CAP_NET_ADMIN",
