@@ -16,6 +16,7 @@ pub mod container;
 pub mod daemon;
 pub mod events;
 pub mod kernel;
+pub mod netlink;
 pub mod place;
 pub mod privilege;
 pub mod process;

@@ -384,6 +384,12 @@ impl Ebpf {
         self.unpinned.as_deref()
     }
 
+    /// Detaches and stays loaded: what a source is like that has gone silent.
+    #[cfg(test)]
+    pub(crate) fn go_silent(&mut self) {
+        self._links = Links::Own { _links: Vec::new() };
+    }
+
     /// Detaches and leaves nothing behind.
     ///
     /// # Errors

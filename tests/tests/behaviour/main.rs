@@ -10,6 +10,7 @@ mod a_changed_pidfile_is_seen_at_once;
 mod a_daemons_restart_forgets_nothing;
 mod a_death_has_a_certificate;
 mod a_death_is_told_early_to_those_who_ask;
+mod a_failed_source_is_replaced;
 mod a_killed_process_is_recovered;
 mod a_leaders_exit_is_not_a_death;
 mod a_manual_restart_is_not_repeated;
