@@ -14,7 +14,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::daemon::{Daemon, answer, client};
+use crate::daemon::{Daemon, LONG, answer, client};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -115,8 +115,6 @@ impl Events {
     /// stream comes through another process and may lag behind a reply. A daemon
     /// that has ended tells nothing more.
     fn catch_up(&self) {
-        /// Far more than a busy machine needs.
-        const LIMIT: Duration = Duration::from_secs(10);
         let arguments = ["events", "-n", "1", "-o", "jsonl"];
         let newest = answer(&mut client(&self.socket, &arguments)).stdout;
         let Ok(Event { seq: newest, .. }) = serde_json::from_str(&newest) else {
@@ -127,7 +125,7 @@ impl Events {
                 && events.last().is_none_or(|last| last.seq < newest)
         };
         let events = lock(&self.heard.events);
-        let waited = self.heard.news.wait_timeout_while(events, LIMIT, behind);
+        let waited = self.heard.news.wait_timeout_while(events, LONG, behind);
         let (events, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         drop(events);
         assert!(

@@ -5,7 +5,6 @@
 //! is free, so that two registrations never overwrite each other.
 
 use std::{
-    io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
@@ -17,6 +16,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use pmon_common::{EVENTS_MAP, Event, PIDS_MAP, Registration, STATS_MAP, Stats, Tgid, flag};
+use rustix::io::Errno;
 use thiserror::Error;
 
 use super::{
@@ -27,7 +27,10 @@ use super::{
 };
 use crate::{
     causes::in_full,
-    sys::{map_batch, record},
+    sys::{
+        map_batch::{self, Cursor},
+        record,
+    },
 };
 
 /// The object that `cargo xtask ebpf` built.
@@ -50,7 +53,7 @@ pub struct MapSizes {
 pub struct Ebpf {
     object: aya::Ebpf,
     pids: HashMap<MapData, Tgid, Registration>,
-    /// The same map, for what aya has no call for.
+    /// The same map, to be read many entries at a time.
     pids_fd: OwnedFd,
     events: RingBuf<MapData>,
     stats: PerCpuArray<MapData, Stats>,
@@ -263,15 +266,43 @@ impl Ebpf {
     /// # Errors
     ///
     /// What the kernel said.
-    pub fn registrations(&self) -> io::Result<Vec<(Tgid, Registration)>> {
-        let mut all = map_batch::registrations(self.pids_fd.as_fd())?;
-        for (tgid, entry) in &mut all {
+    pub fn registrations(&self) -> Result<Vec<(Tgid, Registration)>, Errno> {
+        let (mut pids, mut entries, mut cursor) = (Vec::new(), Vec::new(), Cursor::default());
+        while self.read_entries(&mut cursor, &mut pids, &mut entries)? {}
+        Ok(pids.into_iter().zip(entries).collect())
+    }
+
+    /// Reads the next entries of the whole table, as [`Ebpf::get`] tells them;
+    /// whether there may be more. An entry that is there all the time is given
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said; the walk cannot go on then.
+    pub fn read_entries(
+        &self,
+        cursor: &mut Cursor,
+        pids: &mut Vec<Tgid>,
+        entries: &mut Vec<Registration>,
+    ) -> Result<bool, Errno> {
+        let read = entries.len();
+        let more = map_batch::read(&self.pids_fd, cursor, pids, entries)?;
+        for (tgid, entry) in pids.iter().zip(entries.iter_mut()).skip(read) {
             if entry.flags & flag::DEAD != 0 {
                 *entry = self.get(*tgid).unwrap_or(*entry);
             }
             *entry = of_its_generation(*entry);
         }
-        Ok(all)
+        Ok(more)
+    }
+
+    /// Whether the kernel program knows a thread group's death from a thread's
+    /// exit, and one process from the next with its pid. Without either an entry
+    /// is no reason to do without a pidfd.
+    #[must_use]
+    pub const fn tells_deaths_apart(&self) -> bool {
+        self.layout.group_dead != pmon_common::group_dead::UNKNOWN
+            && self.layout.task_start_boottime != 0
     }
 
     /// Ends the watch. That there was none is no error.
@@ -286,7 +317,7 @@ impl Ebpf {
     /// Number of entries.
     #[must_use]
     pub fn entries(&self) -> u64 {
-        map_batch::registrations(self.pids_fd.as_fd()).map_or(0, |all| all.len() as u64)
+        self.registrations().map_or(0, |all| all.len() as u64)
     }
 
     /// The counters, summed over all CPUs.
@@ -360,7 +391,7 @@ impl Ebpf {
 }
 
 fn descriptor(object: &aya::Ebpf, name: &'static str) -> Result<OwnedFd, SourceError> {
-    let failed = |source: io::Error| SourceError::Map {
+    let failed = |source: std::io::Error| SourceError::Map {
         name,
         source: MapError::IoError(source),
     };

@@ -3,6 +3,8 @@
 
 pub mod clock;
 pub mod epoll;
+#[cfg(test)]
+pub mod exchange;
 pub mod map_batch;
 pub mod memory;
 pub mod pidfd;

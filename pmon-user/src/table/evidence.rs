@@ -5,26 +5,38 @@ use std::time::Duration;
 use pmon_common::{OOM_PROGRAM, Registration, flag};
 
 use super::{Table, zombie};
-use crate::core::{
-    evidence::{Evidence, Sender, SentSignal, SignalOrigin, si_code},
-    time::Time,
+use crate::{
+    core::{
+        evidence::{Evidence, Sender, SentSignal, SignalOrigin, si_code},
+        time::Time,
+    },
+    source::ebpf::Ebpf,
 };
 
 impl Table {
     /// What the kernel's entry of a registration tells; nothing without one.
     pub(super) fn evidence(&self, generation: u64) -> Evidence {
-        let Some(kernel) = &self.kernel else {
-            return Evidence::default();
-        };
-        let pid = self.entries.get(&generation);
-        let pid = pid.map(|entry| entry.process.identity().pid);
-        match pid.and_then(|pid| kernel.get(pid)) {
+        let entry = self.kernel.as_ref().and_then(|kernel| {
+            let registration = self.entries.get(&generation)?;
+            kernel.get(registration.identity.pid)
+        });
+        match entry {
             Some(entry) if entry.generation == generation => {
-                let missing = |program| kernel.missing().iter().any(|one| one.program == program);
-                Evidence::from_entry(&entry, !missing(OOM_PROGRAM))
+                Evidence::from_entry(&entry, self.watches_oom())
             }
             Some(_) | None => Evidence::default(),
         }
+    }
+
+    /// Whether the program that marks OOM victims is attached.
+    fn watches_oom(&self) -> bool {
+        let is_missing = |kernel: &Ebpf| {
+            let mut missing = kernel.missing().iter();
+            missing.any(|missing| missing.program == OOM_PROGRAM)
+        };
+        self.kernel
+            .as_ref()
+            .is_some_and(|kernel| !is_missing(kernel))
     }
 }
 

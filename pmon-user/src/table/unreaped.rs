@@ -36,27 +36,36 @@ impl Unreaped {
         entry: &Entry,
         epoll: &Epoll,
     ) -> Option<WaitStatus> {
-        match exit_info(entry.process.pidfd()) {
+        let Some(process) = entry.held() else {
+            return zombie::status(entry.identity);
+        };
+        match exit_info(process.pidfd()) {
             ExitInfo::Known(status) => Some(status),
-            ExitInfo::Unsupported => zombie::status(entry.process.identity()),
-            ExitInfo::NotYet => zombie::status(entry.process.identity()).or_else(|| {
-                self.wait_for(generation, entry, epoll);
+            ExitInfo::Unsupported => zombie::status(entry.identity),
+            ExitInfo::NotYet => zombie::status(entry.identity).or_else(|| {
+                self.wait_for(generation, &entry.entity, process, epoll);
                 None
             }),
         }
     }
 
     /// Has the status told once it is to be had.
-    pub(super) fn wait_for(&mut self, generation: u64, entry: &Entry, epoll: &Epoll) {
+    pub(super) fn wait_for(
+        &mut self,
+        generation: u64,
+        entity: &EntityName,
+        process: &VerifiedPid,
+        epoll: &Epoll,
+    ) {
         if self.waiting.len() == MOST
             && let Some((_, (_, oldest))) = self.waiting.pop_first()
         {
             epoll.remove(oldest.pidfd());
         }
-        let (entity, process) = (Arc::clone(&entry.entity), entry.process.clone());
         match epoll.add_for_hangup(process.pidfd(), generation) {
             Ok(()) => {
-                self.waiting.insert(generation, (entity, process));
+                let waiting = (Arc::clone(entity), process.clone());
+                self.waiting.insert(generation, waiting);
             }
             // Its status stays unknown, and that is all.
             Err(error) => tracing::debug!(%error, "not waited for: {}", process.identity()),

@@ -75,7 +75,7 @@ enum OnUsr1 {
     LeaderExecs,
     /// Another thread executes this program again.
     ThreadExecs,
-    /// It reads where it has no memory.
+    /// The main thread reads memory that is not there.
     Faults,
 }
 

@@ -250,12 +250,12 @@ impl Recovery {
             }
             Event::Hint(hint) => self.hinted(&mut step, hint),
             Event::Died(death) => self.died(&mut step, death),
+            Event::Followed { death, child } => self.followed(&mut step, &death, child),
             Event::StatusKnown {
                 identity,
                 generation,
                 status,
             } => self.status_known(&mut step, identity, generation, status),
-            Event::Followed { death, child } => self.followed(&mut step, &death, child),
             Event::Gone { identity } => self.gone(&mut step, identity),
             Event::StartEnded { run, end } => self.start_ended(&mut step, run, end),
             Event::Operator(request) => self.operator(&mut step, request),
