@@ -61,7 +61,7 @@ struct Arguments {
     /// Keep so many MiB of memory in use.
     #[arg(long)]
     resident: Option<usize>,
-    /// Exit code after `--lifetime`.
+    /// Exit code after `--lifetime` and on SIGTERM.
     #[arg(long, default_value_t = 0)]
     code: i32,
 }
@@ -214,7 +214,7 @@ fn terminate(arguments: &Arguments) {
             fs::remove_file(pidfile).ok();
         }
     }
-    process::exit(0)
+    process::exit(arguments.code)
 }
 
 /// The same process, another image; its pidfile stays right.

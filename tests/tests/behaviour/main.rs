@@ -22,4 +22,5 @@ mod a_stop_has_an_order;
 mod a_thousand_kills_are_each_recovered_once;
 mod an_idle_daemon_sleeps;
 mod the_kernel_side_can_be_inspected;
+mod the_proc_connector_alone_detects_and_recovers;
 mod two_daemons_stay_apart;
