@@ -356,10 +356,13 @@ impl Engine {
         if let Some(sent) = &mut death.evidence.last_signal
             && let SignalOrigin::Pmon { why, .. } = &mut sent.origin
         {
-            let mut entities = self.entities.values();
-            *why = entities
-                .find(|entity| entity.recovery.leaving() == Some(identity))
-                .and_then(|entity| entity.asked_for.clone());
+            let mut asked = self
+                .entities
+                .values()
+                .filter_map(|one| one.ended_for.as_ref());
+            *why = asked
+                .find(|(ended, _)| *ended == identity)
+                .map(|(_, why)| why.clone());
         }
     }
 

@@ -262,6 +262,21 @@ fn has_become(program: &Path, pid: u32) {
     });
 }
 
+/// Until no thread of it runs any more.
+fn has_stopped(pid: u32) {
+    let stopped = |task: &Path| {
+        let stat = fs::read_to_string(task.join("stat")).unwrap();
+        let (_, rest) = stat.rsplit_once(") ").unwrap();
+        rest.starts_with('T')
+    };
+    pmon_tests::wait::until("the daemon stands still", LONG, || {
+        let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        tasks
+            .all(|task| stopped(&task.unwrap().path()))
+            .then_some(())
+    });
+}
+
 fn fault(pid: u32) {
     Process::open(pid).unwrap().signal(Signal::USR1).unwrap();
 }
@@ -411,6 +426,7 @@ fn that_says_when_it_was_late() {
     let watched = Watched::service(&place, &daemon, &[]);
     let itself = Process::open(daemon.pid()).unwrap();
     itself.signal(Signal::STOP).unwrap();
+    has_stopped(daemon.pid());
     let process = Process::open(watched.pid()).unwrap();
     process.kill();
     assert!(process.ends_within(LONG));

@@ -160,11 +160,13 @@ fn when_the_parent_never_reaps() {
     register(&daemon, &name, &child, &["--restart", &command]);
     drop(child.stdin.take());
     events.after(0, "a successor", LONG, |event| event.is(&name, "successor"));
-    assert_eq!(process::instances(&successor).len(), 1);
+    // First it is the shell that executes it.
+    let pid = wait::until("the successor runs", LONG, || {
+        process::instances(&successor).first().copied()
+    });
     let death = daemon.entity(&name)["last_death"].clone();
     assert_eq!(how(&death), json!([null, null, "unknown"]), "{death:#}");
     // The successor's parent is the daemon, which reaps: its status is known.
-    let pid = process::instances(&successor)[0];
     Process::open(pid).unwrap().signal(Signal::KILL).unwrap();
     wait::until_seen(
         "the successor's death is known",
