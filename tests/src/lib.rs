@@ -15,6 +15,7 @@ pub mod binary;
 pub mod daemon;
 pub mod events;
 pub mod kernel;
+pub mod nursery;
 pub mod place;
 pub mod privilege;
 pub mod process;

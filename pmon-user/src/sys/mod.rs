@@ -6,6 +6,8 @@ pub mod epoll;
 pub mod limits;
 pub mod map_batch;
 pub mod memory;
+#[cfg(test)]
+pub(crate) mod nursery;
 pub mod pidfd;
 pub mod readable;
 pub mod record;
