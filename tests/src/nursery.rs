@@ -161,7 +161,16 @@ pub fn register(socket: &Path, pids: &[u32], name: impl Fn(u32) -> String + Sync
 /// When there is no answer.
 #[must_use]
 pub fn status(socket: &Path) -> Value {
-    let mut stream = UnixStream::connect(socket).unwrap();
+    status_over(&UnixStream::connect(socket).unwrap())
+}
+
+/// The same over a connection that there is already.
+///
+/// # Panics
+///
+/// When there is no answer.
+#[must_use]
+pub fn status_over(mut stream: &UnixStream) -> Value {
     stream
         .write_all(b"{\"method\":\"io.pmon.Monitor.Status\",\"parameters\":{}}\0")
         .unwrap();

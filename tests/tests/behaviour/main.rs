@@ -7,6 +7,7 @@ mod a_bad_pidfile_is_never_followed;
 mod a_bad_request_is_refused;
 mod a_bad_start_ends_in_a_defined_state;
 mod a_changed_pidfile_is_seen_at_once;
+mod a_daemon_without_descriptors_goes_on;
 mod a_daemons_restart_forgets_nothing;
 mod a_killed_process_is_recovered;
 mod a_leaders_exit_is_not_a_death;

@@ -323,7 +323,7 @@ fn fifty_thousand() {
     for &pid in nursery.pids() {
         let process = verify(pid).unwrap();
         let identity = process.identity();
-        let answer = world.try_register("many", process).unwrap();
+        let answer = world.try_register(&format!("e{pid}"), process).unwrap();
         assert_eq!(answer.pidfd_only, None);
         registered.insert(answer.generation, identity);
         if world.table.held() > 550 {
