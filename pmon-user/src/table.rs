@@ -291,7 +291,7 @@ impl Table {
             entity: Arc::clone(entity),
             identity,
             last_seen,
-            handle: Handle::Held(process.clone()),
+            handle: Handle::Held(process),
             state: EntryState::Registered,
             in_kernel: false,
             walk: 0,
@@ -316,7 +316,8 @@ impl Table {
                 reason,
             });
         }
-        if let Err(source) = epoll.add(process.pidfd(), generation) {
+        let held = self.entries.get(&generation).and_then(Entry::held);
+        if let Some(Err(source)) = held.map(|it| epoll.add(it.pidfd(), generation)) {
             self.take_out(generation);
             return Err(RegisterError::Watch { identity, source });
         }

@@ -1,5 +1,5 @@
 //! What no safe interface offers: a process with a chosen pid, a thread that
-//! ends alone, a fault.
+//! ends alone, a fault, and processes by the ten thousand.
 //!
 //! The only file of this package with `unsafe`.
 
@@ -113,4 +113,88 @@ pub fn reap(pid: u32) -> Result<()> {
 pub fn at_exit(function: extern "C" fn()) {
     // SAFETY: any safe function without arguments will do.
     unsafe { libc::atexit(function) };
+}
+
+/// Bytes of stack that each of a [`Crowd`] has for its one system call.
+const STACK: usize = 4096;
+
+/// Processes that share the caller's memory and do nothing but wait to be
+/// killed; they die with the thread that made them.
+#[derive(Debug)]
+pub struct Crowd {
+    pids: Vec<u32>,
+}
+
+extern "C" fn wait_to_be_killed(_: *mut libc::c_void) -> libc::c_int {
+    loop {
+        // SAFETY: system calls on no memory at all. The first has the kernel
+        // end this process with the thread that made it.
+        unsafe {
+            libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::syscall(libc::SYS_ppoll, 0, 0, 0, 0, 0);
+        }
+    }
+}
+
+impl Crowd {
+    /// So many.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` at a limit of processes, `ENOMEM`.
+    pub fn new(count: usize) -> Result<Self> {
+        // SAFETY: a mapping of its own, at an address of the kernel's choice.
+        let stacks = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                count * STACK,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if stacks == libc::MAP_FAILED {
+            return Err(Error::last_os_error());
+        }
+        let mut crowd = Self { pids: Vec::new() };
+        for number in 1..=count {
+            // SAFETY: within the mapping; 16 bytes are kept free above the
+            // stack, which keeps it aligned.
+            let stack = unsafe { stacks.byte_add(number * STACK - 16) };
+            // SAFETY: the child runs on a stack of its own, which stays mapped,
+            // and touches no other memory.
+            let pid = unsafe {
+                libc::clone(
+                    wait_to_be_killed,
+                    stack,
+                    libc::CLONE_VM | libc::SIGCHLD,
+                    ptr::null_mut(),
+                )
+            };
+            if pid < 0 {
+                return Err(Error::last_os_error());
+            }
+            crowd.pids.push(pid.cast_unsigned());
+        }
+        Ok(crowd)
+    }
+
+    /// Their pids.
+    #[must_use]
+    pub fn pids(&self) -> &[u32] {
+        &self.pids
+    }
+
+    /// Kills all of them, then reaps them: no pid is used twice meanwhile.
+    pub fn kill(&mut self) {
+        for &pid in &self.pids {
+            // SAFETY: our own children, not reaped yet.
+            unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) };
+        }
+        for pid in self.pids.drain(..) {
+            // SAFETY: as above; no status is wanted.
+            unsafe { libc::waitpid(pid.cast_signed(), ptr::null_mut(), 0) };
+        }
+    }
 }

@@ -17,6 +17,7 @@ pub mod daemon;
 pub mod events;
 pub mod kernel;
 pub mod netlink;
+pub mod nursery;
 pub mod place;
 pub mod privilege;
 pub mod process;

@@ -9,6 +9,8 @@ pub mod exchange;
 pub mod limits;
 pub mod map_batch;
 pub mod memory;
+#[cfg(test)]
+pub(crate) mod nursery;
 pub mod pidfd;
 pub mod pidfd_info;
 pub mod readable;
