@@ -14,7 +14,10 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::daemon::{Daemon, answer, client};
+use crate::{
+    daemon::{Daemon, answer, client},
+    wait::patience,
+};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -113,7 +116,7 @@ impl Events {
                 && events.last().is_none_or(|last| last.seq < newest)
         };
         let events = lock(&self.heard.events);
-        let waited = self.heard.news.wait_timeout_while(events, LIMIT, behind);
+        let waited = self.heard.news.wait_timeout_while(events, LIMIT * patience(), behind);
         let (events, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         drop(events);
         assert!(
@@ -166,6 +169,7 @@ impl Events {
         limit: Duration,
         wanted: impl Fn(&Event) -> bool,
     ) -> Event {
+        let limit = limit * patience();
         let deadline = Instant::now() + limit;
         let mut looked_at = mark;
         let mut events = lock(&self.heard.events);

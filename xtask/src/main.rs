@@ -11,6 +11,7 @@ mod ebpf;
 mod packages;
 mod run;
 mod test;
+mod vm;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -42,7 +43,14 @@ enum Verb {
     /// Run the daemon on `examples/` in the foreground, with a live table.
     Run,
     /// Everything CI runs.
-    Test,
+    Test {
+        /// Only the tests on other kernels, in virtual machines.
+        #[arg(long)]
+        vm: bool,
+        /// Write their result into `docs/kernel-support.md` instead of comparing.
+        #[arg(long, requires = "vm")]
+        write: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -51,7 +59,8 @@ fn main() -> ExitCode {
         Verb::Ebpf { check: false } => ebpf::build(),
         Verb::Ebpf { check: true } => ebpf::check().map(|_| ()),
         Verb::Run => run::run(),
-        Verb::Test => test::test(),
+        Verb::Test { vm: false, .. } => test::test(),
+        Verb::Test { vm: true, write } => test::virtual_machines(write),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
