@@ -29,6 +29,14 @@ pub enum Event {
     Hint(Hint),
     /// The registered process is dead.
     Died(Death),
+    /// The registered process went into the background: it exited with status 0
+    /// and left a child, which the kernel has watched since it was forked.
+    Followed {
+        /// The one that exited.
+        death: Death,
+        /// The child, verified alive.
+        child: Identity,
+    },
     /// A process that had been unregistered to be ended is gone.
     Gone {
         /// Who.

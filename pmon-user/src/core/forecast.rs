@@ -133,6 +133,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::StartFailed { .. }
             | Notice::Successor { .. }
             | Notice::PidChanged { .. }
+            | Notice::Followed { .. }
             | Notice::Stable(_)
             | Notice::Restarted(_)
             | Notice::Operator(_)

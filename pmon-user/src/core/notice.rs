@@ -88,6 +88,13 @@ pub enum Notice {
         /// The one there is now.
         new: Identity,
     },
+    /// The process went into the background: its child has taken its place.
+    Followed {
+        /// The one that exited with status 0.
+        old: Identity,
+        /// Its child.
+        new: Identity,
+    },
     /// The start window closed well; the successor must now stay alive.
     Monitoring(Identity),
     /// An attempt failed.
@@ -146,6 +153,7 @@ impl Notice {
             Self::StartFailed { .. } => "start_failed",
             Self::Successor { .. } => "successor",
             Self::PidChanged { .. } => "pid_changed",
+            Self::Followed { .. } => "followed",
             Self::Monitoring(_) => "monitoring",
             Self::AttemptFailed { .. } => "attempt_failed",
             Self::Stable(_) => "stable",
@@ -175,6 +183,7 @@ impl Notice {
             | Self::Unkillable(identity)
             | Self::Successor { identity, .. }
             | Self::PidChanged { new: identity, .. }
+            | Self::Followed { new: identity, .. }
             | Self::Leftovers { dead: identity, .. }
             | Self::Monitoring(identity)
             | Self::Stable(identity)
@@ -259,6 +268,9 @@ impl fmt::Display for Notice {
             } => write!(f, "({}) was started by somebody else", identity.pid),
             Self::PidChanged { old, new } => {
                 write!(f, "pid changed from ({}) to ({})", old.pid, new.pid)
+            }
+            Self::Followed { old, new } => {
+                write!(f, "({}) went into the background as ({})", old.pid, new.pid)
             }
             Self::Monitoring(identity) => write!(f, "Monitor ({})", identity.pid),
             Self::AttemptFailed { reason, next_in } => {

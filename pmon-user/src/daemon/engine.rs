@@ -26,7 +26,9 @@ use crate::{
         discrepancy::{Discrepancies, Registered as Compared, compare},
     },
     core::{
-        death::LastSeen,
+        death::{Hint, LastSeen},
+        effect::Effect,
+        entity::EntitySpec,
         event::{Event, Occasion, Outcome},
         recovery::Registered,
         time::Time,
@@ -58,6 +60,8 @@ pub struct Engine {
     pub(super) work: UnboundedSender<Work>,
     pub(super) schedule: BTreeSet<(Time, EntityName)>,
     tokens: Vec<u64>,
+    /// Effects that wait until a process can be told apart.
+    pub(super) deferred: Vec<(EntityName, Arc<EntitySpec>, Effect)>,
     stopping: bool,
 }
 
@@ -120,6 +124,7 @@ impl Engine {
             work,
             schedule: BTreeSet::new(),
             tokens: Vec::new(),
+            deferred: Vec::new(),
             stopping: false,
         })
     }
@@ -135,10 +140,33 @@ impl Engine {
     /// One wake-up.
     fn turn(&mut self) {
         let next = self.schedule.first().map(|(due, _)| *due);
+        let next = next.into_iter().chain(self.table.next_due()).min();
         let timeout = next.map(|due| due.since(clock::now()));
         self.receive(timeout);
+        self.tick_table();
         self.read_inbox();
         self.tick_due();
+        self.inquire();
+    }
+
+    /// Verifies what is due, and looks for deaths behind drops.
+    fn tick_table(&mut self) {
+        let now = clock::now();
+        if self.table.next_due().is_none_or(|due| now < due) {
+            return;
+        }
+        self.hear_of_drops();
+        for ended in self.table.tick(now, &self.epoll) {
+            self.ended(ended);
+        }
+        self.carry_out_deferred();
+    }
+
+    fn inquire(&mut self) {
+        let inquiries = self.table.take_inquiries();
+        if !inquiries.is_empty() {
+            self.hand_out(Work::Inquire(inquiries));
+        }
     }
 
     /// Waits for the kernel and handles everything it has said by then.
@@ -173,22 +201,39 @@ impl Engine {
     fn drain_ring(&mut self) {
         while let Some((entity, hint)) = self.table.next_hint() {
             self.ring_events += 1;
-            self.happen(&entity, Event::Hint(hint), clock::now());
+            self.hinted(&entity, hint);
         }
+        self.hear_of_drops();
+    }
+
+    fn hear_of_drops(&mut self) {
         for (entity, hint) in self.table.hints_behind_drops() {
-            self.happen(&entity, Event::Hint(hint), clock::now());
+            self.hinted(&entity, hint);
+        }
+    }
+
+    fn hinted(&mut self, entity: &EntityName, hint: Hint) {
+        let generation = hint.generation;
+        self.happen(entity, Event::Hint(hint), clock::now());
+        if self.table.is_on_demand(generation) {
+            self.pidfd_readable(generation);
         }
     }
 
     fn pidfd_readable(&mut self, generation: u64) {
-        match self.table.ended(generation, &self.epoll) {
-            Some(Ended::Died(entity, death)) => {
+        if let Some(ended) = self.table.ended(generation, &self.epoll) {
+            self.ended(ended);
+        }
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Died(entity, death) => {
                 self.happen(&entity, Event::Died(death), clock::now());
             }
-            Some(Ended::Gone(entity, identity)) => {
+            Ended::Gone(entity, identity) => {
                 self.happen(&entity, Event::Gone { identity }, clock::now());
             }
-            None => {}
         }
     }
 
@@ -212,6 +257,14 @@ impl Engine {
                 }
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
+                Message::Answered(answers) => {
+                    for answer in answers {
+                        if let Some(ended) = self.table.answered(answer, &self.epoll) {
+                            self.ended(ended);
+                        }
+                    }
+                    self.carry_out_deferred();
+                }
                 Message::Audit(Due::Changed(entity)) => {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }
@@ -268,7 +321,9 @@ impl Engine {
             self.audit(name, &sighting);
         }
         // A death that is known to the kernel comes before what was seen since.
-        if let Some(generation) = self.current(name).and_then(|current| current.generation)
+        if let Some(current) = self.current(name)
+            && sighting.outcome != Outcome::Process(current.identity)
+            && let Some(generation) = current.generation
             && !self.table.is_alive(generation)
         {
             self.drain_ring();
@@ -328,9 +383,11 @@ impl Engine {
             return;
         }
         let known = entity.recovery.current().and_then(|current| {
+            let generation = current.generation?;
+            let seen = sighting.outcome == Outcome::Process(current.identity);
             Some(Compared {
                 identity: current.identity,
-                alive: self.table.is_alive(current.generation?),
+                alive: seen || self.table.is_alive(generation),
             })
         });
         if let Some(discrepancy) = compare(known, sighting) {

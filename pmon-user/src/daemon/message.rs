@@ -22,7 +22,7 @@ use crate::{
     look::{Look, LookRequest},
     state::registrations::EntityRecord,
     sys::{pidfd::VerifiedPid, wake::Wake},
-    table::EntityName,
+    table::{Answer, EntityName, Inquiry},
     view::{
         diagnosis::{BpfView, ReloadView},
         entity::{EntityView, ExplainView, ShowView},
@@ -67,6 +67,8 @@ pub enum Message {
         /// What.
         what: String,
     },
+    /// What was asked with [`Work::Inquire`].
+    Answered(Vec<Answer>),
     /// The audit says where to look.
     Audit(Due),
     /// The control service asks.
@@ -136,6 +138,8 @@ pub enum Work {
         /// Where.
         request: Box<LookRequest>,
     },
+    /// Questions of the pid table.
+    Inquire(Vec<Inquiry>),
     /// Something for the entity's lane.
     Job {
         /// Whose.

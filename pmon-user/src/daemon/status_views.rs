@@ -126,19 +126,26 @@ impl Engine {
                 stats: None,
             };
         };
-        let runs = kernel.run_statistics().filter(|(count, _)| *count > 0);
         let stats = kernel.stats();
         BpfView {
             off: None,
-            programs: vec![BpfProgramView {
-                id: kernel.program().id,
-                name: pmon_common::EXIT_PROGRAM.to_owned(),
-                attached_to: "tp_btf/sched_process_exit".to_owned(),
-                tag: format!("{:016x}", kernel.program().tag),
-                run_count: runs.map(|(count, _)| count),
-                #[expect(clippy::cast_precision_loss, reason = "a mean, for people")]
-                ns_per_run: runs.map(|(count, time)| time.as_nanos() as f64 / count as f64),
-            }],
+            programs: kernel
+                .programs()
+                .into_iter()
+                .map(|program| {
+                    let counted = program.run_count > 0;
+                    BpfProgramView {
+                        id: program.id,
+                        name: program.name.to_owned(),
+                        attached_to: program.tracepoint.to_owned(),
+                        tag: format!("{:016x}", program.tag),
+                        run_count: counted.then_some(program.run_count),
+                        #[expect(clippy::cast_precision_loss, reason = "a mean, for people")]
+                        ns_per_run: counted
+                            .then(|| program.run_time.as_nanos() as f64 / program.run_count as f64),
+                    }
+                })
+                .collect(),
             maps: kernel
                 .maps()
                 .iter()

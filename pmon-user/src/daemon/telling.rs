@@ -121,6 +121,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Signalled { .. }
         | Notice::Spawned { .. }
         | Notice::Successor { .. }
+        | Notice::Followed { .. }
         | Notice::Monitoring(_)
         | Notice::Stable(_)
         | Notice::Recovered(_)

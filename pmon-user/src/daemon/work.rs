@@ -24,7 +24,7 @@ use crate::{
     look::{self, Look, LookRequest},
     state::{Store, registrations::Registrations},
     sys::clock,
-    table::EntityName,
+    table::{EntityName, Inquiry},
     view::incident::IncidentView,
 };
 
@@ -63,6 +63,13 @@ impl Workers {
                 } => {
                     request.own_scripts = Arc::new(self.executor.at_work());
                     tokio::spawn(look_within_deadline(self.inbox.clone(), entity, *request));
+                }
+                Work::Inquire(inquiries) => {
+                    let inbox = self.inbox.clone();
+                    tokio::task::spawn_blocking(move || {
+                        let answers = inquiries.into_iter().map(Inquiry::answer).collect();
+                        inbox.send(Message::Answered(answers));
+                    });
                 }
                 Work::Job { entity, job } => self.executor.submit(&entity, job),
                 Work::Tell(told) => self.telling.tell(told),

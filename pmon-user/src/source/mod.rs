@@ -6,5 +6,6 @@
 pub mod btf;
 pub mod ebpf;
 pub mod facts;
+pub mod namespace;
 pub mod pins;
 pub mod programs;

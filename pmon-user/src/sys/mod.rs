@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod epoll;
+pub mod map_batch;
 pub mod memory;
 pub mod pidfd;
 pub mod readable;

@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{
-    process::{Child, Command},
+    process::{Command, Stdio},
     time::Duration,
 };
 
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
 use super::*;
-use crate::{source::ebpf::MapSizes, sys::pidfd::verify};
+use crate::{source::ebpf::MapSizes, specimen::Sleeper, sys::pidfd::verify};
 
 struct World {
     table: Table,
@@ -48,8 +50,8 @@ impl World {
         })
     }
 
-    fn register(&mut self, entity: &str, child: &Child) -> (Identity, Registered) {
-        let process = verify(child.id()).unwrap();
+    fn register(&mut self, entity: &str, pid: u32) -> (Identity, Registered) {
+        let process = verify(pid).unwrap();
         let identity = process.identity();
         let registered = self
             .table
@@ -84,15 +86,6 @@ impl World {
     }
 }
 
-fn sleeper() -> Child {
-    Command::new("sleep").arg("60").spawn().unwrap()
-}
-
-fn end(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
 fn death(ended: &[Ended]) -> &Death {
     match ended {
         [Ended::Died(_, death)] => death,
@@ -105,11 +98,11 @@ fn a_death_is_told_once_with_its_kernel_time_and_status() {
     let Some(mut world) = World::with_kernel(16) else {
         return;
     };
-    let child = sleeper();
-    let (identity, registered) = world.register("a", &child);
+    let mut child = Sleeper::spawn();
+    let (identity, registered) = world.register("a", child.pid());
     assert_eq!(registered.pidfd_only, None);
     let before = clock::now();
-    end(child);
+    child.end();
     let (hints, ended) = world.told();
     assert_eq!(hints.len(), 1);
     assert_eq!(hints[0].generation, registered.generation);
@@ -129,10 +122,10 @@ fn a_death_is_told_once_with_its_kernel_time_and_status() {
 #[test]
 fn pidfds_alone_tell_a_death_once_too() {
     let mut world = World::without_kernel();
-    let child = sleeper();
-    let (identity, registered) = world.register("a", &child);
+    let mut child = Sleeper::spawn();
+    let (identity, registered) = world.register("a", child.pid());
     assert!(registered.pidfd_only.is_some());
-    end(child);
+    child.end();
     let (hints, ended) = world.told();
     assert!(hints.is_empty());
     let death = death(&ended);
@@ -146,10 +139,14 @@ fn pidfds_alone_tell_a_death_once_too() {
 fn a_zombies_status_is_read_where_no_kernel_source_told_it() {
     let mut world = World::without_kernel();
     let mut child = Command::new("sh")
-        .args(["-c", "sleep 0.1; exit 7"])
+        .args(["-c", "read line; exit 7"])
+        .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    world.register("a", &child);
+    world.register("a", child.id());
+    drop(child.stdin.take());
+    let dead = WaitId::Pid(Pid::from_child(&child));
+    waitid(dead, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
     let (_, ended) = world.told();
     assert_eq!(
         death(&ended).status.and_then(WaitStatus::exit_code),
@@ -162,10 +159,10 @@ fn a_zombies_status_is_read_where_no_kernel_source_told_it() {
 fn a_process_that_dies_between_the_look_and_the_registration_is_reported_once() {
     let worlds = [Some(World::without_kernel()), World::with_kernel(16)];
     for mut world in worlds.into_iter().flatten() {
-        let child = sleeper();
-        let process = verify(child.id()).unwrap();
+        let mut child = Sleeper::spawn();
+        let process = child.verified();
         let identity = process.identity();
-        end(child);
+        child.end();
         world
             .table
             .register(
@@ -189,12 +186,12 @@ fn a_record_in_flight_when_its_registration_ends_is_dropped() {
     let Some(mut world) = World::with_kernel(16) else {
         return;
     };
-    let child = sleeper();
-    let (identity, _) = world.register("a", &child);
-    end(child);
+    let mut child = Sleeper::spawn();
+    let (identity, _) = world.register("a", child.pid());
+    child.end();
     // The record is in the ring by now; nobody has read it.
     let entity = EntityName::from("a");
-    world.table.unregister(&entity, identity);
+    world.table.unregister(&entity, identity, &world.epoll);
     let (hints, ended) = world.told();
     assert!(hints.is_empty());
     assert!(matches!(&ended[..], [Ended::Gone(_, gone)] if *gone == identity));
@@ -203,17 +200,23 @@ fn a_record_in_flight_when_its_registration_ends_is_dropped() {
 #[test]
 fn what_was_unregistered_and_released_is_told_no_more() {
     let mut world = World::without_kernel();
-    let child = sleeper();
-    let (identity, _) = world.register("a", &child);
+    let mut child = Sleeper::spawn();
+    let (identity, _) = world.register("a", child.pid());
     let entity = EntityName::from("a");
-    world.table.unregister(&entity, identity);
+    world.table.unregister(&entity, identity, &world.epoll);
     assert!(
-        world.table.process(identity).is_some(),
+        matches!(
+            world.table.process(identity, &world.epoll),
+            Reach::Process(_)
+        ),
         "it can still be signalled"
     );
     world.table.release(&entity, identity, &world.epoll);
-    assert!(world.table.process(identity).is_none());
-    end(child);
+    assert!(matches!(
+        world.table.process(identity, &world.epoll),
+        Reach::Gone
+    ));
+    child.end();
     let (hints, ended) = world.told();
     assert!(hints.is_empty() && ended.is_empty());
 }
@@ -223,12 +226,12 @@ fn two_entities_may_watch_one_process() {
     let Some(mut world) = World::with_kernel(16) else {
         return;
     };
-    let child = sleeper();
-    let (_, first) = world.register("a", &child);
-    let (_, second) = world.register("b", &child);
+    let mut child = Sleeper::spawn();
+    let (_, first) = world.register("a", child.pid());
+    let (_, second) = world.register("b", child.pid());
     assert_eq!(first.pidfd_only, None);
     assert!(second.pidfd_only.unwrap().contains("another entity"));
-    end(child);
+    child.end();
     let (hints, ended) = world.told();
     assert_eq!(hints.len(), 1);
     assert_eq!(ended.len(), 2);
@@ -241,14 +244,14 @@ fn a_full_kernel_table_is_told_and_the_pidfd_takes_over() {
     };
     // The kernel rounds nothing up here: preallocated hash maps hold exactly
     // their size, give or take the per-CPU spares; fill it until it says so.
-    let children: Vec<Child> = (0..16).map(|_| sleeper()).collect();
+    let children: Vec<_> = (0..16).map(|_| Sleeper::spawn()).collect();
     let refused = children
         .iter()
-        .filter(|child| world.register("a", child).1.pidfd_only.is_some())
+        .filter(|child| world.register("a", child.pid()).1.pidfd_only.is_some())
         .count();
     assert!(refused > 0);
-    for child in children {
-        end(child);
+    for mut child in children {
+        child.end();
     }
     let (_, ended) = world.told();
     assert_eq!(ended.len(), 16);
@@ -260,12 +263,12 @@ fn deaths_behind_a_full_ring_are_found_in_the_table() {
         return;
     };
     // 4096 bytes hold some 60 records of 64 bytes.
-    let children: Vec<Child> = (0..200).map(|_| sleeper()).collect();
+    let children: Vec<_> = (0..200).map(|_| Sleeper::spawn()).collect();
     for (number, child) in children.iter().enumerate() {
-        world.register(&format!("e{number}"), child);
+        world.register(&format!("e{number}"), child.pid());
     }
-    for child in children {
-        end(child);
+    for mut child in children {
+        child.end();
     }
     let drops = world.table.kernel().unwrap().stats().drops;
     assert!(drops > 0, "the ring was meant to overflow");

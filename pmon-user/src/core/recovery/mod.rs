@@ -250,6 +250,7 @@ impl Recovery {
             }
             Event::Hint(hint) => self.hinted(&mut step, hint),
             Event::Died(death) => self.died(&mut step, death),
+            Event::Followed { death, child } => self.followed(&mut step, &death, child),
             Event::Gone { identity } => self.gone(&mut step, identity),
             Event::StartEnded { run, end } => self.start_ended(&mut step, run, end),
             Event::Operator(request) => self.operator(&mut step, request),

@@ -40,9 +40,7 @@ async fn a_slow_reader_of_events_holds_up_nobody_and_learns_what_it_lost() {
     assert_eq!(daemon.fake.followers(), 1, "it is still connected");
     let (mut seen, mut lost, mut last) = (0, 0, 0);
     while last < told {
-        let next = timeout(Duration::from_secs(5), events.next())
-            .await
-            .unwrap();
+        let next = timeout(LONG, events.next()).await.unwrap();
         let (event, missing) = next.unwrap().unwrap();
         assert_eq!(
             event.seq,
@@ -71,6 +69,6 @@ async fn a_follower_that_leaves_is_noticed_without_any_event() {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(Duration::from_secs(5), gone).await.unwrap();
+    timeout(LONG, gone).await.unwrap();
     daemon.end().await;
 }
