@@ -18,5 +18,6 @@ mod a_siblings_start_is_not_somebody_elses;
 mod a_stop_has_an_order;
 mod a_thousand_kills_are_each_recovered_once;
 mod an_idle_daemon_sleeps;
+mod every_kernel_does_what_it_can;
 mod the_kernel_side_can_be_inspected;
 mod two_daemons_stay_apart;

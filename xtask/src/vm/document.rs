@@ -17,11 +17,14 @@ const END: &str = "<!-- end -->\n";
 const RELEASE: &str = "kernel";
 
 /// What one kernel said.
+#[derive(Clone)]
 pub(super) struct Column {
     /// Debian's suite.
     pub(super) suite: &'static str,
     /// The rest.
     pub(super) outcome: Outcome,
+    /// What is wrong with it.
+    pub(super) trouble: Option<String>,
 }
 
 /// The table.
@@ -132,6 +135,7 @@ mod tests {
         Column {
             suite,
             outcome: Outcome::read(&lines),
+            trouble: None,
         }
     }
 

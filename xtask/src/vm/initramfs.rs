@@ -1,6 +1,6 @@
-//! The file system of the test machines: the `pmon` and the black-box tests of
-//! the host's debug build, the libraries they are linked to, a busybox, and the
-//! few tools that tests call.
+//! The file system of the test machines: `pmon`, moderately optimised because an
+//! emulated CPU is slow, the black-box tests of the host, the libraries they are
+//! linked to, a busybox, and the few tools that tests call.
 //!
 //! Not compressed: unpacking costs an emulated CPU more than loading costs QEMU.
 
@@ -87,7 +87,15 @@ pub(super) fn build(root: &Path, directory: &Path) -> Result<PathBuf> {
 
 /// Our programs by name, built if need be.
 fn programs(root: &Path) -> Result<BTreeMap<String, PathBuf>> {
-    let pmon = ["build", "--package", "pmon-user", "--bin", "pmon"];
+    let pmon = [
+        "build",
+        "--profile",
+        "emulated",
+        "--package",
+        "pmon-user",
+        "--bin",
+        "pmon",
+    ];
     let tests = [
         "test",
         "--no-run",

@@ -16,16 +16,20 @@ mod machine;
 mod outcome;
 mod selection;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, thread};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use self::{document::Column, outcome::Outcome};
+use self::{document::Column, kernels::Kernel, outcome::Outcome};
 use crate::packages;
 
 /// The emulator, the shell and tools of the machines, and the packer of their
 /// file system.
 const PACKAGES: [&str; 3] = ["qemu-system-x86", "busybox-static", "cpio"];
+
+/// Machines at a time. Tests wait a good deal, so one machine leaves CPUs idle;
+/// each has two.
+const AT_ONCE: usize = 2;
 
 /// What to do with `docs/kernel-support.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,32 +53,16 @@ pub(crate) fn run(root: &Path, document: Document) -> Result<String> {
     let kernels = kernels::fetch(&directory)?;
     let initramfs = initramfs::build(root, &directory)?;
 
-    let mut columns = Vec::new();
-    let mut troubles = Vec::new();
-    for kernel in &kernels {
-        let log = directory.join(format!("{}.log", kernel.suite));
-        let run = machine::boot(&kernel.image, &initramfs, &log)?;
-        let outcome = Outcome::read(&run.lines);
-        let took = run.took.as_secs_f64();
-        let trouble = outcome.trouble(&run.end);
-        let word = if trouble.is_none() { "ok" } else { "FAILED" };
-        println!(
-            "{word:<7} {:<18} {:>6.1} s  {}: {} passed, {} failed",
-            kernel.suite,
-            took,
-            outcome.release(),
-            outcome.passed(),
-            outcome.failed(),
-        );
-        if let Some(trouble) = trouble {
-            println!("{trouble}\nall of it: `{}`\n", log.display());
-            troubles.push(kernel.suite);
-        }
-        columns.push(Column {
-            suite: kernel.suite,
-            outcome,
-        });
-    }
+    let columns = kernels
+        .chunks(AT_ONCE)
+        .map(|some| boot_all(some, &initramfs, &directory))
+        .collect::<Result<Vec<_>>>()?
+        .concat();
+    let troubles: Vec<_> = columns
+        .iter()
+        .filter(|column| column.trouble.is_some())
+        .map(|column| column.suite)
+        .collect();
     println!("\n{}", document::table(&columns));
     ensure!(troubles.is_empty(), "failed on {}", troubles.join(", "));
     document::keep(root, document, &columns)?;
@@ -84,4 +72,46 @@ pub(crate) fn run(root: &Path, document: Document) -> Result<String> {
         tests.sum::<usize>(),
         columns.len()
     ))
+}
+
+/// Runs the tests on these kernels at the same time.
+fn boot_all(kernels: &[Kernel], initramfs: &Path, directory: &Path) -> Result<Vec<Column>> {
+    thread::scope(|scope| {
+        let machines: Vec<_> = kernels
+            .iter()
+            .map(|kernel| scope.spawn(|| boot(kernel, initramfs, directory)))
+            .collect();
+        let columns = machines.into_iter().map(|machine| match machine.join() {
+            Ok(column) => column,
+            Err(_) => bail!("the thread of a machine failed"),
+        });
+        columns.collect()
+    })
+}
+
+/// Runs the tests on this kernel and prints how it went.
+fn boot(kernel: &Kernel, initramfs: &Path, directory: &Path) -> Result<Column> {
+    let Kernel { suite, image } = kernel;
+    let log = directory.join(format!("{suite}.log"));
+    let run = machine::boot(image, initramfs, &log)?;
+    let outcome = Outcome::read(&run.lines);
+    let trouble = outcome.trouble(run.end);
+    let word = if trouble.is_none() { "ok" } else { "FAILED" };
+    let mut report = format!(
+        "{word:<7} {suite:<18} {:>6.1} s  {}: {} passed, {} failed",
+        run.took.as_secs_f64(),
+        outcome.release(),
+        outcome.passed(),
+        outcome.failed(),
+    );
+    if let Some(trouble) = &trouble {
+        report += &format!("\n{trouble}\nall of it: `{}`\n", log.display());
+    }
+    // In one piece: another machine may be reporting, too.
+    println!("{report}");
+    Ok(Column {
+        suite,
+        outcome,
+        trouble,
+    })
 }

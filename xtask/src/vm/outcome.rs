@@ -17,7 +17,7 @@ const FACT: &str = "FACT: ";
 const SKIP: &str = "SKIP:";
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
     release: Option<String>,
     /// Whether each test that reported a result passed.
@@ -94,7 +94,7 @@ impl Outcome {
     }
 
     /// What is wrong, for people; `None` when all is well.
-    pub(super) fn trouble(&self, end: &End) -> Option<String> {
+    pub(super) fn trouble(&self, end: End) -> Option<String> {
         let mut trouble = Vec::new();
         match (end, &self.end) {
             (End::Deadline, _) => trouble.push("it was ended at the deadline".to_owned()),
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_good_run_has_no_trouble() {
         let outcome = Outcome::read(&lines(&all_well()));
-        assert_eq!(outcome.trouble(&End::Itself), None);
+        assert_eq!(outcome.trouble(End::Itself), None);
         assert_eq!(outcome.failed(), 0);
         assert_eq!(outcome.passed(), selection::tests().len());
         assert_eq!(
@@ -179,20 +179,20 @@ mod tests {
             ("did not run", "Kernel panic".to_owned()),
         ];
         for (expected, text) in cases {
-            let trouble = Outcome::read(&lines(&text)).trouble(&End::Itself);
+            let trouble = Outcome::read(&lines(&text)).trouble(End::Itself);
             assert!(
                 trouble.as_ref().is_some_and(|trouble| trouble.contains(expected)),
                 "{expected}: {trouble:?}"
             );
         }
-        let late = Outcome::read(&lines(&all_well())).trouble(&End::Deadline);
+        let late = Outcome::read(&lines(&all_well())).trouble(End::Deadline);
         assert!(late.is_some_and(|trouble| trouble.contains("deadline")));
     }
 
     #[test]
     fn what_failed_is_told_as_the_tests_tell_it() {
         let text = "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\nassertion failed\nvm: end: 101 after 5 s\n";
-        let trouble = Outcome::read(&lines(text)).trouble(&End::Itself);
+        let trouble = Outcome::read(&lines(text)).trouble(End::Itself);
         assert!(trouble.is_some_and(|trouble| trouble.contains("assertion failed")));
     }
 }

@@ -13,6 +13,16 @@ pub(super) struct Promise {
 
 /// All of them, in the table's order.
 pub(super) const PROMISES: &[Promise] = &[
+    // The facts of the table.
+    Promise {
+        what: "pmon takes the kernel for what it is",
+        tests: &[
+            "every_kernel_does_what_it_can::to_tell_the_death_of_a_group",
+            "every_kernel_does_what_it_can::to_attach_every_program",
+            "every_kernel_does_what_it_can::to_identify_a_process",
+            "every_kernel_does_what_it_can::to_please_the_doctor",
+        ],
+    },
     // The verifier, the tracepoint, the ring and the offsets, all at once.
     Promise {
         what: "A killed process is detected by the kernel program and recovered",
@@ -60,6 +70,7 @@ pub(super) const PROMISES: &[Promise] = &[
             "a_missing_privilege_degrades::without_bpffs",
             "a_missing_privilege_degrades::without_cap_bpf",
             "a_missing_privilege_degrades::without_any_other_capability",
+            "a_missing_privilege_degrades::without_locked_memory",
             "a_missing_privilege_degrades::without_root",
             "a_missing_privilege_degrades::when_told_to_use_pidfds_alone",
         ],
