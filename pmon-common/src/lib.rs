@@ -149,7 +149,8 @@ pub struct Registration {
     pub signal_generation: u64,
     /// CPU time of all threads in nanoseconds, with [`flag::USAGE_KNOWN`].
     pub cpu_ns: u64,
-    /// Peak resident set in pages, with [`flag::USAGE_KNOWN`].
+    /// Peak resident set in pages as getrusage(2) counts it, that is, from the
+    /// fork on and with vfork(2) from the parent's; with [`flag::USAGE_KNOWN`].
     pub peak_rss_pages: u64,
     /// `CLOCK_BOOTTIME` nanoseconds of the signal, with [`flag::SIGNAL_KNOWN`].
     pub signal_at: u64,

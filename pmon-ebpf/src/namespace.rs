@@ -119,10 +119,21 @@ fn direct_tgid(inode: u32) -> Option<Tgid> {
 
 #[inline(always)]
 fn tgid_at(task: Task, inode: u32) -> Option<Tgid> {
-    let pid = task.group_pid()?;
+    match number_in(task.group_pid()?, inode) {
+        0 => None,
+        tgid => Some(tgid),
+    }
+}
+
+/// The number of a struct pid in a namespace that is not the initial one, 0 when
+/// it has none. A function of its own in the object, shared by the programs.
+#[inline(never)]
+fn number_in(pid: *const u8, inode: u32) -> u32 {
     // SAFETY: a struct pid by its type, an int field.
-    let deepest: u32 = unsafe { PMON_PID_LEVEL.read(pid) }?;
-    let numbers = PMON_PID_NUMBERS.offset()?;
+    let deepest: Option<u32> = unsafe { PMON_PID_LEVEL.read(pid) };
+    let (Some(deepest), Some(numbers)) = (deepest, PMON_PID_NUMBERS.offset()) else {
+        return 0;
+    };
     let kind = PMON_PID_NUMBERS_KIND.load();
     // Level 0 is the initial namespace, which is not ours.
     let mut level = 1;
@@ -135,14 +146,14 @@ fn tgid_at(task: Task, inode: u32) -> Option<Tgid> {
             pid_numbers::FLEXIBLE => unsafe { number_if_in(upid, inode) },
             // SAFETY: as above.
             pid_numbers::ONE => unsafe { probed_number_if_in(upid, inode) },
-            _ => return None,
+            _ => None,
         };
-        if found.is_some() {
+        if let Some(found) = found {
             return found;
         }
         level += 1;
     }
-    None
+    0
 }
 
 /// The number in an upid, if its namespace is the wanted one.

@@ -5,8 +5,8 @@
 //! kernel source is up, an entry in the kernel's map. Beyond a budget of pidfds
 //! the kernel's entry watches alone, and a pidfd is opened on demand (`checks`).
 //! A death is delivered once per generation, when its pidfd is readable or none
-//! can be opened any more; the kernel's entry and its ring record add when and
-//! how. Must stay true:
+//! can be opened any more; the kernel's entry and its ring record, or the proc
+//! connector, add when and how. Must stay true:
 //!
 //! * register: the pidfd was opened first, then the start time read (see
 //!   `sys::pidfd`), then the kernel's entry is inserted, then the pidfd is
@@ -19,10 +19,14 @@
 
 pub mod budget;
 mod checks;
+mod connector;
 mod entry;
+mod evidence;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod thread_exits;
+mod unreaped;
 mod zombie;
 
 use std::{
@@ -31,7 +35,7 @@ use std::{
     sync::Arc,
 };
 
-use pmon_common::{Event, Registration, Tgid, flag};
+use pmon_common::{Event, Registration, Tgid, flag, kind};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -40,9 +44,12 @@ use self::{
     checks::Checks,
     entry::{Entry, EntryState, Generations, Handle},
     scan::{Comparison, Drops},
+    thread_exits::ThreadExits,
+    unreaped::Unreaped,
 };
 pub use self::{
     checks::{Answer, Inquiry, Reach},
+    connector::FromConnector,
     scan::Reconciled,
 };
 
@@ -52,7 +59,10 @@ use crate::{
         identity::Identity,
         time::Time,
     },
-    source::ebpf::{Ebpf, Inserted},
+    source::{
+        connector::Connector,
+        ebpf::{Ebpf, Inserted},
+    },
     sys::{
         clock,
         epoll::Epoll,
@@ -73,6 +83,7 @@ const RECORDS_PER_PAGE: usize = 4096 / 2 / size_of::<Event>();
 /// The table.
 pub struct Table {
     kernel: Option<Ebpf>,
+    connector: Option<Connector>,
     entries: HashMap<u64, Entry>,
     /// The generations of a pid: one, or two while it changes hands or while
     /// several entities watch one process.
@@ -93,6 +104,8 @@ pub struct Table {
     records: usize,
     next_generation: u64,
     pidfd_events: u64,
+    unreaped: Unreaped,
+    connector_events: u64,
 }
 
 /// Why a process could not be registered.
@@ -138,6 +151,17 @@ pub enum Ended {
     Died(EntityName, Death),
     /// A process that was being ended is gone.
     Gone(EntityName, Identity),
+    /// The wait status of a death that was told without one.
+    StatusKnown {
+        /// Of whose process.
+        entity: EntityName,
+        /// Who had died.
+        identity: Identity,
+        /// Of which registration.
+        generation: u64,
+        /// How it had ended.
+        status: WaitStatus,
+    },
 }
 
 impl Table {
@@ -146,6 +170,7 @@ impl Table {
     pub fn new(kernel: Option<Ebpf>) -> Self {
         Self {
             kernel,
+            connector: None,
             entries: HashMap::new(),
             by_pid: HashMap::new(),
             by_entity: HashMap::new(),
@@ -159,6 +184,8 @@ impl Table {
             records: 0,
             next_generation: FIRST_GENERATION,
             pidfd_events: 0,
+            unreaped: Unreaped::default(),
+            connector_events: 0,
         }
     }
 
@@ -195,6 +222,12 @@ impl Table {
     #[must_use]
     pub const fn held(&self) -> usize {
         self.held
+    }
+
+    /// Registrations without one.
+    #[must_use]
+    pub fn without_pidfd(&self) -> usize {
+        self.entries.len().saturating_sub(self.held)
     }
 
     /// How many there may be.
@@ -244,6 +277,8 @@ impl Table {
         let identity = process.identity();
         let generation = self.next_generation;
         self.next_generation += 1;
+        // Alive a moment ago, so whatever exited before was not all of it.
+        let threads = ThreadExits::since(clock::now());
         let entry = Entry {
             entity: Arc::clone(entity),
             identity,
@@ -256,6 +291,7 @@ impl Table {
             first: None,
             died_at: None,
             status: None,
+            threads,
         };
         self.entries.insert(generation, entry);
         push(&mut self.by_pid, identity.pid, generation);
@@ -441,7 +477,9 @@ impl Table {
                 return None;
             };
             self.records += 1;
-            if let Some(hint) = self.hint(&event) {
+            if event.kind == kind::EXIT
+                && let Some(hint) = self.hint(&event)
+            {
                 return Some(hint);
             }
         }
@@ -461,12 +499,13 @@ impl Table {
         if !is_ours {
             return None;
         }
-        let status =
-            (event.flags & flag::EXIT_CODE_KNOWN != 0).then_some(WaitStatus(event.exit_code));
-        let died_at = Time::from_boot_ns(event.at);
         let known_dead = event.flags & flag::GROUP_DEAD != 0;
+        // Otherwise it is one thread's exit, perhaps not the last one's.
+        let died_at = known_dead.then(|| Time::from_boot_ns(event.at));
+        let status = (known_dead && event.flags & flag::EXIT_CODE_KNOWN != 0)
+            .then_some(WaitStatus(event.exit_code));
         if known_dead {
-            entry.died_at.get_or_insert(died_at);
+            entry.died_at = entry.died_at.or(died_at);
             entry.status = entry.status.or(status);
             entry.last_seen.comm = zombie::comm(&event.comm).or(entry.last_seen.comm.take());
         } else if entry.held().is_some_and(|process| !process.is_dead()) {
@@ -480,7 +519,7 @@ impl Table {
                 identity,
                 generation: event.generation,
                 source: SourceName::Ebpf,
-                died_at: Some(died_at),
+                died_at,
                 status,
             },
         ))
@@ -497,6 +536,9 @@ impl Table {
     /// readable, or a source has told of the death of one that has none. If it
     /// is, this is told once.
     pub fn ended(&mut self, generation: u64, epoll: &Epoll) -> Option<Ended> {
+        if !self.entries.contains_key(&generation) {
+            return self.unreaped.reaped(generation, epoll);
+        }
         if self.is_gone(generation, epoll)? {
             self.died(generation, epoll)
         } else {
@@ -507,14 +549,17 @@ impl Table {
     /// Takes a dead process out and tells its end.
     fn died(&mut self, generation: u64, epoll: &Epoll) -> Option<Ended> {
         let entry = self.entries.get_mut(&generation)?;
-        if entry.state == EntryState::Registered && entry.first.is_none() {
-            entry.first = Some((SourceName::Pidfd, clock::now()));
-            self.pidfd_events += 1;
-            if entry.in_kernel {
+        if entry.state == EntryState::Registered {
+            if entry.first.is_none() {
+                entry.first = Some((SourceName::Pidfd, clock::now()));
+                self.pidfd_events += 1;
+            }
+            if entry.died_at.is_none() && entry.in_kernel {
                 // The entry knows when and how, even if its record is still on the way.
                 self.hint_from_kernel(generation);
             }
         }
+        let evidence = self.evidence(generation);
         let entry = self.remove(generation, epoll)?;
         let identity = entry.identity;
         match entry.state {
@@ -522,14 +567,19 @@ impl Table {
             EntryState::Registered => {
                 let now = clock::now();
                 let (detected_by, detected_at) = entry.first.unwrap_or((SourceName::Pidfd, now));
+                let status = entry
+                    .status
+                    .or(entry.threads.status())
+                    .or_else(|| self.unreaped.status(generation, &entry, epoll));
                 let death = Death {
                     identity,
                     generation,
-                    died_at: entry.died_at,
+                    died_at: entry.died_at.or(entry.threads.died_at()),
                     detected_at,
                     detected_by,
                     confirmed_at: now,
-                    status: entry.status.or_else(|| zombie::status(identity)),
+                    status,
+                    evidence,
                     last_seen: entry.last_seen,
                 };
                 Some(Ended::Died(entry.entity, death))

@@ -215,6 +215,7 @@ fn every_form_of_every_reading_verb_says_something_valid() {
         "doctor",
         "bpf show",
         "events",
+        "events --early",
         "reload",
         "config check",
         "config schema",

@@ -8,10 +8,11 @@
 use std::{fmt, time::Duration};
 
 use super::{
-    death::{Death, Hint},
+    death::{Death, Hint, WaitStatus},
     effect::StartVerb,
     entity::Severity,
     event::OperatorRequest,
+    evidence::Sender,
     identity::Identity,
 };
 
@@ -33,6 +34,15 @@ pub enum Notice {
     Hinted(Hint),
     /// The death is verified.
     Died(Death),
+    /// How a process had ended, whose death was told without that.
+    StatusKnown {
+        /// Who.
+        identity: Identity,
+        /// Of which registration.
+        generation: u64,
+        /// How.
+        status: WaitStatus,
+    },
     /// There is no process although there should be one.
     Missing {
         /// What the look showed.
@@ -144,6 +154,7 @@ impl Notice {
             Self::NotRegistered { .. } => "not_registered",
             Self::Hinted(_) => "hint",
             Self::Died(_) => "died",
+            Self::StatusKnown { .. } => "status_known",
             Self::Missing { .. } => "missing",
             Self::Unverifiable { .. } => "unverifiable",
             Self::Signalled { .. } => "signalled",
@@ -185,6 +196,7 @@ impl Notice {
             | Self::PidChanged { new: identity, .. }
             | Self::Followed { new: identity, .. }
             | Self::Leftovers { dead: identity, .. }
+            | Self::StatusKnown { identity, .. }
             | Self::Monitoring(identity)
             | Self::Stable(identity)
             | Self::Recovered(identity)
@@ -222,20 +234,12 @@ impl fmt::Display for Notice {
                 hint.source.as_str(),
                 hint.identity.pid
             ),
-            Self::Died(death) => {
-                write!(f, "Died ({})", death.identity.pid)?;
-                match death.status {
-                    None => f.write_str(": cause unknown"),
-                    Some(status) => match (status.exit_code(), status.signal()) {
-                        (Some(code), _) => write!(f, ": exit code {code}"),
-                        (None, Some(signal)) if status.core_dumped() => {
-                            write!(f, ": signal {signal}, core dumped")
-                        }
-                        (None, Some(signal)) => write!(f, ": signal {signal}"),
-                        (None, None) => write!(f, ": wait status {:#x}", status.0),
-                    },
-                }
-            }
+            Self::Died(death) => write!(f, "Died ({}): {}", death.identity.pid, Ending(death)),
+            Self::StatusKnown {
+                identity,
+                generation: _,
+                status,
+            } => write!(f, "({}) had ended with {status}", identity.pid),
             Self::Missing { reason } => write!(f, "not running: {reason}"),
             Self::Unverifiable { reason } => write!(f, "cannot be verified: {reason}"),
             Self::Signalled { identity, signal } => {
@@ -296,5 +300,32 @@ impl fmt::Display for Notice {
             Self::AlarmRefreshed(severity) => write!(f, "{severity} alarm still raised"),
             Self::AlarmCleared => f.write_str("alarm cleared"),
         }
+    }
+}
+
+/// How a process ended, and at whose hands, in one line.
+struct Ending<'a>(&'a Death);
+
+impl fmt::Display for Ending<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(death) = self;
+        match death.status {
+            Some(status) => status.fmt(f)?,
+            None => f.write_str("cause unknown")?,
+        }
+        if death.is_oom_kill() {
+            return f.write_str(", chosen by the OOM killer");
+        }
+        if let Some(Sender { pid, uid, comm }) = death.killer() {
+            f.write_str(" from ")?;
+            if let Some(comm) = comm {
+                write!(f, "`{comm}` ")?;
+            }
+            match pid {
+                Some(pid) => write!(f, "(pid {pid}, uid {uid})")?,
+                None => write!(f, "(uid {uid}, outside of the pid namespace)")?,
+            }
+        }
+        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use super::{
     effect::Effect,
     entity::EntitySpec,
     event::{Event, Occasion, Outcome, Sighting, StartEnd},
+    evidence::Evidence,
     identity::Identity,
     recovery::Recovery,
     time::Time,
@@ -229,6 +230,7 @@ impl<'a> Simulation<'a> {
             detected_by: SourceName::Ebpf,
             confirmed_at: self.now,
             status: Some(status),
+            evidence: Evidence::default(),
             last_seen: LastSeen::default(),
         }
     }

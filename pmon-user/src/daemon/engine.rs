@@ -3,9 +3,10 @@
 //!
 //! It runs under SCHED_FIFO where permitted and owns the pid table and all
 //! entities. Must stay true: it never blocks (no file of unknown kind, no
-//! socket, no lock held across I/O); within one wake-up it drains the ring
-//! before it looks at pidfds, and the pidfds before the inbox, so that what the
-//! kernel said first is heard first; without events or deadlines it sleeps.
+//! socket, no lock held across I/O); within one wake-up it drains the ring and
+//! the proc connector before it looks at pidfds, and the pidfds before the inbox,
+//! so that what the kernel said first is heard first; without events or deadlines
+//! it sleeps.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -26,23 +27,29 @@ use crate::{
         discrepancy::{Discrepancies, Registered as Compared, compare},
     },
     core::{
-        death::{Hint, LastSeen},
+        death::{Death, Hint, LastSeen},
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion, Outcome},
+        evidence::SignalOrigin,
         recovery::Registered,
         time::Time,
     },
     effect::Job,
     look::Look,
     sys::{clock, epoll::Epoll, wake::Wake},
-    table::{Ended, EntityName, FIRST_GENERATION, Table},
+    table::{Ended, EntityName, FIRST_GENERATION, FromConnector, Table},
 };
 
 /// Epoll token of the ring buffer.
 const RING: u64 = 0;
 /// Epoll token of the inbox.
 const INBOX: u64 = 1;
+/// Epoll token of the proc connector.
+const CONNECTOR: u64 = 2;
+
+/// Exits, mostly of strangers, that are heard before somebody else has a turn.
+const EXITS_AT_ONCE: usize = 1024;
 
 /// The engine's state. Everything in here belongs to its thread.
 pub struct Engine {
@@ -80,6 +87,8 @@ pub struct Facts {
     pub socket: String,
     /// Why the kernel source is not in use.
     pub ebpf_off: Option<String>,
+    /// Why the proc connector is not in use; nothing when it only stands by.
+    pub connector_off: Option<String>,
     /// Degraded conditions that were known at the start.
     pub degraded: Vec<String>,
     /// What is wrong with the configuration in force.
@@ -107,6 +116,9 @@ impl Engine {
         let epoll = Epoll::new()?;
         if let Some(kernel) = table.kernel() {
             epoll.add(kernel.ring_fd(), RING)?;
+        }
+        if let Some(connector) = table.connector() {
+            epoll.add(connector.fd(), CONNECTOR)?;
         }
         epoll.add(&wake, INBOX)?;
         Ok(Self {
@@ -157,7 +169,7 @@ impl Engine {
         }
         self.hear_of_drops();
         for ended in self.table.tick(now, &self.epoll) {
-            self.ended(ended);
+            self.process_ended(ended);
         }
         self.carry_out_deferred();
     }
@@ -181,6 +193,13 @@ impl Engine {
             }
             if tokens.contains(&RING) {
                 self.drain_ring();
+            }
+            // A pidfd becomes readable a moment before the connector tells.
+            if tokens
+                .iter()
+                .any(|token| *token == CONNECTOR || *token >= FIRST_GENERATION)
+            {
+                self.hear_connector();
             }
             for token in &tokens {
                 if *token >= FIRST_GENERATION {
@@ -220,20 +239,82 @@ impl Engine {
         }
     }
 
-    fn pidfd_readable(&mut self, generation: u64) {
-        if let Some(ended) = self.table.ended(generation, &self.epoll) {
-            self.ended(ended);
+    /// What is left for later wakes the thread again.
+    fn hear_connector(&mut self) {
+        for _ in 0..EXITS_AT_ONCE {
+            match self.table.next_from_connector() {
+                None => return,
+                Some(FromConnector::Exit(hints)) => {
+                    for (entity, hint) in hints {
+                        self.happen(&entity, Event::Hint(hint), clock::now());
+                    }
+                }
+                Some(FromConnector::Overrun) => self.resync(),
+                Some(FromConnector::Broken(errno)) => self.connector_broke(errno),
+            }
         }
     }
 
-    fn ended(&mut self, ended: Ended) {
+    /// Without the connector the pidfds go on.
+    fn connector_broke(&mut self, errno: rustix::io::Errno) {
+        if let Some(connector) = self.table.set_connector(None) {
+            self.epoll.remove(connector.fd());
+        }
+        let reason = format!("its socket failed: {errno}; restart the daemon");
+        tracing::error!("the proc connector is lost: {reason}");
+        self.facts.connector_off = Some(reason);
+        self.resync();
+    }
+
+    /// A source may have missed deaths: all processes are looked at.
+    fn resync(&mut self) {
+        for ended in self.table.resync(&self.epoll) {
+            self.process_ended(ended);
+        }
+    }
+
+    fn pidfd_readable(&mut self, generation: u64) {
+        if let Some(ended) = self.table.ended(generation, &self.epoll) {
+            self.process_ended(ended);
+        }
+    }
+
+    fn process_ended(&mut self, ended: Ended) {
         match ended {
-            Ended::Died(entity, death) => {
+            Ended::Died(entity, mut death) => {
+                self.explain_own_signal(&mut death);
                 self.happen(&entity, Event::Died(death), clock::now());
             }
             Ended::Gone(entity, identity) => {
                 self.happen(&entity, Event::Gone { identity }, clock::now());
             }
+            Ended::StatusKnown {
+                entity,
+                identity,
+                generation,
+                status,
+            } => {
+                let known = Event::StatusKnown {
+                    identity,
+                    generation,
+                    status,
+                };
+                self.happen(&entity, known, clock::now());
+            }
+        }
+    }
+
+    /// Where pmon itself sent the last signal, for another entity that watches
+    /// the same process: on whose behalf.
+    fn explain_own_signal(&self, death: &mut Death) {
+        let identity = death.identity;
+        if let Some(sent) = &mut death.evidence.last_signal
+            && let SignalOrigin::Pmon { why, .. } = &mut sent.origin
+        {
+            let mut entities = self.entities.values();
+            *why = entities
+                .find(|entity| entity.recovery.leaving() == Some(identity))
+                .and_then(|entity| entity.asked_for.clone());
         }
     }
 
@@ -260,7 +341,7 @@ impl Engine {
                 Message::Answered(answers) => {
                     for answer in answers {
                         if let Some(ended) = self.table.answered(answer, &self.epoll) {
-                            self.ended(ended);
+                            self.process_ended(ended);
                         }
                     }
                     self.carry_out_deferred();

@@ -3,7 +3,7 @@
 //! The engine never blocks: everything that could is asked for as [`Work`] and
 //! comes back as a [`Message`].
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 
@@ -154,7 +154,7 @@ pub enum Work {
     /// An incident was closed.
     Closed(Box<IncidentView>),
     /// What should survive the daemon has changed.
-    Remember(EntityName, Box<EntityRecord>),
+    Remember(EntityName, Arc<EntityRecord>),
     /// The set of entities has changed.
     Entities(Vec<(EntityName, Option<std::path::PathBuf>)>),
 }

@@ -57,14 +57,17 @@ use crate::{
     core::notice::Notice,
     effect::{self, Executor, Report},
     look,
-    source::ebpf::{Ebpf, MapSizes},
+    source::{
+        connector::Connector,
+        ebpf::{Ebpf, MapSizes},
+    },
     state::{
         Store, journal,
         lock::Lock,
         registrations::{self, EntityRecord},
     },
-    sys::{clock, memory, sched, wake::Wake},
-    table::Table,
+    sys::{clock, limits, memory, sched, wake::Wake},
+    table::{Table, budget::Budget},
     view::incident::IncidentView,
 };
 
@@ -139,8 +142,8 @@ async fn serve_until_stopped(
     let newest = past.incidents.last().map_or(0, |last| last.incident);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
-    let store = Store::start(state_dir)?;
-    let volatile = Store::start_volatile(run_dir)?;
+    let store = Store::start(state_dir, registrations.clone())?;
+    let volatile = Store::start_volatile(run_dir, registrations.clone())?;
 
     let socket_path = run_dir.join("pmon.sock");
     let access = access_rules(settings);
@@ -151,7 +154,7 @@ async fn serve_until_stopped(
         settings,
         &socket_path,
         loaded,
-        registrations.clone(),
+        registrations,
         degraded,
         work_sender,
     )?;
@@ -169,7 +172,6 @@ async fn serve_until_stopped(
         audit,
         store,
         volatile,
-        registrations,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
         inbox: inbox.clone(),
@@ -243,6 +245,7 @@ fn start_engine(
     degraded: Vec<String>,
     work: UnboundedSender<Work>,
 ) -> anyhow::Result<Running> {
+    let budget = pidfd_budget(settings);
     let wake = Wake::new().context("cannot create an eventfd")?;
     let (inbox, messages) = Inbox::new(wake.clone());
     let (kernel, ebpf_off) = match load_kernel_source(settings) {
@@ -254,8 +257,15 @@ fn start_engine(
         }
         Err(reason) => (None, Some(reason)),
     };
+    let (connector, connector_off) = match start_connector(settings, kernel.is_some()) {
+        Ok(connector) => (Some(connector), None),
+        Err(reason) => (None, reason),
+    };
     if let Some(reason) = &ebpf_off {
-        tracing::warn!("deaths are reported by pidfds only: {reason}");
+        tracing::warn!("the BPF program does not report deaths: {reason}");
+    }
+    if let Some(reason) = &connector_off {
+        tracing::warn!("the proc connector does not report deaths: {reason}");
     }
     let facts = Facts {
         host: host_name(),
@@ -264,6 +274,7 @@ fn start_engine(
         scheduling: String::new(),
         socket: socket.display().to_string(),
         ebpf_off,
+        connector_off,
         degraded,
         findings: Vec::new(),
         unmonitored: Vec::new(),
@@ -277,14 +288,9 @@ fn start_engine(
             let mut facts = facts;
             facts.scheduling = schedule_receiver(priority, &mut facts.degraded);
             let next_incident = remembered.next_incident;
-            match Engine::new(
-                Table::new(kernel),
-                facts,
-                wake,
-                messages,
-                work,
-                next_incident,
-            ) {
+            let mut table = Table::new(kernel).with_budget(budget);
+            table.set_connector(connector);
+            match Engine::new(table, facts, wake, messages, work, next_incident) {
                 Ok(mut engine) => {
                     engine.begin(loaded, remembered);
                     let _start_waits: Result<(), _> = ready.send(Ok(()));
@@ -304,12 +310,30 @@ fn start_engine(
     Ok(Running { inbox, thread })
 }
 
+/// How many pidfds the table may hold, of all the files that may be open.
+fn pidfd_budget(settings: &Settings) -> Budget {
+    let open_files = limits::raise_open_files().unwrap_or_else(|errno| {
+        tracing::warn!(%errno, "the limit of open files stays where it is");
+        limits::open_files()
+    });
+    let own = settings.daemon.pidfd_budget;
+    Budget::of(open_files, own.and_then(|own| usize::try_from(own).ok()))
+}
+
 async fn end_engine(engine: Running) {
     let ended = tokio::task::spawn_blocking(move || engine.thread.join()).await;
     let Ok(Ok(mut table)) = ended else {
         tracing::error!("the receiver thread did not end in order");
         return;
     };
+    if let Some(connector) = table.set_connector(None)
+        && let Err(error) = connector.stop()
+    {
+        tracing::warn!(
+            error = in_full(&error),
+            "the proc connector was not told to stop"
+        );
+    }
     if let Some(kernel) = table.take_kernel()
         && let Err(error) = kernel.stop()
     {
@@ -321,9 +345,7 @@ fn load_kernel_source(settings: &Settings) -> Result<Ebpf, String> {
     match settings.daemon.source {
         SourceChoice::Auto | SourceChoice::Ebpf => {}
         SourceChoice::Pidfd => return Err("`source = pidfd`".to_owned()),
-        SourceChoice::ProcConnector => {
-            return Err("the proc connector is not available in this version".to_owned());
-        }
+        SourceChoice::ProcConnector => return Err("`source = proc-connector`".to_owned()),
     }
     let sizes = MapSizes {
         max_pids: settings.daemon.max_pids,
@@ -332,6 +354,19 @@ fn load_kernel_source(settings: &Settings) -> Result<Ebpf, String> {
     let kernel = Ebpf::start(sizes, settings.daemon.pin_dir.as_deref());
     memory::trim();
     kernel.map_err(|error| in_full(&error))
+}
+
+/// The proc connector where it is asked for, or where there is nothing better;
+/// else why not, if there is more to say than that it stands by.
+fn start_connector(settings: &Settings, has_better: bool) -> Result<Connector, Option<String>> {
+    match settings.daemon.source {
+        SourceChoice::Auto if has_better => Err(None),
+        SourceChoice::Auto | SourceChoice::ProcConnector => {
+            Connector::start().map_err(|error| Some(in_full(&error)))
+        }
+        SourceChoice::Ebpf => Err(Some("`source = ebpf`".to_owned())),
+        SourceChoice::Pidfd => Err(Some("`source = pidfd`".to_owned())),
+    }
 }
 
 /// Puts the calling thread under SCHED_FIFO if asked to, and says what it is.

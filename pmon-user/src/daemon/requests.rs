@@ -106,6 +106,10 @@ impl Engine {
             });
         }
         let now = clock::now();
+        if let Some(entity) = self.entities.get_mut(name) {
+            let OperatorRequest { action, by, .. } = &request;
+            entity.asked_for = Some(format!("{} of `{name}` by {by}", action.as_str()));
+        }
         if request.action == OperatorAction::Stop {
             let by_whom = StoppedByOperator {
                 by: request.by.clone(),

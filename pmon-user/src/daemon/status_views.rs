@@ -2,7 +2,7 @@
 
 use super::{engine::Engine, views::entity_view};
 use crate::{
-    source::ebpf::Ebpf,
+    source::{connector::Connector, ebpf::Ebpf},
     sys::clock,
     view::{
         diagnosis::{BpfMapView, BpfProgramView, BpfStatsView, BpfView},
@@ -10,6 +10,29 @@ use crate::{
         status::{AuditView, DaemonView, SourceState, SourceView, StatusView},
     },
 };
+
+/// Names told at most; the rest is counted.
+const NAMES: usize = 10;
+
+/// `what`, and the names it is true of, if any.
+fn some_of<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut names: Vec<&str> = names.collect();
+    if names.is_empty() {
+        return None;
+    }
+    let more = names.len().saturating_sub(NAMES);
+    if more > 0 {
+        names.select_nth_unstable(NAMES);
+        names.truncate(NAMES);
+    }
+    names.sort_unstable();
+    let others = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    Some(format!("{what}: {}{others}", names.join(", ")))
+}
 
 impl Engine {
     pub(super) fn status_view(&self, names: &[String]) -> StatusView {
@@ -82,36 +105,95 @@ impl Engine {
         };
         let pidfd = SourceView {
             name: "pidfd".to_owned(),
-            state: SourceState::Healthy,
-            reason: None,
+            state: match self.table.obstacle() {
+                None => SourceState::Healthy,
+                Some(_) => SourceState::Degraded,
+            },
+            reason: self.pidfds(),
             events: self.table.pidfd_events(),
             lost: 0,
             last_canary_s: None,
         };
-        vec![ebpf, pidfd]
+        vec![ebpf, self.connector(), pidfd]
+    }
+
+    fn connector(&self) -> SourceView {
+        let stats = self.table.connector().map(Connector::stats);
+        let misunderstood = stats.and_then(|stats| {
+            let error = stats.misunderstood?;
+            Some(format!(
+                "{} messages of the kernel were not understood, the last one was {error}",
+                stats.malformed
+            ))
+        });
+        SourceView {
+            name: "proc-connector".to_owned(),
+            state: match (&stats, &misunderstood) {
+                (None, _) => SourceState::Off,
+                (Some(_), None) => SourceState::Healthy,
+                (Some(_), Some(_)) => SourceState::Degraded,
+            },
+            reason: misunderstood.or_else(|| self.facts.connector_off.clone()),
+            events: self.table.connector_events(),
+            lost: stats.map_or(0, |stats| stats.overruns),
+            last_canary_s: None,
+        }
+    }
+
+    /// What is to be said of the pidfds, where there are not enough for all.
+    fn pidfds(&self) -> Option<String> {
+        let without = self.table.without_pidfd();
+        self.table.obstacle().or_else(|| {
+            (without > 0).then(|| {
+                format!(
+                    "{} are held; {without} registrations are beyond `pidfd_budget`, watched \
+                     by the kernel's table, their deaths verified on demand",
+                    self.table.held()
+                )
+            })
+        })
     }
 
     fn degraded(&self) -> Vec<String> {
         let mut degraded = self.facts.degraded.clone();
-        if let Some(reason) = &self.facts.ebpf_off {
-            degraded.push(format!("deaths are reported by pidfds only: {reason}"));
-        }
+        degraded.extend(self.deaths_are_reported_by());
+        degraded.extend(self.table.obstacle());
         if let Some(why) = self.table.kernel().and_then(Ebpf::unpinned) {
             degraded.push(format!("maps and links are not pinned: {why}"));
         }
-        let unwatched: Vec<&str> = self
+        let unwatched = self
             .entities
             .values()
             .filter(|entity| self.facts.ebpf_off.is_none() && entity.pidfd_only.is_some())
-            .map(|entity| entity.spec.name.as_str())
-            .collect();
-        if !unwatched.is_empty() {
-            degraded.push(format!(
-                "watched by their pidfds only: {}",
-                unwatched.join(", ")
-            ));
-        }
+            .map(|entity| entity.spec.name.as_str());
+        degraded.extend(some_of("watched by their pidfds only", unwatched));
+        let refused = self
+            .entities
+            .values()
+            .filter(|entity| entity.recovery.unwatched().is_some())
+            .map(|entity| entity.spec.name.as_str());
+        degraded.extend(some_of("alive, but not registered", refused));
         degraded
+    }
+
+    /// When it is not by the BPF program, although it should be.
+    fn deaths_are_reported_by(&self) -> Option<String> {
+        let ebpf = self.facts.ebpf_off.as_deref()?;
+        let is_chosen = ebpf == "`source = proc-connector`";
+        if self.table.connector().is_some() {
+            return (!is_chosen)
+                .then(|| format!("deaths are reported by the proc connector: {ebpf}"));
+        }
+        let mut reasons: Vec<&str> = Vec::new();
+        if !is_chosen {
+            reasons.push(ebpf);
+        }
+        let connector = self.facts.connector_off.as_deref();
+        reasons.extend(connector.filter(|reason| !reasons.contains(reason)));
+        Some(format!(
+            "deaths are reported by pidfds only: {}",
+            reasons.join("; and the proc connector: ")
+        ))
     }
 
     pub(super) fn bpf_view(&self) -> BpfView {

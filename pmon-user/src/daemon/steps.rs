@@ -102,10 +102,19 @@ impl Engine {
                     generation: registered.generation,
                 }
             }
-            Err(error) => Event::RegisterFailed {
-                identity,
-                reason: in_full(&error),
-            },
+            Err(error) => {
+                // Known all the same: without a pidfile nothing else leads to it.
+                if let Some(entity) = self.entities.get_mut(name) {
+                    entity.known = Some(Remembered {
+                        identity,
+                        stamp: found.stamp,
+                    });
+                }
+                Event::Unwatchable {
+                    identity,
+                    reason: in_full(&error),
+                }
+            }
         }
     }
 
@@ -198,10 +207,10 @@ impl Engine {
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };
-        let memory = entity.memory();
-        if entity.remembered.as_ref() != Some(&memory) {
-            entity.remembered = Some(memory.clone());
-            self.hand_out(Work::Remember(Arc::clone(name), Box::new(memory)));
+        let record_of = entity.record_of();
+        if entity.remembered.replace(record_of) != Some(record_of) {
+            let memory = Arc::new(entity.memory());
+            self.hand_out(Work::Remember(Arc::clone(name), memory));
         }
     }
 

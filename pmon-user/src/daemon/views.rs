@@ -206,6 +206,9 @@ fn because(entity: &Entity, table: &Table) -> Vec<String> {
         Some(current) => {
             let watched = match (&entity.pidfd_only, table.kernel()) {
                 (None, Some(_)) => "the kernel program and its pidfd".to_owned(),
+                (Some(_), None) if table.connector().is_some() => {
+                    "the proc connector and its pidfd".to_owned()
+                }
                 (Some(reason), _) => format!("its pidfd only: {reason}"),
                 (None, None) => "its pidfd".to_owned(),
             };

@@ -22,7 +22,7 @@ use crate::{
     },
     effect::Executor,
     look::{self, Look, LookRequest},
-    state::{Store, registrations::Registrations},
+    state::{Store, changes::Change},
     sys::clock,
     table::{EntityName, Inquiry},
     view::incident::IncidentView,
@@ -41,8 +41,6 @@ pub(super) struct Workers {
     pub store: Store,
     /// What the next daemon needs to know should this one be killed.
     pub volatile: Store,
-    /// What is to survive.
-    pub registrations: Registrations,
     /// Log and events.
     pub telling: Arc<Telling>,
     /// Closed incidents.
@@ -54,7 +52,7 @@ pub(super) struct Workers {
 impl Workers {
     /// Works until the engine has ended; gives back the stores, of which the
     /// second is volatile.
-    pub(super) async fn run(mut self, mut work: UnboundedReceiver<Work>) -> (Store, Store) {
+    pub(super) async fn run(self, mut work: UnboundedReceiver<Work>) -> (Store, Store) {
         while let Some(work) = work.recv().await {
             match work {
                 Work::Look {
@@ -75,19 +73,12 @@ impl Workers {
                 Work::Tell(told) => self.telling.tell(told),
                 Work::Closed(incident) => self.closed(*incident),
                 Work::Remember(entity, record) => {
-                    if record.is_empty() {
-                        self.registrations.entities.remove(&*entity);
-                    } else {
-                        self.registrations
-                            .entities
-                            .insert(entity.to_string(), *record);
-                    }
-                    self.save();
+                    let record = (!record.is_empty()).then_some(record);
+                    self.remember(&Change::Entity(entity, record));
                 }
                 Work::Forget(entity) => {
                     self.executor.forget(&entity);
-                    self.registrations.entities.remove(&*entity);
-                    self.save();
+                    self.remember(&Change::Entity(entity, None));
                 }
                 Work::Entities(entities) => {
                     if let Some(audit) = &self.audit {
@@ -99,23 +90,28 @@ impl Workers {
         (self.store, self.volatile)
     }
 
-    fn closed(&mut self, incident: IncidentView) {
-        self.registrations.next_incident =
-            self.registrations.next_incident.max(incident.incident + 1);
-        self.save();
+    fn closed(&self, incident: IncidentView) {
+        self.remember(&Change::NextIncident(incident.incident + 1));
         if let Err(error) = self.store.append(&incident) {
             tracing::warn!(%error, incident = incident.incident, "incident not saved");
         }
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have been closed before and be complete only now.
+        if let Some(known) =
+            (history.iter_mut().rev()).find(|one| one.incident == incident.incident)
+        {
+            *known = incident;
+            return;
+        }
         if history.len() == HISTORY {
             history.pop_front();
         }
         history.push_back(incident);
     }
 
-    fn save(&self) {
-        self.volatile.save(self.registrations.clone());
-        self.store.save(self.registrations.clone());
+    fn remember(&self, change: &Change) {
+        self.volatile.save(change.clone());
+        self.store.save(change.clone());
     }
 }
 

@@ -4,6 +4,7 @@
 //! pidfd, by the pid table.
 
 pub mod btf;
+pub mod connector;
 pub mod ebpf;
 pub mod facts;
 pub mod namespace;

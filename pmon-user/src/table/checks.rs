@@ -147,16 +147,28 @@ impl Table {
         ))
     }
 
-    /// Has everything verified once more that no pidfd watches; the pidfds that
-    /// are held tell of themselves. For when a source may have lost deaths.
-    pub fn resync(&mut self) {
+    /// For when a source may have lost deaths: looks at every pidfd that is held
+    /// and tells the ends that were not told yet; everything else is due to be
+    /// verified.
+    pub fn resync(&mut self, epoll: &Epoll) -> Vec<Ended> {
+        let mut dead = Vec::new();
         for (generation, entry) in &mut self.entries {
-            if entry.held().is_none() && !entry.is_due {
-                entry.is_due = true;
-                self.checks.due.push_back(*generation);
+            match entry.held() {
+                Some(process) if process.is_dead() => dead.push(*generation),
+                Some(_) => {}
+                None if entry.is_due => {}
+                None => {
+                    entry.is_due = true;
+                    self.checks.due.push_back(*generation);
+                }
             }
         }
         self.drops.look_again();
+        // In the order of registration.
+        dead.sort_unstable();
+        dead.into_iter()
+            .filter_map(|generation| self.ended(generation, epoll))
+            .collect()
     }
 
     /// Verifies some of what is due.

@@ -1,6 +1,6 @@
 //! One registration, and how it is found.
 
-use super::EntityName;
+use super::{EntityName, thread_exits::ThreadExits};
 use crate::{
     core::{
         death::{LastSeen, SourceName, WaitStatus},
@@ -25,6 +25,8 @@ pub(super) struct Entry {
     pub(super) first: Option<(SourceName, Time)>,
     pub(super) died_at: Option<Time>,
     pub(super) status: Option<WaitStatus>,
+    /// What the proc connector told.
+    pub(super) threads: ThreadExits,
     pub(super) last_seen: LastSeen,
 }
 

@@ -2,15 +2,26 @@
 //! real BPF program.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod connector;
+mod on_demand;
+mod rewritten;
+
 use std::{
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::*;
-use crate::{source::ebpf::MapSizes, specimen::Sleeper, sys::pidfd::verify};
+use crate::{
+    source::ebpf::MapSizes,
+    specimen::Sleeper,
+    sys::{
+        pidfd::verify,
+        pidfd_info::{ExitInfo, exit_info},
+    },
+};
 
 struct World {
     table: Table,
@@ -53,16 +64,34 @@ impl World {
     fn register(&mut self, entity: &str, pid: u32) -> (Identity, Registered) {
         let process = verify(pid).unwrap();
         let identity = process.identity();
-        let registered = self
-            .table
-            .register(
-                &EntityName::from(entity),
-                process,
-                LastSeen::default(),
-                &self.epoll,
-            )
-            .unwrap();
-        (identity, registered)
+        (identity, self.try_register(entity, process).unwrap())
+    }
+
+    fn try_register(
+        &mut self,
+        entity: &str,
+        process: VerifiedPid,
+    ) -> Result<Registered, RegisterError> {
+        self.table.register(
+            &EntityName::from(entity),
+            process,
+            LastSeen::default(),
+            &self.epoll,
+        )
+    }
+
+    /// Answers what the table asks, until it asks no more.
+    fn answer(&mut self) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        loop {
+            let inquiries = self.table.take_inquiries();
+            if inquiries.is_empty() {
+                return ended;
+            }
+            for inquiry in inquiries {
+                ended.extend(self.table.answered(inquiry.answer(), &self.epoll));
+            }
+        }
     }
 
     /// Everything that is told until nothing more comes for a while.
@@ -73,14 +102,28 @@ impl World {
             self.epoll
                 .wait(Some(Duration::from_millis(300)), &mut tokens)
                 .unwrap();
+            let before = hints.len();
             while let Some((_, hint)) = self.table.next_hint() {
                 hints.push(hint);
             }
-            if tokens.is_empty() {
-                return (hints, ended);
+            hints.extend(
+                self.table
+                    .hints_behind_drops()
+                    .into_iter()
+                    .map(|(_, hint)| hint),
+            );
+            for hint in &hints[before..] {
+                if self.table.is_on_demand(hint.generation) {
+                    ended.extend(self.table.ended(hint.generation, &self.epoll));
+                }
             }
-            for generation in tokens {
-                ended.extend(self.table.ended(generation, &self.epoll));
+            for generation in &tokens {
+                ended.extend(self.table.ended(*generation, &self.epoll));
+            }
+            ended.extend(self.table.tick(clock::now(), &self.epoll));
+            ended.extend(self.answer());
+            if tokens.is_empty() && self.table.next_due().is_none() {
+                return (hints, ended);
             }
         }
     }
@@ -145,14 +188,111 @@ fn a_zombies_status_is_read_where_no_kernel_source_told_it() {
         .unwrap();
     world.register("a", child.id());
     drop(child.stdin.take());
-    let dead = WaitId::Pid(Pid::from_child(&child));
-    waitid(dead, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+    wait_for_zombie(&child);
     let (_, ended) = world.told();
     assert_eq!(
         death(&ended).status.and_then(WaitStatus::exit_code),
         Some(7)
     );
     child.wait().unwrap();
+}
+
+/// A shell that runs `script` once its input is closed.
+fn waiting(script: &str) -> Child {
+    Command::new("sh")
+        .args(["-c", &format!("read _; {script}")])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Whether this kernel tells the status of processes that are not our children.
+fn tells_statuses() -> bool {
+    let mut child = Sleeper::spawn();
+    let process = verify(child.pid()).unwrap();
+    child.end();
+    matches!(exit_info(process.pidfd()), ExitInfo::Known(_))
+}
+
+#[test]
+fn a_status_that_comes_late_is_told_once_and_apart_from_the_death() {
+    if !tells_statuses() {
+        println!("SKIP: this kernel has no PIDFD_INFO_EXIT");
+        return;
+    }
+    for (script, expected) in [("exit 7", 7 << 8), ("exit 0", 0), ("kill -9 $$", 9)] {
+        let mut world = World::without_kernel();
+        // What `ended` does for a zombie whose status may not be read.
+        let mut child = waiting(script);
+        let (identity, registered) = world.register("a", child.id());
+        drop(child.stdin.take());
+        wait_for_zombie(&child);
+        let entry = world
+            .table
+            .remove(registered.generation, &world.epoll)
+            .unwrap();
+        world.table.unreaped.wait_for(
+            registered.generation,
+            &entry.entity,
+            entry.held().unwrap(),
+            &world.epoll,
+        );
+        drop(entry);
+        let (_, before) = world.told();
+        assert!(before.is_empty(), "a zombie wakes nobody: {before:?}");
+        child.wait().unwrap();
+        let (_, after) = world.told();
+        match &after[..] {
+            [
+                Ended::StatusKnown {
+                    identity: who,
+                    generation,
+                    status,
+                    ..
+                },
+            ] => {
+                assert_eq!((*who, *generation), (identity, registered.generation));
+                assert_eq!(*status, WaitStatus(expected), "{script}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(world.told().1.is_empty(), "told once");
+    }
+}
+
+#[test]
+fn those_who_are_never_reaped_cost_a_bounded_number_of_descriptors() {
+    let mut world = World::without_kernel();
+    let mut children: Vec<Child> = (0..unreaped::MOST + 10)
+        .map(|_| waiting("exit 3"))
+        .collect();
+    for child in &mut children {
+        let (_, registered) = world.register("a", child.id());
+        drop(child.stdin.take());
+        wait_for_zombie(child);
+        let entry = world
+            .table
+            .remove(registered.generation, &world.epoll)
+            .unwrap();
+        world.table.unreaped.wait_for(
+            registered.generation,
+            &entry.entity,
+            entry.held().unwrap(),
+            &world.epoll,
+        );
+    }
+    assert_eq!(world.table.unreaped.len(), unreaped::MOST);
+    for child in &mut children {
+        child.wait().unwrap();
+    }
+    world.told();
+    assert_eq!(world.table.unreaped.len(), 0);
+}
+
+/// Waits until our child is dead and not reaped.
+fn wait_for_zombie(child: &Child) {
+    let dead = WaitId::Pid(Pid::from_child(child));
+    waitid(dead, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
 }
 
 #[test]

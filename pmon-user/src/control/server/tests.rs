@@ -26,7 +26,7 @@ use crate::{
     control::{
         client::{Client as TypedClient, ClientError},
         fake::Fake,
-        interface::{INTERFACE, RegisterParameters},
+        interface::{EventsParameters, INTERFACE, RegisterParameters},
     },
     core::event::OperatorAction,
     view::{entity::StateWord, samples},
