@@ -46,6 +46,12 @@ pub fn version() -> Version {
     }
 }
 
+/// Tells what this kernel offers: a line of the table in
+/// `docs/kernel-support.md`.
+pub fn fact(name: &str, value: impl fmt::Display) {
+    println!("FACT: {name}: {value}");
+}
+
 /// A pidfd of this process.
 ///
 /// # Panics

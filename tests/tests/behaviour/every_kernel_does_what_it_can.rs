@@ -7,7 +7,7 @@
 
 use pmon_tests::{
     daemon::{Daemon, source},
-    kernel::{self, Version},
+    kernel::{self, Version, fact},
     place::Place,
     privilege,
     script::foreground_entity,
@@ -23,11 +23,6 @@ const PIDFS: Version = Version(6, 9);
 const PIDFD_INFO: Version = Version(6, 13);
 /// Maps are charged to the memory cgroup and no longer to `RLIMIT_MEMLOCK`.
 const MEMORY_CGROUP: Version = Version(5, 11);
-
-/// A line of the table.
-fn fact(name: &str, value: impl std::fmt::Display) {
-    println!("FACT: {name}: {value}");
-}
 
 fn since(version: Version, there: &'static str, before: &'static str) -> &'static str {
     if kernel::version() >= version {
@@ -81,7 +76,13 @@ fn to_attach_every_program() {
     programs.sort_unstable();
     fact("programs", programs.join(", "));
     let status = daemon.status();
-    let all = ["pmon_exec", "pmon_exit", "pmon_fork", "pmon_oom", "pmon_signal"];
+    let all = [
+        "pmon_exec",
+        "pmon_exit",
+        "pmon_fork",
+        "pmon_oom",
+        "pmon_signal",
+    ];
     assert_eq!(programs, all, "degraded: {:#}", status["degraded"]);
     assert_eq!(source(&status, "ebpf")["state"], "healthy", "{status:#}");
     assert_eq!(status["degraded"], serde_json::json!([]));
@@ -93,7 +94,11 @@ fn to_identify_a_process() {
     let pidfs = kernel::is_on_pidfs(&pidfd);
     fact(
         "a pidfd's inode",
-        if pidfs { "its process's own" } else { "the same for all" },
+        if pidfs {
+            "its process's own"
+        } else {
+            "the same for all"
+        },
     );
     assert_eq!(pidfs, kernel::version() >= PIDFS);
     let info = kernel::has_pidfd_info(&pidfd);

@@ -29,7 +29,9 @@ pub(super) struct Column {
 
 /// The table.
 pub(super) fn table(columns: &[Column]) -> String {
-    let mut rows = vec![row("Debian suite", columns, |column| column.suite.to_owned())];
+    let mut rows = vec![row("Debian suite", columns, |column| {
+        column.suite.to_owned()
+    })];
     rows.push(format!("|---|{}", "---|".repeat(columns.len())));
     rows.push(row(RELEASE, columns, |column| {
         column.outcome.release().to_owned()

@@ -1,6 +1,6 @@
-//! The file system of the test machines: `pmon`, moderately optimised because an
-//! emulated CPU is slow, the black-box tests of the host, the libraries they are
-//! linked to, a busybox, and the few tools that tests call.
+//! The file system of the test machines: `pmon` and the tests, somewhat optimised
+//! because an emulated CPU is slow, the host's libraries they are linked to, a
+//! busybox, and the few tools that tests call.
 //!
 //! Not compressed: unpacking costs an emulated CPU more than loading costs QEMU.
 
@@ -15,12 +15,17 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::selection;
-use crate::command::{cargo, find, output, run};
+use super::selection::{self, Program};
+use crate::command::{cargo, find, output};
 
 const INIT: &str = include_str!("init.sh");
-/// Real ones, where busybox's differ: tests call them with options of util-linux.
-const TOOLS: [&str; 3] = ["bpftool", "setpriv", "unshare"];
+/// Real ones, because busybox's have fewer options, and go by their own name
+/// whatever they are called.
+const TOOLS: [&str; 9] = [
+    "bpftool", "setpriv", "unshare", "mount", "sh", "sleep", "dd", "tail", "grep",
+];
+/// Of the workspace's `Cargo.toml`: some optimisation, no debug information.
+const PROFILE: &str = "emulated";
 /// The tests find their programs in the parent of their own directory, as in
 /// `target/debug/deps`.
 const PROGRAMS: &str = "pmon";
@@ -37,16 +42,26 @@ pub(super) fn build(root: &Path, directory: &Path) -> Result<PathBuf> {
         fs::remove_dir_all(&tree)?;
     }
     for place in [
-        "bin", "dev", "etc", "lib64", "proc", "root", "run", "sys", "tmp", TESTS,
+        "bin",
+        "dev",
+        "etc",
+        "lib64",
+        "proc",
+        "root",
+        "run",
+        "selection",
+        "sys",
+        "tmp",
+        TESTS,
     ] {
         fs::create_dir_all(tree.join(place))?;
     }
     let programs = programs(root)?;
     for (name, path) in &programs {
-        let place = if name == "behaviour" { TESTS } else { PROGRAMS };
+        let is_test = Program::ALL.iter().any(|program| program.name() == name);
+        let place = if is_test { TESTS } else { PROGRAMS };
         let to = tree.join(place).join(name);
-        // Debug information is most of them.
-        run(Command::new("strip").args(["--strip-debug", "-o"]).args([&to, path]))?;
+        copy(path, &to)?;
     }
     let mut linked: Vec<PathBuf> = programs.into_values().collect();
     for tool in TOOLS {
@@ -78,7 +93,10 @@ pub(super) fn build(root: &Path, directory: &Path) -> Result<PathBuf> {
         "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     )?;
     fs::write(tree.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
-    fs::write(tree.join("selection"), selection::tests().join("\n"))?;
+    for program in Program::ALL {
+        let selection = tree.join("selection").join(program.name());
+        fs::write(selection, selection::tests_of(program).join("\n"))?;
+    }
     let init = tree.join("init");
     fs::write(&init, INIT)?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
@@ -87,26 +105,14 @@ pub(super) fn build(root: &Path, directory: &Path) -> Result<PathBuf> {
 
 /// Our programs by name, built if need be.
 fn programs(root: &Path) -> Result<BTreeMap<String, PathBuf>> {
-    let pmon = [
-        "build",
-        "--profile",
-        "emulated",
-        "--package",
-        "pmon-user",
-        "--bin",
-        "pmon",
-    ];
-    let tests = [
-        "test",
-        "--no-run",
-        "--package",
-        "pmon-tests",
-        "--test",
-        "behaviour",
-    ];
-    let mut programs = built(root, &pmon)?;
+    let mut tests = vec!["test", "--no-run", "--package", "pmon-tests"];
+    for program in Program::ALL {
+        tests.extend(["--test", program.name()]);
+    }
+    let mut programs = built(root, &["build", "--package", "pmon-user", "--bin", "pmon"])?;
     programs.extend(built(root, &tests)?);
-    for name in ["pmon", "behaviour", "pmon-test-service"] {
+    let wanted = Program::ALL.map(Program::name);
+    for name in ["pmon", "pmon-test-service"].into_iter().chain(wanted) {
         ensure!(programs.contains_key(name), "cargo built no `{name}`");
     }
     Ok(programs)
@@ -117,7 +123,8 @@ fn built(root: &Path, arguments: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let messages = output(
         cargo()
             .args(arguments)
-            .args(["--quiet", "--locked", "--message-format=json"])
+            .args(["--quiet", "--locked", "--profile", PROFILE])
+            .arg("--message-format=json")
             .current_dir(root),
     )?;
     let mut found = BTreeMap::new();

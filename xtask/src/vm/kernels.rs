@@ -178,8 +178,9 @@ fn mirror() -> Result<String> {
         run(Command::new("apt-get")
             .args(["update", "-qq"])
             .stdout(Stdio::null()))?;
-        main_archive(&configured()?)
-            .with_context(|| format!("apt is configured for no Debian archive; name one in `{MIRROR}`"))
+        main_archive(&configured()?).with_context(|| {
+            format!("apt is configured for no Debian archive; name one in `{MIRROR}`")
+        })
     })?;
     ensure!(
         Path::new(KEYRING).exists(),

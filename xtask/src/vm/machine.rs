@@ -69,8 +69,7 @@ pub(super) struct Run {
 /// When QEMU can't be run.
 pub(super) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Run> {
     let began = Instant::now();
-    let mut file =
-        File::create(log).with_context(|| format!("can't write `{}`", log.display()))?;
+    let mut file = File::create(log).with_context(|| format!("can't write `{}`", log.display()))?;
     let mut child = Command::new(PROGRAM)
         .args(ARGUMENTS)
         .args(["-serial", "stdio"])

@@ -171,7 +171,10 @@ mod tests {
         let first = selection::tests()[0];
         let good = format!("test {first} ... ok");
         let cases = [
-            ("failed", all_well().replace(&good, &format!("test {first} ... FAILED"))),
+            (
+                "failed",
+                all_well().replace(&good, &format!("test {first} ... FAILED")),
+            ),
             ("did not run", all_well().replace(&good, "")),
             ("SKIP: needs", all_well() + "SKIP: needs root\n"),
             ("before the tests did", all_well().replace("vm: end:", "")),
@@ -181,7 +184,9 @@ mod tests {
         for (expected, text) in cases {
             let trouble = Outcome::read(&lines(&text)).trouble(End::Itself);
             assert!(
-                trouble.as_ref().is_some_and(|trouble| trouble.contains(expected)),
+                trouble
+                    .as_ref()
+                    .is_some_and(|trouble| trouble.contains(expected)),
                 "{expected}: {trouble:?}"
             );
         }
