@@ -1,18 +1,90 @@
-//! What no safe interface offers: a process with a chosen pid, a thread that
-//! ends alone, a fault, and processes by the ten thousand.
+//! The running kernel: its version, and what no safe interface offers of it: a
+//! process with a chosen pid, a thread that ends alone, a fault, what a pidfd can
+//! tell, processes by the ten thousand.
 //!
 //! The only file of this package with `unsafe`.
 
 use std::{
     ffi::CString,
+    fmt,
     io::{Error, Result},
     os::{
-        fd::{AsRawFd as _, BorrowedFd},
+        fd::{AsRawFd as _, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
     ptr,
 };
+
+/// `MAJOR.MINOR` of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u32, pub u32);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(major, minor) = self;
+        write!(f, "{major}.{minor}")
+    }
+}
+
+/// Of the running kernel.
+///
+/// # Panics
+///
+/// When its release does not begin with two numbers.
+#[must_use]
+pub fn version() -> Version {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|number| number.parse().ok());
+    match (number(), number()) {
+        (Some(major), Some(minor)) => Version(major, minor),
+        _ => panic!("release `{release}`"),
+    }
+}
+
+/// Tells what this kernel offers: a line of the table in
+/// `docs/kernel-support.md`.
+pub fn fact(name: &str, value: impl fmt::Display) {
+    println!("FACT: {name}: {value}");
+}
+
+/// A pidfd of this process.
+///
+/// # Panics
+///
+/// When there is none to be had.
+#[must_use]
+pub fn own_pidfd() -> OwnedFd {
+    rustix::process::pidfd_open(
+        rustix::process::getpid(),
+        rustix::process::PidfdFlags::empty(),
+    )
+    .expect("Linux 5.3")
+}
+
+/// Whether its inode is its process's own, and not that of all anonymous files.
+#[must_use]
+pub fn is_on_pidfs(pidfd: &OwnedFd) -> bool {
+    /// `PID_FS_MAGIC` of `include/uapi/linux/magic.h`.
+    const MAGIC: u64 = 0x5049_4446;
+    rustix::fs::fstatfs(pidfd).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(MAGIC))
+}
+
+/// Whether the kernel knows `PIDFD_GET_INFO`.
+#[must_use]
+pub fn has_pidfd_info(pidfd: &OwnedFd) -> bool {
+    /// `_IOWR(0xFF, 11, struct pidfd_info)` in its first version of 64 bytes
+    /// (`include/uapi/linux/pidfd.h`).
+    const PIDFD_GET_INFO: libc::c_ulong = 0xC040_FF0B;
+    // The first member asks for fields; more than asked for may be given.
+    let mut info = [0_u64; 8];
+    // SAFETY: an open descriptor, and the 64 bytes that the request's number tells.
+    unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, info.as_mut_ptr()) == 0 }
+}
 
 /// Starts `program` with `arguments` under exactly this pid, stdin and stdout
 /// as given. It is a child of the caller (see [`reap`]).

@@ -92,7 +92,10 @@ enum Links {
 #[derive(Debug, Error)]
 pub enum SourceError {
     /// The maps could not be made.
-    #[error("cannot create the maps; needs CAP_BPF and CAP_PERFMON (or root) and Linux 5.8")]
+    #[error(
+        "cannot create the maps; needs Linux 5.8, CAP_BPF and CAP_PERFMON (or root), \
+         and before Linux 5.11 `LimitMEMLOCK=infinity`"
+    )]
     Load(#[source] EbpfError),
     /// The verifier or the kernel's configuration refused.
     #[error("cannot {what} the program `{name}`")]

@@ -25,6 +25,7 @@ mod a_stopped_daemon_misses_no_death;
 mod a_thousand_kills_are_each_recovered_once;
 mod an_altered_table_is_put_right;
 mod an_idle_daemon_sleeps;
+mod every_kernel_does_what_it_can;
 mod the_kernel_side_can_be_inspected;
 mod the_proc_connector_alone_detects_and_recovers;
 mod two_daemons_stay_apart;
