@@ -33,6 +33,7 @@ use crate::{
         entity::EntitySpec,
         event::{Event, Occasion, Outcome},
         evidence::SignalOrigin,
+        identity::Identity,
         recovery::Registered,
         time::Time,
     },
@@ -508,11 +509,12 @@ impl Engine {
             stamp,
             mut last_seen,
             stranger,
+            knew,
             exhausted: _,
             known_alive,
         } = look;
         if sighting.occasion == Occasion::Sweep {
-            self.audit(name, &sighting);
+            self.audit(name, &sighting, knew);
         }
         // A death that is known to the kernel comes before what was seen since.
         if let Some(current) = self.current(name)
@@ -569,7 +571,12 @@ impl Engine {
     }
 
     /// Counts what events should have told and did not.
-    fn audit(&mut self, name: &EntityName, sighting: &crate::core::event::Sighting) {
+    fn audit(
+        &mut self,
+        name: &EntityName,
+        sighting: &crate::core::event::Sighting,
+        knew: Option<Identity>,
+    ) {
         let Some(entity) = self.entities.get(name) else {
             return;
         };
@@ -584,7 +591,7 @@ impl Engine {
                 alive: seen || self.table.is_alive(generation),
             })
         });
-        if let Some(discrepancy) = compare(known, sighting) {
+        if let Some(discrepancy) = compare(known, knew, sighting) {
             self.discrepancies.count(discrepancy);
             self.trouble(name, format!("audit: {discrepancy}"));
         }

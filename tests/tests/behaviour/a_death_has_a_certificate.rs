@@ -79,6 +79,14 @@ impl Watched {
     }
 }
 
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // Ended already where nothing has failed.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
 /// The wall clock is read anew for every view, and may differ by nanoseconds.
 fn without_wall_times(death: &Value) -> Value {
     let mut death = death.clone();
@@ -149,6 +157,7 @@ fn that_tells_an_exit_from_a_kill() {
     let place = Place::new();
     let daemon = Daemon::start(&place);
     let watched = Watched::service(&place, &daemon, &[]);
+    has_become(&binary::service(), watched.pid());
     let asked_by = sender(&place, "polite", 0, "TERM", watched.pid());
     let (status, death, text) = watched.end(&daemon);
     assert_eq!(status.code(), Some(0));
@@ -184,6 +193,7 @@ fn that_blames_nobody_for_a_signal_that_did_nothing() {
         pidfile.to_str().unwrap(),
     ];
     let watched = Watched::service(&place, &daemon, &options);
+    has_become(&binary::service(), watched.pid());
     let first = sender(&place, "polite", 0, "TERM", watched.pid());
     pmon_tests::wait::until("SIGTERM is received", LONG, || {
         witness.exists().then_some(())
