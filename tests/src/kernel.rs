@@ -1,5 +1,5 @@
-//! The two kernel facilities that no safe interface offers: a process with a
-//! chosen pid, and a thread that ends alone.
+//! What no safe interface offers: a process with a chosen pid, a thread that
+//! ends alone, a fault.
 //!
 //! The only file of this package with `unsafe`.
 
@@ -81,6 +81,18 @@ pub fn exit_this_thread(code: i32) -> ! {
         libc::syscall(libc::SYS_exit, code);
     }
     unreachable!("exit(2) does not return")
+}
+
+/// Reads from where no process has memory: the kernel sends SIGSEGV.
+pub fn fault() -> ! {
+    // Below `vm.mmap_min_addr`, aligned, and not null.
+    let nowhere = ptr::without_provenance::<u64>(64);
+    // SAFETY: none can be given, and that is the point: the page at this address
+    // can't be mapped, so the read never gives a value to anybody.
+    unsafe {
+        nowhere.read_volatile();
+    }
+    unreachable!("the kernel ends the process")
 }
 
 /// Reaps a child, waiting for its end.

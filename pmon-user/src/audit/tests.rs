@@ -34,14 +34,19 @@ async fn fixture(settle_ms: u64, sweep_ms: u64) -> Fixture {
 
 impl Fixture {
     async fn watch(&self, entities: &[&str]) {
-        let entities = entities.iter().map(|&name| {
+        for name in entities {
             let pidfile = self.directory.path().join(name).with_extension("pid");
-            (Arc::from(name), Some(pidfile))
-        });
-        let without = (Arc::from("without"), None);
-        self.handle
-            .set_entities(entities.chain([without]).collect())
-            .await;
+            self.handle.watch(Arc::from(*name), Some(pidfile));
+        }
+        self.handle.watch(Arc::from("without"), None);
+        self.handle.established().await;
+    }
+
+    async fn forget(&self, entities: &[&str]) {
+        for name in entities {
+            self.handle.watch(Arc::from(*name), None);
+        }
+        self.handle.established().await;
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -53,7 +58,16 @@ impl Fixture {
     }
 
     fn next(&self) -> Due {
-        self.due.recv_timeout(Duration::from_secs(10)).unwrap()
+        self.due.recv_timeout(LONG).unwrap()
+    }
+
+    /// Waits until it has woken up so often, or more.
+    fn awaken(&self, wakeups: u64) {
+        let before = Instant::now();
+        while self.status().wakeups < wakeups {
+            assert!(before.elapsed() < LONG, "{:?}", self.status());
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn quiet_for(&self, ms: u64) {
@@ -63,6 +77,9 @@ impl Fixture {
 }
 
 const HOUR_MS: u64 = 3_600_000;
+
+/// Longer than anything here takes, on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
 
 fn changed(name: &str) -> Due {
     Due::Changed(name.into())
@@ -76,15 +93,16 @@ fn rename_into_place(path: &Path, text: &str) {
 
 #[tokio::test]
 async fn a_change_is_told_once_after_the_settle_delay() {
-    let fixture = fixture(100, HOUR_MS).await;
+    // Longer than this thread may be held up between two changes.
+    let fixture = fixture(1000, HOUR_MS).await;
     let before = Instant::now();
     fs::write(fixture.path("a.pid"), "").unwrap();
     fs::write(fixture.path("a.pid"), "1").unwrap();
     rename_into_place(&fixture.path("a.pid"), "2");
     assert_eq!(fixture.next(), changed("a"));
     let took = before.elapsed();
-    assert!(took >= Duration::from_millis(100), "{took:?}");
-    fixture.quiet_for(300);
+    assert!(took >= Duration::from_millis(1000), "{took:?}");
+    fixture.quiet_for(1500);
     fs::remove_file(fixture.path("a.pid")).unwrap();
     assert_eq!(fixture.next(), changed("a"));
     assert_eq!(fixture.status().changes, 2);
@@ -92,26 +110,27 @@ async fn a_change_is_told_once_after_the_settle_delay() {
 
 #[tokio::test]
 async fn a_file_that_never_rests_is_told_nevertheless() {
-    let fixture = fixture(60, HOUR_MS).await;
+    let fixture = fixture(400, HOUR_MS).await;
     let before = Instant::now();
     while fixture.due.try_recv().is_err() {
         fs::write(fixture.path("b.pid"), "1").unwrap();
         thread::sleep(Duration::from_millis(5));
-        assert!(before.elapsed() < Duration::from_secs(10));
+        assert!(before.elapsed() < LONG);
     }
     let took = before.elapsed();
-    assert!(took >= Duration::from_millis(300), "{took:?}");
+    assert!(took >= Duration::from_millis(2000), "{took:?}");
 }
 
 #[tokio::test]
 async fn idle_means_no_wakeups() {
     let fixture = fixture(50, HOUR_MS).await;
     let before = fixture.status();
-    assert_eq!(before.wakeups, 1, "the one command: {before:?}");
+    assert!(before.wakeups <= 4, "one for each command: {before:?}");
     fixture.quiet_for(700);
     assert_eq!(fixture.status(), before);
     // Content of a neighbour is nobody's business here.
     fs::write(fixture.path("neighbour"), "1").unwrap();
+    fixture.awaken(before.wakeups + 1);
     fixture.quiet_for(200);
     let created = fixture.status().wakeups;
     assert_eq!(created, before.wakeups + 1);
@@ -128,25 +147,27 @@ async fn idle_means_no_wakeups() {
 
 #[tokio::test]
 async fn sweeps_come_by_timer_and_on_demand() {
-    let fixture = fixture(50, 400).await;
+    let fixture = fixture(50, 2000).await;
+    let commands = fixture.status().wakeups;
     let before = Instant::now();
     assert_eq!(fixture.next(), Due::Sweep(SweepReason::Timer));
     assert_eq!(fixture.next(), Due::Sweep(SweepReason::Timer));
     let took = before.elapsed();
-    assert!(took >= Duration::from_millis(600), "{took:?}");
+    assert!(took >= Duration::from_millis(3000), "{took:?}");
     fixture.handle.sweep_now();
     assert_eq!(fixture.next(), Due::Sweep(SweepReason::Asked));
     // Nothing else has woken it.
     let status = fixture.status();
-    assert!(status.wakeups <= status.sweeps + 1, "{status:?}");
+    assert!(status.wakeups <= status.sweeps + commands, "{status:?}");
 }
 
 #[tokio::test]
 async fn new_entities_replace_old_ones() {
-    let fixture = fixture(50, HOUR_MS).await;
+    let fixture = fixture(500, HOUR_MS).await;
     fixture.watch(&["b", "new/c"]).await;
+    fixture.forget(&["a"]).await;
     fs::write(fixture.path("a.pid"), "1").unwrap();
-    fixture.quiet_for(200);
+    fixture.quiet_for(1000);
     fs::create_dir(fixture.path("new")).unwrap();
     fs::write(fixture.path("new/c.pid"), "1").unwrap();
     assert_eq!(fixture.next(), changed("new/c"));
@@ -158,8 +179,13 @@ async fn new_entities_replace_old_ones() {
     // A change that is waiting is not forgotten by a reload.
     fs::write(fixture.path("b.pid"), "1").unwrap();
     thread::sleep(Duration::from_millis(20));
+    fixture.forget(&["new/c"]).await;
+    assert_eq!(fixture.next(), changed("b"));
+    // What changed before it was watched is told: the first look may have been
+    // made before that.
     fixture.watch(&["b"]).await;
     assert_eq!(fixture.next(), changed("b"));
+    fixture.quiet_for(200);
 }
 
 #[tokio::test]
@@ -178,7 +204,7 @@ async fn what_cannot_be_watched_degrades_and_recovers() {
     assert_eq!(fixture.next(), Due::Sweep(SweepReason::Timer));
     fs::write(fixture.path("a.pid"), "1").unwrap();
     while fixture.next() != changed("a") {}
-    fixture.watch(&["a"]).await;
+    fixture.forget(&[&format!("{long}/b")]).await;
     status.changed().await.unwrap();
     assert_eq!(status.borrow().degraded, None);
 }
@@ -187,6 +213,6 @@ async fn what_cannot_be_watched_degrades_and_recovers() {
 async fn dropping_the_handle_ends_the_thread() {
     let fixture = fixture(50, HOUR_MS).await;
     drop(fixture.handle);
-    let end = fixture.due.recv_timeout(Duration::from_secs(10));
+    let end = fixture.due.recv_timeout(LONG);
     assert_eq!(end, Err(blocking::RecvTimeoutError::Disconnected));
 }

@@ -1,7 +1,7 @@
 //! What can happen to an entity: the core's input alphabet.
 
 use super::{
-    death::{Death, Hint},
+    death::{Death, Hint, WaitStatus},
     identity::Identity,
 };
 
@@ -25,10 +25,35 @@ pub enum Event {
         /// Why not.
         reason: String,
     },
+    /// The process lives, but its death could not be noticed: nothing is left to
+    /// watch it with.
+    Unwatchable {
+        /// Who.
+        identity: Identity,
+        /// Why.
+        reason: String,
+    },
     /// A kernel source reported the death; not yet verified.
     Hint(Hint),
     /// The registered process is dead.
     Died(Death),
+    /// The registered process went into the background: it exited with status 0
+    /// and left a child, which the kernel has watched since it was forked.
+    Followed {
+        /// The one that exited.
+        death: Death,
+        /// The child, verified alive.
+        child: Identity,
+    },
+    /// How a process ended whose death was told without that.
+    StatusKnown {
+        /// Who.
+        identity: Identity,
+        /// Of which registration.
+        generation: u64,
+        /// How.
+        status: WaitStatus,
+    },
     /// A process that had been unregistered to be ended is gone.
     Gone {
         /// Who.
@@ -122,6 +147,18 @@ pub struct OperatorRequest {
     pub reason: Option<String>,
     /// Who asked, for instance `uid 0 (pid 4711)`.
     pub by: String,
+}
+
+impl OperatorAction {
+    /// The verb.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
 }
 
 /// The operator's verbs.

@@ -24,18 +24,21 @@ use super::{
 use crate::{
     audit::{
         Due,
-        discrepancy::{Discrepancies, Registered as Compared, compare},
+        discrepancy::{Discrepancies, Discrepancy, Registered as Compared, compare},
     },
     core::{
-        death::LastSeen,
+        death::{Death, Hint, LastSeen},
+        effect::Effect,
+        entity::EntitySpec,
         event::{Event, Occasion, Outcome},
+        evidence::SignalOrigin,
         recovery::Registered,
         time::Time,
     },
     effect::Job,
     look::Look,
     sys::{clock, epoll::Epoll, wake::Wake},
-    table::{Ended, EntityName, FIRST_GENERATION, FromConnector, Table},
+    table::{Ended, EntityName, FIRST_GENERATION, FromConnector, Reconciled, Table},
 };
 
 /// Epoll token of the ring buffer.
@@ -47,6 +50,19 @@ const CONNECTOR: u64 = 2;
 
 /// Exits, mostly of strangers, that are heard before somebody else has a turn.
 const EXITS_AT_ONCE: usize = 1024;
+
+/// Messages handled before the kernel is listened to again.
+const MESSAGES: usize = 64;
+/// Looks of a sweep that are asked for in one go.
+const SLICE: usize = 1024;
+
+/// A sweep under way.
+#[derive(Default)]
+struct Sweeping {
+    left: Vec<EntityName>,
+    /// Looks that were asked for and have not been told.
+    under_way: usize,
+}
 
 /// The engine's state. Everything in here belongs to its thread.
 pub struct Engine {
@@ -64,6 +80,13 @@ pub struct Engine {
     pub(super) work: UnboundedSender<Work>,
     pub(super) schedule: BTreeSet<(Time, EntityName)>,
     tokens: Vec<u64>,
+    /// Effects that wait until a process can be told apart.
+    pub(super) deferred: Vec<(EntityName, Arc<EntitySpec>, Effect)>,
+    sweeping: Option<Sweeping>,
+    /// Looks have to wait for descriptors.
+    pub(super) exhausted: bool,
+    /// There may be more in the inbox.
+    more: bool,
     stopping: bool,
 }
 
@@ -131,6 +154,10 @@ impl Engine {
             work,
             schedule: BTreeSet::new(),
             tokens: Vec::new(),
+            deferred: Vec::new(),
+            sweeping: None,
+            exhausted: false,
+            more: false,
             stopping: false,
         })
     }
@@ -146,10 +173,37 @@ impl Engine {
     /// One wake-up.
     fn turn(&mut self) {
         let next = self.schedule.first().map(|(due, _)| *due);
-        let timeout = next.map(|due| due.since(clock::now()));
+        let next = next.into_iter().chain(self.table.next_due()).min();
+        let timeout = if self.more {
+            Some(Duration::ZERO)
+        } else {
+            next.map(|due| due.since(clock::now()))
+        };
         self.receive(timeout);
+        self.tick_table();
         self.read_inbox();
         self.tick_due();
+        self.inquire();
+    }
+
+    /// Verifies what is due, and looks for deaths behind drops.
+    fn tick_table(&mut self) {
+        let now = clock::now();
+        if self.table.next_due().is_none_or(|due| now < due) {
+            return;
+        }
+        self.hear_of_drops();
+        for ended in self.table.tick(now, &self.epoll) {
+            self.process_ended(ended);
+        }
+        self.carry_out_deferred();
+    }
+
+    fn inquire(&mut self) {
+        let inquiries = self.table.take_inquiries();
+        if !inquiries.is_empty() {
+            self.hand_out(Work::Inquire(inquiries));
+        }
     }
 
     /// Waits for the kernel and handles everything it has said by then.
@@ -191,10 +245,22 @@ impl Engine {
     fn drain_ring(&mut self) {
         while let Some((entity, hint)) = self.table.next_hint() {
             self.ring_events += 1;
-            self.happen(&entity, Event::Hint(hint), clock::now());
+            self.hinted(&entity, hint);
         }
+        self.hear_of_drops();
+    }
+
+    fn hear_of_drops(&mut self) {
         for (entity, hint) in self.table.hints_behind_drops() {
-            self.happen(&entity, Event::Hint(hint), clock::now());
+            self.hinted(&entity, hint);
+        }
+    }
+
+    fn hinted(&mut self, entity: &EntityName, hint: Hint) {
+        let generation = hint.generation;
+        self.happen(entity, Event::Hint(hint), clock::now());
+        if self.table.is_on_demand(generation) {
+            self.pidfd_readable(generation);
         }
     }
 
@@ -240,19 +306,53 @@ impl Engine {
 
     fn process_ended(&mut self, ended: Ended) {
         match ended {
-            Ended::Died(entity, death) => {
+            Ended::Died(entity, mut death) => {
+                self.explain_own_signal(&mut death);
                 self.happen(&entity, Event::Died(death), clock::now());
             }
             Ended::Gone(entity, identity) => {
                 self.happen(&entity, Event::Gone { identity }, clock::now());
             }
+            Ended::StatusKnown {
+                entity,
+                identity,
+                generation,
+                status,
+            } => {
+                let known = Event::StatusKnown {
+                    identity,
+                    generation,
+                    status,
+                };
+                self.happen(&entity, known, clock::now());
+            }
+        }
+    }
+
+    /// Where pmon itself sent the last signal, for another entity that watches
+    /// the same process: on whose behalf.
+    fn explain_own_signal(&self, death: &mut Death) {
+        let identity = death.identity;
+        if let Some(sent) = &mut death.evidence.last_signal
+            && let SignalOrigin::Pmon { why, .. } = &mut sent.origin
+        {
+            let mut entities = self.entities.values();
+            *why = entities
+                .find(|entity| entity.recovery.leaving() == Some(identity))
+                .and_then(|entity| entity.asked_for.clone());
         }
     }
 
     fn read_inbox(&mut self) {
-        while let Ok(message) = self.inbox.try_recv() {
+        for _ in 0..MESSAGES {
+            let Ok(message) = self.inbox.try_recv() else {
+                self.more = false;
+                return;
+            };
             match message {
                 Message::Looked { entity, look } => self.looked(&entity, look),
+                Message::Swept(looks) => self.swept(looks),
+                Message::Descriptors { exhausted } => self.exhausted = exhausted,
                 Message::StartEnded {
                     entity,
                     run,
@@ -269,6 +369,14 @@ impl Engine {
                 }
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
+                Message::Answered(answers) => {
+                    for answer in answers {
+                        if let Some(ended) = self.table.answered(answer, &self.epoll) {
+                            self.process_ended(ended);
+                        }
+                    }
+                    self.carry_out_deferred();
+                }
                 Message::Audit(Due::Changed(entity)) => {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }
@@ -277,6 +385,7 @@ impl Engine {
                 Message::Stop => self.stopping = true,
             }
         }
+        self.more = true;
     }
 
     fn tick_due(&mut self) {
@@ -303,12 +412,67 @@ impl Engine {
         }
     }
 
+    /// Begins a sweep, unless one is under way: that takes longer than the
+    /// audit's interval only where something hangs.
     fn sweep(&mut self) {
+        if self.sweeping.is_some() {
+            return;
+        }
         self.sweeps += 1;
         self.last_sweep = Some(clock::now());
-        let names: Vec<EntityName> = self.entities.keys().cloned().collect();
-        for name in names {
-            self.look(&name, Occasion::Sweep, false);
+        self.table.begin_comparison();
+        self.sweeping = Some(Sweeping {
+            left: self.entities.keys().cloned().collect(),
+            under_way: 0,
+        });
+        self.sweep_on();
+    }
+
+    /// The next slice of a sweep: some entries of the kernel's table, some looks.
+    fn sweep_on(&mut self) {
+        let compared = self.table.compare_some(&self.epoll);
+        let compared = compared.map(|reconciled| self.reconciled(&reconciled));
+        let Some(sweeping) = &mut self.sweeping else {
+            return;
+        };
+        let mut slice = Vec::new();
+        while slice.len() < SLICE
+            && let Some(name) = sweeping.left.pop()
+        {
+            if let Some(entity) = self.entities.get(&name) {
+                slice.push((name, entity.look_request(Occasion::Sweep, false)));
+            }
+        }
+        sweeping.under_way = slice.len();
+        match (slice.is_empty(), compared) {
+            (false, _) => self.hand_out(Work::Sweep(slice)),
+            (true, Some(())) => self.sweep_on(),
+            (true, None) => self.sweeping = None,
+        }
+    }
+
+    fn swept(&mut self, looks: Vec<(EntityName, Look)>) {
+        let count = looks.len();
+        for (entity, look) in looks {
+            self.looked(&entity, look);
+        }
+        if let Some(sweeping) = &mut self.sweeping {
+            sweeping.under_way = sweeping.under_way.saturating_sub(count);
+            if sweeping.under_way == 0 {
+                self.sweep_on();
+            }
+        }
+    }
+
+    /// What was wrong with the kernel's table.
+    fn reconciled(&mut self, reconciled: &Reconciled) {
+        let Reconciled { orphans, altered } = reconciled;
+        for _ in 0..*orphans {
+            self.discrepancies.count(Discrepancy::OrphanRegistration);
+        }
+        for name in altered {
+            self.discrepancies.count(Discrepancy::AlteredRegistration);
+            self.trouble(name, format!("audit: {}", Discrepancy::AlteredRegistration));
         }
     }
 
@@ -319,13 +483,16 @@ impl Engine {
             stamp,
             mut last_seen,
             stranger,
+            exhausted: _,
             known_alive,
         } = look;
         if sighting.occasion == Occasion::Sweep {
             self.audit(name, &sighting);
         }
         // A death that is known to the kernel comes before what was seen since.
-        if let Some(generation) = self.current(name).and_then(|current| current.generation)
+        if let Some(current) = self.current(name)
+            && sighting.outcome != Outcome::Process(current.identity)
+            && let Some(generation) = current.generation
             && !self.table.is_alive(generation)
         {
             self.drain_ring();
@@ -385,9 +552,11 @@ impl Engine {
             return;
         }
         let known = entity.recovery.current().and_then(|current| {
+            let generation = current.generation?;
+            let seen = sighting.outcome == Outcome::Process(current.identity);
             Some(Compared {
                 identity: current.identity,
-                alive: self.table.is_alive(current.generation?),
+                alive: seen || self.table.is_alive(generation),
             })
         });
         if let Some(discrepancy) = compare(known, sighting) {

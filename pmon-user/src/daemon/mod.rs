@@ -10,6 +10,7 @@ pub mod engine;
 pub mod entity;
 mod incident_views;
 mod logging;
+mod looks;
 pub mod message;
 pub mod options;
 mod requests;
@@ -37,6 +38,7 @@ use tokio::{
 use self::{
     backend::{Daemon, Helpers},
     engine::{Engine, Facts},
+    looks::Looks,
     message::{Inbox, Message, Work},
     options::Options,
     telling::Telling,
@@ -66,8 +68,8 @@ use crate::{
         lock::Lock,
         registrations::{self, EntityRecord},
     },
-    sys::{clock, memory, sched, wake::Wake},
-    table::Table,
+    sys::{clock, limits, memory, sched, wake::Wake},
+    table::{Table, budget::Budget},
     view::incident::IncidentView,
 };
 
@@ -142,8 +144,8 @@ async fn serve_until_stopped(
     let newest = past.incidents.last().map_or(0, |last| last.incident);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
-    let store = Store::start(state_dir)?;
-    let volatile = Store::start_volatile(run_dir)?;
+    let store = Store::start(state_dir, registrations.clone())?;
+    let volatile = Store::start_volatile(run_dir, registrations.clone())?;
 
     let socket_path = run_dir.join("pmon.sock");
     let access = access_rules(settings);
@@ -154,7 +156,7 @@ async fn serve_until_stopped(
         settings,
         &socket_path,
         loaded,
-        registrations.clone(),
+        registrations,
         degraded,
         work_sender,
     )?;
@@ -172,10 +174,9 @@ async fn serve_until_stopped(
         audit,
         store,
         volatile,
-        registrations,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
-        inbox: inbox.clone(),
+        looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
     };
     let workers = tokio::spawn(workers.run(work));
     let daemon = Arc::new(Daemon {
@@ -246,6 +247,7 @@ fn start_engine(
     degraded: Vec<String>,
     work: UnboundedSender<Work>,
 ) -> anyhow::Result<Running> {
+    let budget = pidfd_budget(settings);
     let wake = Wake::new().context("cannot create an eventfd")?;
     let (inbox, messages) = Inbox::new(wake.clone());
     let (kernel, ebpf_off) = match load_kernel_source(settings) {
@@ -288,7 +290,7 @@ fn start_engine(
             let mut facts = facts;
             facts.scheduling = schedule_receiver(priority, &mut facts.degraded);
             let next_incident = remembered.next_incident;
-            let mut table = Table::new(kernel);
+            let mut table = Table::new(kernel).with_budget(budget);
             table.set_connector(connector);
             match Engine::new(table, facts, wake, messages, work, next_incident) {
                 Ok(mut engine) => {
@@ -308,6 +310,16 @@ fn start_engine(
         .context("the receiver thread ended")?
         .context("cannot set up epoll")?;
     Ok(Running { inbox, thread })
+}
+
+/// How many pidfds the table may hold, of all the files that may be open.
+fn pidfd_budget(settings: &Settings) -> Budget {
+    let open_files = limits::raise_open_files().unwrap_or_else(|errno| {
+        tracing::warn!(%errno, "the limit of open files stays where it is");
+        limits::open_files()
+    });
+    let own = settings.daemon.pidfd_budget;
+    Budget::of(open_files, own.and_then(|own| usize::try_from(own).ok()))
 }
 
 async fn end_engine(engine: Running) {
@@ -461,6 +473,5 @@ impl Engine {
                 self.add_ad_hoc(&name, ad_hoc, record.process, record.stopped);
             }
         }
-        self.entity_set_changed();
     }
 }

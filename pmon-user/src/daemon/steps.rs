@@ -25,7 +25,7 @@ use crate::{
     effect::Job,
     look::{Remembered, pidfile::Stamp},
     sys::{clock, pidfd::VerifiedPid},
-    table::EntityName,
+    table::{EntityName, Reach},
 };
 
 /// The process that an event brings along.
@@ -102,10 +102,19 @@ impl Engine {
                     generation: registered.generation,
                 }
             }
-            Err(error) => Event::RegisterFailed {
-                identity,
-                reason: in_full(&error),
-            },
+            Err(error) => {
+                // Known all the same: without a pidfile nothing else leads to it.
+                if let Some(entity) = self.entities.get_mut(name) {
+                    entity.known = Some(Remembered {
+                        identity,
+                        stamp: found.stamp,
+                    });
+                }
+                Event::Unwatchable {
+                    identity,
+                    reason: in_full(&error),
+                }
+            }
         }
     }
 
@@ -115,7 +124,9 @@ impl Engine {
             Effect::Look { foreign_script } => {
                 return self.look(name, Occasion::Asked, foreign_script);
             }
-            Effect::Unregister { identity } => return self.table.unregister(name, identity),
+            Effect::Unregister { identity } => {
+                return self.table.unregister(name, identity, &self.epoll);
+            }
             Effect::Release { identity } => {
                 return self.table.release(name, identity, &self.epoll);
             }
@@ -126,13 +137,16 @@ impl Engine {
                 },
                 None => return,
             },
-            Effect::Signal { identity, signal } => match self.table.process(identity) {
-                Some(process) => Job::Signal {
-                    process: process.clone(),
-                    signal,
-                },
-                None => return,
-            },
+            Effect::Signal { identity, signal } => {
+                match self.table.process(identity, &self.epoll) {
+                    Reach::Process(process) => Job::Signal { process, signal },
+                    Reach::Gone => return,
+                    Reach::Later => {
+                        let later = (Arc::clone(name), spec, effect.clone());
+                        return self.deferred.push(later);
+                    }
+                }
+            }
             Effect::EndLeftovers { identity, died } => Job::EndLeftovers {
                 identity,
                 died,
@@ -149,6 +163,13 @@ impl Engine {
             entity: Arc::clone(name),
             job,
         });
+    }
+
+    /// Carries out what had to wait until a process could be told apart.
+    pub(super) fn carry_out_deferred(&mut self) {
+        for (name, spec, effect) in std::mem::take(&mut self.deferred) {
+            self.carry_out(&name, &spec, &effect);
+        }
     }
 
     pub(super) fn tell(&mut self, name: &EntityName, notice: Notice, now: Time) {
@@ -186,10 +207,10 @@ impl Engine {
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };
-        let memory = entity.memory();
-        if entity.remembered.as_ref() != Some(&memory) {
-            entity.remembered = Some(memory.clone());
-            self.hand_out(Work::Remember(Arc::clone(name), Box::new(memory)));
+        let record_of = entity.record_of();
+        if entity.remembered.replace(record_of) != Some(record_of) {
+            let memory = Arc::new(entity.memory());
+            self.hand_out(Work::Remember(Arc::clone(name), memory));
         }
     }
 
@@ -210,6 +231,7 @@ impl Engine {
     pub(super) fn adopt(&mut self, entity: Entity, effects: Vec<Effect>) {
         let name: EntityName = Arc::from(entity.spec.name.as_str());
         let spec = Arc::clone(&entity.spec);
+        self.hand_out(Work::Watch(Arc::clone(&name), spec.pidfile.clone()));
         self.entities.insert(Arc::clone(&name), entity);
         for effect in effects {
             self.carry_out(&name, &spec, &effect);

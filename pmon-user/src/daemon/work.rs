@@ -4,32 +4,22 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{
     backend::HISTORY,
-    message::{Inbox, Message, Work},
+    looks::{Asked, Looks},
+    message::Work,
     telling::Telling,
 };
 use crate::{
     audit::AuditHandle,
-    core::{
-        death::LastSeen,
-        event::{Outcome, Sighting},
-    },
     effect::Executor,
-    look::{self, Look, LookRequest},
-    state::{Store, registrations::Registrations},
-    sys::clock,
-    table::EntityName,
+    state::{Store, changes::Change},
     view::incident::IncidentView,
 };
-
-/// A look that takes longer sits on a disk or mount that hangs.
-const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Everything that works for the engine.
 pub(super) struct Workers {
@@ -41,50 +31,52 @@ pub(super) struct Workers {
     pub store: Store,
     /// What the next daemon needs to know should this one be killed.
     pub volatile: Store,
-    /// What is to survive.
-    pub registrations: Registrations,
     /// Log and events.
     pub telling: Arc<Telling>,
     /// Closed incidents.
     pub history: Arc<Mutex<VecDeque<IncidentView>>>,
-    /// Back to the engine.
-    pub inbox: Inbox,
+    /// Looks.
+    pub looks: Looks,
 }
 
 impl Workers {
     /// Works until the engine has ended; gives back the stores, of which the
     /// second is volatile.
-    pub(super) async fn run(mut self, mut work: UnboundedReceiver<Work>) -> (Store, Store) {
+    pub(super) async fn run(self, mut work: UnboundedReceiver<Work>) -> (Store, Store) {
         while let Some(work) = work.recv().await {
             match work {
                 Work::Look {
                     entity,
                     mut request,
                 } => {
-                    request.own_scripts = Arc::new(self.executor.at_work());
-                    tokio::spawn(look_within_deadline(self.inbox.clone(), entity, *request));
+                    if request.check_foreign_script {
+                        request.own_scripts = Arc::new(self.executor.at_work());
+                    }
+                    let request = *request;
+                    self.looks.look(Asked { entity, request });
                 }
+                Work::Sweep(slice) => {
+                    let asked = |(entity, request)| Asked { entity, request };
+                    self.looks.sweep(slice.into_iter().map(asked).collect());
+                }
+                Work::Inquire(inquiries) => self.looks.inquire(inquiries),
                 Work::Job { entity, job } => self.executor.submit(&entity, job),
                 Work::Tell(told) => self.telling.tell(told),
                 Work::Closed(incident) => self.closed(*incident),
                 Work::Remember(entity, record) => {
-                    if record.is_empty() {
-                        self.registrations.entities.remove(&*entity);
-                    } else {
-                        self.registrations
-                            .entities
-                            .insert(entity.to_string(), *record);
-                    }
-                    self.save();
+                    let record = (!record.is_empty()).then_some(record);
+                    self.remember(&Change::Entity(entity, record));
                 }
                 Work::Forget(entity) => {
                     self.executor.forget(&entity);
-                    self.registrations.entities.remove(&*entity);
-                    self.save();
-                }
-                Work::Entities(entities) => {
                     if let Some(audit) = &self.audit {
-                        audit.set_entities(entities).await;
+                        audit.watch(Arc::clone(&entity), None);
+                    }
+                    self.remember(&Change::Entity(entity, None));
+                }
+                Work::Watch(entity, pidfile) => {
+                    if let Some(audit) = &self.audit {
+                        audit.watch(entity, pidfile);
                     }
                 }
             }
@@ -92,54 +84,27 @@ impl Workers {
         (self.store, self.volatile)
     }
 
-    fn closed(&mut self, incident: IncidentView) {
-        self.registrations.next_incident =
-            self.registrations.next_incident.max(incident.incident + 1);
-        self.save();
+    fn closed(&self, incident: IncidentView) {
+        self.remember(&Change::NextIncident(incident.incident + 1));
         if let Err(error) = self.store.append(&incident) {
             tracing::warn!(%error, incident = incident.incident, "incident not saved");
         }
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have been closed before and be complete only now.
+        if let Some(known) =
+            (history.iter_mut().rev()).find(|one| one.incident == incident.incident)
+        {
+            *known = incident;
+            return;
+        }
         if history.len() == HISTORY {
             history.pop_front();
         }
         history.push_back(incident);
     }
 
-    fn save(&self) {
-        self.volatile.save(self.registrations.clone());
-        self.store.save(self.registrations.clone());
-    }
-}
-
-async fn look_within_deadline(inbox: Inbox, entity: EntityName, request: LookRequest) {
-    let occasion = request.occasion;
-    let begun = clock::now();
-    let looking = tokio::task::spawn_blocking(move || look::look(&request));
-    let look = match tokio::time::timeout(LOOK_DEADLINE, looking).await {
-        Ok(Ok(look)) => look,
-        Ok(Err(error)) => blind(occasion, format!("the look failed: {error}")),
-        Err(_) => blind(
-            occasion,
-            format!("its pidfile could not be read within {LOOK_DEADLINE:?}"),
-        ),
-    };
-    let took = clock::elapsed(begun);
-    tracing::trace!(entity = &*entity, ?occasion, ?took, outcome = ?look.sighting.outcome, "looked");
-    inbox.send(Message::Looked { entity, look });
-}
-
-fn blind(occasion: crate::core::event::Occasion, reason: String) -> Look {
-    Look {
-        sighting: Sighting {
-            occasion,
-            outcome: Outcome::Unverifiable { reason },
-            foreign_script: None,
-        },
-        process: None,
-        last_seen: LastSeen::default(),
-        stamp: None,
-        stranger: None,
-        known_alive: None,
+    fn remember(&self, change: &Change) {
+        self.volatile.save(change.clone());
+        self.store.save(change.clone());
     }
 }

@@ -5,7 +5,7 @@
 //! is free, so that two registrations never overwrite each other.
 
 use std::{
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -16,17 +16,25 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use pmon_common::{
-    EVENTS_MAP, EXIT_PROGRAM, Event, PIDS_MAP, Registration, STATS_MAP, Stats, Tgid,
+    EVENTS_MAP, EXIT_PROGRAM, Event, PIDS_MAP, Registration, STATS_MAP, Stats, Tgid, flag,
+    group_dead,
 };
+use rustix::io::Errno;
 use thiserror::Error;
 
 use super::{
-    btf::{KernelLayout, LayoutError},
+    btf::KernelLayout,
     facts::{self, MapFacts, ProgramFacts},
     pins::{PinDirectory, PinDirectoryError},
-    programs::{self, Attached, MissingProgram, ProgramLink},
+    programs::{self, Attached, MissingProgram, ProgramLink, Selection},
 };
-use crate::causes::in_full;
+use crate::{
+    causes::in_full,
+    sys::{
+        map_batch::{self, Cursor},
+        record,
+    },
+};
 
 /// The object that `cargo xtask ebpf` built.
 static OBJECT: &[u8] =
@@ -34,8 +42,6 @@ static OBJECT: &[u8] =
 
 /// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
 const BPF_NOEXIST: u64 = 1;
-/// The initial pid namespace's inode, `PROC_PID_INIT_INO` of `include/linux/proc_ns.h`.
-const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Sizes of the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +56,13 @@ pub struct MapSizes {
 pub struct Ebpf {
     object: aya::Ebpf,
     pids: HashMap<MapData, Tgid, Registration>,
+    /// The same map, to be read many entries at a time.
+    pids_fd: OwnedFd,
     events: RingBuf<MapData>,
     stats: PerCpuArray<MapData, Stats>,
     maps: Vec<MapFacts>,
-    program: ProgramFacts,
+    programs: Vec<ProgramFacts>,
+    foreign_records: u64,
     layout: KernelLayout,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     pins: Option<PinDirectory>,
@@ -78,18 +87,6 @@ enum Links {
 /// Why the source cannot be used; each message names the remedy where there is one.
 #[derive(Debug, Error)]
 pub enum SourceError {
-    /// Not in the host's pid namespace.
-    #[error(
-        "this pid namespace is not the host's, whose pids the kernel program sees; \
-         run with the host's pid namespace (`--pid=host`)"
-    )]
-    PidNamespace,
-    /// No BTF.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// The kernel's BTF did not suit aya.
-    #[error("cannot use the kernel's BTF")]
-    Btf(#[source] aya::BtfError),
     /// The maps could not be made.
     #[error("cannot create the maps; needs CAP_BPF and CAP_PERFMON (or root) and Linux 5.8")]
     Load(#[source] EbpfError),
@@ -140,21 +137,29 @@ impl Ebpf {
     /// See [`SourceError`]. That nothing could be pinned is not an error; see
     /// [`Ebpf::unpinned`].
     pub fn start(sizes: MapSizes, pin_base: Option<&Path>) -> Result<Self, SourceError> {
-        let namespace = std::fs::read_link("/proc/self/ns/pid");
-        if namespace.is_ok_and(|link| link.as_os_str() != INITIAL_PID_NAMESPACE) {
-            return Err(SourceError::PidNamespace);
-        }
-        let layout = checked_for_this_process(KernelLayout::of_running_kernel()?);
-        let btf = Btf::from_sys_fs().map_err(SourceError::Btf)?;
-        let globals = layout.globals();
+        Self::start_with(sizes, pin_base, &Selection::of_this_host())
+    }
+
+    /// The same with programs of the caller's choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ebpf::start`].
+    pub fn start_with(
+        sizes: MapSizes,
+        pin_base: Option<&Path>,
+        selection: &Selection,
+    ) -> Result<Self, SourceError> {
+        let btf = Btf::from_sys_fs()
+            .inspect_err(|error| tracing::debug!(error = in_full(error), "no BTF"))
+            .ok();
+        let globals = selection.globals();
         let mut loader = EbpfLoader::new();
         loader
-            .btf(Some(&btf))
+            .btf(btf.as_ref())
             .map_max_entries(PIDS_MAP, sizes.max_pids)
             .map_max_entries(EVENTS_MAP, sizes.ring_bytes);
-        for (name, value) in &globals {
-            loader.override_global(name, value, true);
-        }
+        selection.configure(&mut loader, &globals);
         let mut object = loader.load(OBJECT).map_err(SourceError::Load)?;
 
         let (pins, mut unpinned) = match pin_base.map(PinDirectory::acquire) {
@@ -162,15 +167,26 @@ impl Ebpf {
             Some(Ok(pins)) => (Some(pins), None),
             Some(Err(error)) => (None, Some(in_full(&error))),
         };
-        let Attached { links, missing } = programs::attach_all(&mut object, &btf)?;
-        let program = facts::of_program(&object)?;
+        let Attached { links, missing } =
+            programs::attach_all(&mut object, btf.as_ref(), selection)?;
+        let programs = facts::of_programs(&object, &links)?;
+        let layout = match links.first() {
+            Some(exit) if exit.program == EXIT_PROGRAM => selection.layout,
+            // The other exit program makes no use of it.
+            _ => KernelLayout {
+                group_dead: group_dead::UNKNOWN,
+                ..selection.layout
+            },
+        };
         let maps = facts::of_maps(&object)?;
-        let log = match EbpfLogger::init(&mut object) {
-            Ok(log) => Some(log),
-            Err(error) => {
-                tracing::debug!(error = in_full(&error), "no log of the kernel program");
-                None
-            }
+        let log = if selection.log {
+            EbpfLogger::init(&mut object)
+                .inspect_err(|error| {
+                    tracing::debug!(error = in_full(error), "no log of the kernel programs");
+                })
+                .ok()
+        } else {
+            None
         };
         let links = match &pins {
             None => Links::Own { _links: links },
@@ -179,7 +195,7 @@ impl Ebpf {
                 Err(error) => {
                     unpinned = Some(error);
                     // Links went down with the failed pins; attach once more.
-                    let again = programs::attach_all(&mut object, &btf)?;
+                    let again = programs::attach_all(&mut object, btf.as_ref(), selection)?;
                     Links::Own {
                         _links: again.links,
                     }
@@ -187,12 +203,14 @@ impl Ebpf {
             },
         };
         Ok(Self {
+            pids_fd: descriptor(&object, PIDS_MAP)?,
             pids: take(&mut object, PIDS_MAP)?,
             events: take(&mut object, EVENTS_MAP)?,
             stats: take(&mut object, STATS_MAP)?,
             object,
             maps,
-            program,
+            programs,
+            foreign_records: 0,
             layout,
             log,
             pins,
@@ -208,10 +226,22 @@ impl Ebpf {
         self.events.as_fd()
     }
 
-    /// The next record, if there is one.
+    /// The next record, if there is one. Records of another size or layout are
+    /// counted and passed over.
     pub fn next_event(&mut self) -> Option<Event> {
-        let item = self.events.next()?;
-        crate::sys::record::event(&item)
+        loop {
+            let item = self.events.next()?;
+            match record::event(&item) {
+                Some(event) => return Some(event),
+                None => self.foreign_records += 1,
+            }
+        }
+    }
+
+    /// Records that were not ours to read.
+    #[must_use]
+    pub const fn foreign_records(&self) -> u64 {
+        self.foreign_records
     }
 
     /// Has the kernel watch a process.
@@ -231,10 +261,58 @@ impl Ebpf {
         }
     }
 
-    /// The kernel's entry.
+    /// The kernel's entry, with flags only for what is about this generation.
     #[must_use]
     pub fn get(&self, tgid: Tgid) -> Option<Registration> {
-        self.pids.get(&tgid, 0).ok()
+        let entry = self.pids.get(&tgid, 0).ok()?;
+        if entry.flags & flag::DEAD == 0 {
+            return Some(of_its_generation(entry));
+        }
+        // The flag is written last, so a second look has all that it announces.
+        Some(of_its_generation(self.pids.get(&tgid, 0).unwrap_or(entry)))
+    }
+
+    /// All entries, as [`Ebpf::get`] tells them, in no order.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn registrations(&self) -> Result<Vec<(Tgid, Registration)>, Errno> {
+        let (mut pids, mut entries, mut cursor) = (Vec::new(), Vec::new(), Cursor::default());
+        while self.read_entries(&mut cursor, &mut pids, &mut entries)? {}
+        Ok(pids.into_iter().zip(entries).collect())
+    }
+
+    /// Reads the next entries of the whole table, as [`Ebpf::get`] tells them;
+    /// whether there may be more. An entry that is there all the time is given
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said; the walk cannot go on then.
+    pub fn read_entries(
+        &self,
+        cursor: &mut Cursor,
+        pids: &mut Vec<Tgid>,
+        entries: &mut Vec<Registration>,
+    ) -> Result<bool, Errno> {
+        let read = entries.len();
+        let more = map_batch::read(&self.pids_fd, cursor, pids, entries)?;
+        for (tgid, entry) in pids.iter().zip(entries.iter_mut()).skip(read) {
+            if entry.flags & flag::DEAD != 0 {
+                *entry = self.get(*tgid).unwrap_or(*entry);
+            }
+            *entry = of_its_generation(*entry);
+        }
+        Ok(more)
+    }
+
+    /// Whether the kernel program knows a thread group's death from a thread's
+    /// exit, and one process from the next with its pid. Without either an entry
+    /// is no reason to do without a pidfd.
+    #[must_use]
+    pub const fn tells_deaths_apart(&self) -> bool {
+        self.layout.group_dead != group_dead::UNKNOWN && self.layout.task_start_boottime != 0
     }
 
     /// Ends the watch. That there was none is no error.
@@ -249,7 +327,7 @@ impl Ebpf {
     /// Number of entries.
     #[must_use]
     pub fn entries(&self) -> u64 {
-        self.pids.keys().flatten().count() as u64
+        self.registrations().map_or(0, |all| all.len() as u64)
     }
 
     /// The counters, summed over all CPUs.
@@ -272,17 +350,17 @@ impl Ebpf {
         &self.maps
     }
 
-    /// The program.
+    /// The attached programs, the exit program first, with their run statistics
+    /// as of now.
     #[must_use]
-    pub const fn program(&self) -> &ProgramFacts {
-        &self.program
-    }
-
-    /// Runs and time of the program, counted while `kernel.bpf_stats_enabled` is 1.
-    #[must_use]
-    pub fn run_statistics(&self) -> Option<(u64, std::time::Duration)> {
-        let info = self.object.program(EXIT_PROGRAM)?.info().ok()?;
-        Some((info.run_count(), info.run_time()))
+    pub fn programs(&self) -> Vec<ProgramFacts> {
+        self.programs
+            .iter()
+            .map(|program| {
+                facts::of_program(&self.object, program.name, program.tracepoint)
+                    .unwrap_or_else(|_| program.clone())
+            })
+            .collect()
     }
 
     /// What this kernel's programs cannot tell, and why.
@@ -322,12 +400,40 @@ impl Ebpf {
     }
 }
 
+fn descriptor(object: &aya::Ebpf, name: &'static str) -> Result<OwnedFd, SourceError> {
+    let failed = |source: std::io::Error| SourceError::Map {
+        name,
+        source: MapError::IoError(source),
+    };
+    match object.map(name) {
+        Some(Map::HashMap(data)) => data.fd().as_fd().try_clone_to_owned().map_err(failed),
+        _ => Err(SourceError::Missing { name }),
+    }
+}
+
 fn take<T: TryFrom<Map, Error = MapError>>(
     object: &mut aya::Ebpf,
     name: &'static str,
 ) -> Result<T, SourceError> {
     let map = object.take_map(name).ok_or(SourceError::Missing { name })?;
     T::try_from(map).map_err(|source| SourceError::Map { name, source })
+}
+
+/// Takes back the flags whose fields are about an earlier owner of the entry's
+/// memory (see [`Registration::dead_generation`]).
+const fn of_its_generation(mut entry: Registration) -> Registration {
+    const OF_THE_DEATH: u32 = flag::DEAD
+        | flag::GROUP_DEAD
+        | flag::EXIT_CODE_KNOWN
+        | flag::IDENTITY_CHECKED
+        | flag::USAGE_KNOWN;
+    if entry.dead_generation != entry.generation {
+        entry.flags &= !OF_THE_DEATH;
+    }
+    if entry.signal_generation != entry.generation {
+        entry.flags &= !flag::SIGNAL_KNOWN;
+    }
+    entry
 }
 
 /// Pins the maps and the links, or nothing.
@@ -343,47 +449,7 @@ fn pin_all(
     }
     links
         .into_iter()
-        .map(|ProgramLink { program, link }| link.pin(pins.pin(program)))
+        .map(|ProgramLink { program, link, .. }| link.pin(pins.pin(program)))
         .collect::<Result<_, _>>()
         .map_err(|error| in_full(&error))
-}
-
-/// The kernel compares start times on its own boot clock; in a time namespace
-/// with an offset `/proc` shows another one, and the comparison must be left out.
-fn checked_for_this_process(layout: KernelLayout) -> KernelLayout {
-    let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
-    if shifts_boot_time(&offsets) {
-        KernelLayout {
-            task_start_boottime: 0,
-            ..layout
-        }
-    } else {
-        layout
-    }
-}
-
-/// Whether `/proc/PID/timens_offsets` (time_namespaces(7)) has a boot time
-/// offset: a line of the clock's name, seconds and nanoseconds.
-fn shifts_boot_time(offsets: &str) -> bool {
-    offsets
-        .lines()
-        .filter(|line| line.starts_with("boottime"))
-        .flat_map(|line| line.split_whitespace().skip(1))
-        .any(|number| number != "0")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_part_of_a_boot_time_offset_counts() {
-        let none = "monotonic           0         0\nboottime            0         0\n";
-        assert!(!shifts_boot_time(none));
-        assert!(!shifts_boot_time(""));
-        assert!(!shifts_boot_time("monotonic 5 5\nboottime 0 0\n"));
-        for offset in ["boottime 100 0", "boottime 0 7", "boottime -3 0"] {
-            assert!(shifts_boot_time(offset), "{offset}");
-        }
-    }
 }

@@ -7,5 +7,6 @@ pub mod btf;
 pub mod connector;
 pub mod ebpf;
 pub mod facts;
+pub mod namespace;
 pub mod pins;
 pub mod programs;

@@ -5,8 +5,11 @@ pub mod clock;
 pub mod epoll;
 #[cfg(test)]
 pub mod exchange;
+pub mod limits;
+pub mod map_batch;
 pub mod memory;
 pub mod pidfd;
+pub mod pidfd_info;
 pub mod readable;
 pub mod record;
 pub mod sched;

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::{Ended, EntityName, EntryState, Table};
+use super::{EntityName, EntryState, Table};
 use crate::{
     core::death::{Hint, SourceName},
     source::connector::{Connector, ExitHeard, Heard},
-    sys::{clock, epoll::Epoll},
+    sys::{clock, pidfd::VerifiedPid},
 };
 
 /// What the connector says, as far as it concerns the table.
@@ -59,15 +59,20 @@ impl Table {
 
     fn thread_exited(&mut self, exit: &ExitHeard) -> Vec<(EntityName, Hint)> {
         let mut hints = Vec::new();
-        for generation in self.by_pid.get(&exit.tgid).into_iter().flatten() {
-            let Some(entry) = self.entries.get_mut(generation) else {
+        for generation in self.generations(exit.tgid).to_vec() {
+            let Some(entry) = self.entries.get_mut(&generation) else {
                 continue;
             };
             if entry.state != EntryState::Registered {
                 continue;
             }
-            let is_dead = entry.process.is_dead();
+            let is_held = entry.held().is_some();
+            let is_dead = entry.held().is_some_and(VerifiedPid::is_dead);
             entry.threads.heard(exit, is_dead);
+            if !is_held {
+                self.check_soon(generation);
+                continue;
+            }
             if !is_dead || entry.first.is_some() {
                 continue;
             }
@@ -76,8 +81,8 @@ impl Table {
             hints.push((
                 Arc::clone(&entry.entity),
                 Hint {
-                    identity: entry.process.identity(),
-                    generation: *generation,
+                    identity: entry.identity,
+                    generation,
                     source: SourceName::ProcConnector,
                     died_at: entry.threads.died_at(),
                     status: entry.threads.status(),
@@ -85,21 +90,5 @@ impl Table {
             ));
         }
         hints
-    }
-
-    /// Looks at every pidfd; tells the ends that were not told yet, each with
-    /// what the kernel's table has of it.
-    pub fn resync(&mut self, epoll: &Epoll) -> Vec<Ended> {
-        let mut dead: Vec<u64> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.process.is_dead())
-            .map(|(generation, _)| *generation)
-            .collect();
-        // In the order of registration.
-        dead.sort_unstable();
-        dead.into_iter()
-            .filter_map(|generation| self.ended(generation, epoll))
-            .collect()
     }
 }

@@ -58,6 +58,9 @@ struct Arguments {
     /// End after this many milliseconds.
     #[arg(long)]
     lifetime: Option<u64>,
+    /// Keep so many MiB of memory in use.
+    #[arg(long)]
+    resident: Option<usize>,
     /// Exit code after `--lifetime` and on SIGTERM.
     #[arg(long, default_value_t = 0)]
     code: i32,
@@ -72,6 +75,8 @@ enum OnUsr1 {
     LeaderExecs,
     /// Another thread executes this program again.
     ThreadExecs,
+    /// The main thread reads memory that is not there.
+    Faults,
 }
 
 fn main() -> ExitCode {
@@ -155,6 +160,8 @@ fn serve(arguments: &Arguments) -> Result<()> {
     if arguments.in_background {
         rustix::process::setsid()?;
     }
+    // Written to, so that it is resident before anybody is told of this process.
+    let resident = vec![1_u8; arguments.resident.unwrap_or(0) << 20];
     write_pidfile(arguments)?;
     if arguments.in_background {
         report_ready()?;
@@ -179,10 +186,12 @@ fn serve(arguments: &Arguments) -> Result<()> {
         match arguments.on_usr1 {
             Some(OnUsr1::LeaderExits) => kernel::exit_this_thread(3),
             Some(OnUsr1::LeaderExecs) => exec_again(arguments),
+            Some(OnUsr1::Faults) => kernel::fault(),
             Some(OnUsr1::ThreadExecs) | None => {}
         }
     }
     // The worker is gone, and with it the way to end in order.
+    std::hint::black_box(&resident);
     loop {
         thread::park();
     }

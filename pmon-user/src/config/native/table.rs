@@ -69,6 +69,9 @@ pub struct DaemonTable {
     /// Bytes of the kernel's ring buffer, a power of two from 4096. Default: 262144
     #[schemars(with = "Option<u32>", range(min = 4096))]
     pub ring_bytes: Option<Spanned<u32>>,
+    /// Registrations that keep a pidfd of their own; further ones are watched by
+    /// the kernel's table alone. Default: what the limit of open files allows
+    pub pidfd_budget: Option<u32>,
 }
 
 /// Who may use the control socket, beside root.
@@ -157,6 +160,10 @@ pub struct EntityTable {
     pub group: Option<Spanned<Argument>>,
     /// `command` goes into the background and writes `pidfile`. Default: false
     pub daemonizes: Option<bool>,
+    /// The process goes into the background without a pidfile: when it exits
+    /// with status 0, a living child that it forked takes its place. Default: false
+    #[schemars(with = "Option<bool>")]
+    pub follow: Option<Spanned<bool>>,
     /// File for the output of `command`. Default: the log
     pub log: Option<AbsolutePath>,
     /// Member of the host watchdog quorum. Default: false

@@ -94,7 +94,7 @@ fn two_hundred_deaths_in_a_storm_of_strangers_are_each_told_once() {
     let children: Vec<Child> = (0..200_u8)
         .map(|number| {
             let child = shell(number);
-            world.register(&format!("e{number}"), &child);
+            world.register(&format!("e{number}"), child.id());
             let status = if is_killed(usize::from(number)) {
                 9
             } else {
@@ -174,9 +174,9 @@ fn a_threads_exit_is_no_death() {
         std::thread::spawn(|| ()).join().unwrap();
     }
     // What comes after them has been heard when they have.
-    let child = sleeper();
-    world.register("child", &child);
-    end(child);
+    let mut child = Sleeper::spawn();
+    world.register("child", child.pid());
+    child.end();
     let mut hints = Vec::new();
     let deaths = world.deaths(1, &mut hints);
     assert_ne!(deaths[0].identity, identity);
@@ -192,14 +192,13 @@ fn a_death_that_three_sources_see_is_one_death() {
             return;
         };
         let mut world = world.with_connector(connector);
-        let mut children: Vec<Child> = (0..30).map(|_| sleeper()).collect();
+        let mut children: Vec<Sleeper> = (0..30).map(|_| Sleeper::spawn()).collect();
         for (number, child) in children.iter().enumerate() {
-            let (_, registered) = world.register(&format!("e{number}"), child);
+            let (_, registered) = world.register(&format!("e{number}"), child.pid());
             assert_eq!(registered.pidfd_only, None);
         }
         for child in &mut children {
-            child.kill().unwrap();
-            child.wait().unwrap();
+            child.end();
         }
         let mut hints = Vec::new();
         if connector_first {
@@ -241,10 +240,10 @@ fn both_entities_that_watch_a_process_are_told() {
         return;
     };
     let mut world = World::without_kernel().with_connector(connector);
-    let child = sleeper();
-    world.register("a", &child);
-    world.register("b", &child);
-    end(child);
+    let mut child = Sleeper::spawn();
+    world.register("a", child.pid());
+    world.register("b", child.pid());
+    child.end();
     assert_eq!(world.deaths(2, &mut Vec::new()).len(), 2);
 }
 
@@ -255,12 +254,12 @@ fn deaths_behind_an_overrun_are_found_by_looking() {
         return;
     };
     let mut world = World::without_kernel().with_connector(connector);
-    let children: Vec<Child> = (0..100).map(|_| sleeper()).collect();
+    let mut children: Vec<Sleeper> = (0..100).map(|_| Sleeper::spawn()).collect();
     for (number, child) in children.iter().enumerate() {
-        world.register(&format!("e{number}"), child);
+        world.register(&format!("e{number}"), child.pid());
     }
-    for child in children {
-        end(child);
+    for child in &mut children {
+        child.end();
     }
     let mut hints = Vec::new();
     let overruns = world.hear_connector(&mut hints);
@@ -281,8 +280,8 @@ fn when_the_socket_breaks_the_pidfds_go_on() {
         return;
     };
     let mut world = World::without_kernel().with_connector(connector);
-    let child = sleeper();
-    let (identity, _) = world.register("a", &child);
+    let mut child = Sleeper::spawn();
+    let (identity, _) = world.register("a", child.pid());
     let (pipe, _end) = rustix::pipe::pipe().unwrap();
     world.table.connector.as_mut().unwrap().ignore().unwrap();
     let fd = world.table.connector().unwrap().fd();
@@ -296,7 +295,7 @@ fn when_the_socket_breaks_the_pidfds_go_on() {
     assert!(world.table.next_from_connector().is_none());
     assert!(world.table.set_connector(None).is_some());
     assert!(world.table.next_from_connector().is_none());
-    end(child);
+    child.end();
     let (_, ended) = world.told();
     let death = death(&ended);
     assert_eq!(death.identity, identity);
