@@ -119,21 +119,15 @@ impl Engine {
 
     fn connector(&self) -> SourceView {
         let stats = self.table.connector().map(Connector::stats);
-        let misunderstood = stats.and_then(|stats| {
-            let error = stats.misunderstood?;
-            Some(format!(
-                "{} messages of the kernel were not understood, the last one was {error}",
-                stats.malformed
-            ))
-        });
+        let problem = stats.and_then(|stats| stats.problem());
         SourceView {
             name: "proc-connector".to_owned(),
-            state: match (&stats, &misunderstood) {
+            state: match (&stats, &problem) {
                 (None, _) => SourceState::Off,
                 (Some(_), None) => SourceState::Healthy,
                 (Some(_), Some(_)) => SourceState::Degraded,
             },
-            reason: misunderstood.or_else(|| self.facts.connector_off.clone()),
+            reason: problem.or_else(|| self.facts.connector_off.clone()),
             events: self.table.connector_events(),
             lost: stats.map_or(0, |stats| stats.overruns),
             last_canary_s: None,
