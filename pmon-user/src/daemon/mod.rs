@@ -13,6 +13,7 @@ mod logging;
 mod looks;
 pub mod message;
 pub mod options;
+mod pid_one;
 mod requests;
 mod status_views;
 mod steps;
@@ -85,6 +86,13 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 /// Only at the start: when the run directory or the control socket cannot be
 /// had. Once running it degrades and says so.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    // A signal that whoever started us has blocked would never arrive.
+    nix::sys::signal::SigSet::empty()
+        .thread_set_mask()
+        .context("cannot unblock signals")?;
+    if !options.check && pid_one::is_it() {
+        return pid_one::run();
+    }
     let _logging = logging::start();
     let sources = options.sources.resolve();
     let mut loaded = config::load(&sources, &config::LocalHost::detect());
@@ -379,7 +387,10 @@ fn schedule_receiver(priority: u8, degraded: &mut Vec<String>) -> String {
     match sched::set_fifo(i32::from(priority)) {
         Ok(()) => format!("fifo:{priority}"),
         Err(error) => {
-            let reason = format!("SCHED_FIFO is refused: {error} (needs CAP_SYS_NICE)");
+            let reason = format!(
+                "SCHED_FIFO is refused: {error} (needs CAP_SYS_NICE, and a real-time budget of \
+                 the cgroup; `pmon doctor` tells which)"
+            );
             degraded.push(format!("the receiver has normal priority: {reason}"));
             format!("other: {reason}")
         }

@@ -24,6 +24,7 @@ use crate::{
     },
 };
 
+pub mod container;
 pub mod foreign_script;
 pub mod last_seen;
 pub mod names;
