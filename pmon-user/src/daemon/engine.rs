@@ -130,7 +130,7 @@ impl Engine {
     /// # Errors
     ///
     /// When epoll cannot watch the ring or the inbox.
-    pub(super) fn new(
+    pub fn new(
         table: Table,
         selection: Selection,
         facts: Facts,

@@ -5,7 +5,7 @@ use crate::{
     core::{death::SourceName, time::Time},
     source::{
         canary::Verdict,
-        connector::{Connector, ConnectorStats},
+        connector::Connector,
         ebpf::Ebpf,
         selection::{Off, Source, State},
     },
@@ -111,7 +111,7 @@ impl Engine {
                 let unpinned = self.table.kernel().and_then(Ebpf::unpinned);
                 unpinned.map(|why| format!("not pinned: {why}"))
             }
-            SourceName::ProcConnector => connector.and_then(misunderstood),
+            SourceName::ProcConnector => connector.and_then(|stats| stats.problem()),
             SourceName::Pidfd => self.table.obstacle(),
         };
         let (state, reason) = match &source.state {
@@ -259,12 +259,4 @@ impl Engine {
             State::Unproven | State::Healthy => None,
         }
     }
-}
-
-fn misunderstood(stats: ConnectorStats) -> Option<String> {
-    let error = stats.misunderstood?;
-    Some(format!(
-        "{} messages of the kernel were not understood, the last one was {error}",
-        stats.malformed
-    ))
 }
