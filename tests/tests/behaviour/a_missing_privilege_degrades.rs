@@ -163,7 +163,7 @@ fn without_locked_memory() {
     skip_if!(privilege::no_program("setpriv"));
     let place = Place::new();
     let matters = kernel::version() < MEMORY_CGROUP;
-    let detected_by = if matters { "pidfd" } else { "ebpf" };
+    let detected_by = if matters { OTHERS } else { &["ebpf"] };
     let dropped = "-sys_resource";
     let status = still_recovers(&place, detected_by, |place| {
         with_locked_memory(
