@@ -149,7 +149,9 @@ const OPTIONAL: [Optional; 4] = [
         lacks: |layout| match layout.oom_argument {
             oom_argument::TASK => None,
             oom_argument::PID if layout.namespace == 0 => None,
-            oom_argument::PID => Some("the victim's pid in this pid namespace"),
+            oom_argument::PID => {
+                Some("the victim's pid in this pid namespace (its exit tells it all the same)")
+            }
             _ => Some("the arguments of `mark_victim`"),
         },
     },

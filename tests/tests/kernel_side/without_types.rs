@@ -89,7 +89,7 @@ fn the_table_makes_one_death_of_the_hints() {
     );
     let hint = table.next_hint().map(|(_, hint)| hint);
     // The record of the last thread; by now its pidfd says what it means.
-    let hint = hint.expect("a hint");
+    let hint = hint.unwrap();
     assert_eq!(hint.identity, identity);
     assert_eq!((hint.died_at, hint.status), (None, None), "not for sure");
     assert!(table.next_hint().is_none());
