@@ -41,12 +41,18 @@ pub struct DaemonSettings {
     pub settle: Duration,
     /// Kernel source of deaths.
     pub source: SourceChoice,
+    /// Period in which the sources are tried by a canary.
+    pub canary_interval: Duration,
     /// SCHED_FIFO priority of the receiver thread, 1 to 99; 0 = normal scheduling.
     pub receiver_priority: u8,
     /// Size of the kernel's pid table, in entries.
     pub max_pids: u32,
     /// Size of the kernel's ring buffer, in bytes: a power of two, whole pages.
     pub ring_bytes: u32,
+    /// Registrations that keep a pidfd of their own; further ones are watched by
+    /// the kernel's table alone. `None` = as many as the limit of open files
+    /// allows.
+    pub pidfd_budget: Option<u32>,
 }
 
 impl Default for DaemonSettings {
@@ -59,9 +65,11 @@ impl Default for DaemonSettings {
             audit_interval: Duration::from_secs(30),
             settle: Duration::from_millis(100),
             source: SourceChoice::Auto,
+            canary_interval: Duration::from_secs(5 * 60),
             receiver_priority: 10,
             max_pids: pmon_common::DEFAULT_MAX_PIDS,
             ring_bytes: pmon_common::DEFAULT_RING_BYTES,
+            pidfd_budget: None,
         }
     }
 }

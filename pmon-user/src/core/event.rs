@@ -25,6 +25,14 @@ pub enum Event {
         /// Why not.
         reason: String,
     },
+    /// The process lives, but its death could not be noticed: nothing is left to
+    /// watch it with.
+    Unwatchable {
+        /// Who.
+        identity: Identity,
+        /// Why.
+        reason: String,
+    },
     /// A kernel source reported the death; not yet verified.
     Hint(Hint),
     /// The registered process is dead.

@@ -17,6 +17,7 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
+    canary::Leash,
     entity::Entity,
     message::{Message, Work},
     steps::Found,
@@ -24,21 +25,27 @@ use super::{
 use crate::{
     audit::{
         Due,
-        discrepancy::{Discrepancies, Registered as Compared, compare},
+        discrepancy::{Discrepancies, Discrepancy, Registered as Compared, compare},
     },
     core::{
-        death::{Death, Hint, LastSeen},
+        death::{Death, Hint, LastSeen, SourceName},
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion, Outcome},
         evidence::SignalOrigin,
+        identity::Identity,
         recovery::Registered,
         time::Time,
     },
     effect::Job,
     look::Look,
+    source::{
+        connector::Connector,
+        ebpf::Ebpf,
+        selection::{self, Selection},
+    },
     sys::{clock, epoll::Epoll, wake::Wake},
-    table::{Ended, EntityName, FIRST_GENERATION, FromConnector, Table},
+    table::{Ended, EntityName, FIRST_GENERATION, FromConnector, Reconciled, Table},
 };
 
 /// Epoll token of the ring buffer.
@@ -50,6 +57,19 @@ const CONNECTOR: u64 = 2;
 
 /// Exits, mostly of strangers, that are heard before somebody else has a turn.
 const EXITS_AT_ONCE: usize = 1024;
+
+/// Messages handled before the kernel is listened to again.
+const MESSAGES: usize = 64;
+/// Looks of a sweep that are asked for in one go.
+const SLICE: usize = 1024;
+
+/// A sweep under way.
+#[derive(Default)]
+struct Sweeping {
+    left: Vec<EntityName>,
+    /// Looks that were asked for and have not been told.
+    under_way: usize,
+}
 
 /// The engine's state. Everything in here belongs to its thread.
 pub struct Engine {
@@ -66,9 +86,18 @@ pub struct Engine {
     inbox: mpsc::Receiver<Message>,
     pub(super) work: UnboundedSender<Work>,
     pub(super) schedule: BTreeSet<(Time, EntityName)>,
+    /// Which sources are to be believed.
+    pub(super) selection: Selection,
+    /// The canary that is out.
+    pub(super) canary: Option<Leash>,
     tokens: Vec<u64>,
     /// Effects that wait until a process can be told apart.
     pub(super) deferred: Vec<(EntityName, Arc<EntitySpec>, Effect)>,
+    sweeping: Option<Sweeping>,
+    /// Looks have to wait for descriptors.
+    pub(super) exhausted: bool,
+    /// There may be more in the inbox.
+    more: bool,
     stopping: bool,
 }
 
@@ -85,10 +114,6 @@ pub struct Facts {
     pub scheduling: String,
     /// Control socket.
     pub socket: String,
-    /// Why the kernel source is not in use.
-    pub ebpf_off: Option<String>,
-    /// Why the proc connector is not in use; nothing when it only stands by.
-    pub connector_off: Option<String>,
     /// Degraded conditions that were known at the start.
     pub degraded: Vec<String>,
     /// What is wrong with the configuration in force.
@@ -105,8 +130,9 @@ impl Engine {
     /// # Errors
     ///
     /// When epoll cannot watch the ring or the inbox.
-    pub fn new(
+    pub(super) fn new(
         table: Table,
+        selection: Selection,
         facts: Facts,
         wake: Wake,
         inbox: mpsc::Receiver<Message>,
@@ -114,14 +140,8 @@ impl Engine {
         next_incident: u64,
     ) -> Result<Self, rustix::io::Errno> {
         let epoll = Epoll::new()?;
-        if let Some(kernel) = table.kernel() {
-            epoll.add(kernel.ring_fd(), RING)?;
-        }
-        if let Some(connector) = table.connector() {
-            epoll.add(connector.fd(), CONNECTOR)?;
-        }
         epoll.add(&wake, INBOX)?;
-        Ok(Self {
+        let engine = Self {
             table,
             entities: HashMap::new(),
             facts,
@@ -135,10 +155,32 @@ impl Engine {
             inbox,
             work,
             schedule: BTreeSet::new(),
+            selection,
+            canary: None,
             tokens: Vec::new(),
             deferred: Vec::new(),
+            sweeping: None,
+            exhausted: false,
+            more: false,
             stopping: false,
-        })
+        };
+        if let Some(kernel) = engine.table.kernel() {
+            engine.watch_ring(kernel)?;
+        }
+        if let Some(connector) = engine.table.connector() {
+            engine.watch_connector(connector)?;
+        }
+        Ok(engine)
+    }
+
+    /// Has the proc connector wake this thread.
+    pub(super) fn watch_connector(&self, connector: &Connector) -> Result<(), rustix::io::Errno> {
+        self.epoll.add(connector.fd(), CONNECTOR)
+    }
+
+    /// Has a kernel source wake this thread.
+    pub(super) fn watch_ring(&self, kernel: &Ebpf) -> Result<(), rustix::io::Errno> {
+        self.epoll.add(kernel.ring_fd(), RING)
     }
 
     /// Runs until told to stop; gives back the table for an orderly end.
@@ -152,12 +194,18 @@ impl Engine {
     /// One wake-up.
     fn turn(&mut self) {
         let next = self.schedule.first().map(|(due, _)| *due);
-        let next = next.into_iter().chain(self.table.next_due()).min();
-        let timeout = next.map(|due| due.since(clock::now()));
+        let next = next.into_iter().chain(self.table.next_due());
+        let next = next.chain(self.sources_due()).min();
+        let timeout = if self.more {
+            Some(Duration::ZERO)
+        } else {
+            next.map(|due| due.since(clock::now()))
+        };
         self.receive(timeout);
         self.tick_table();
         self.read_inbox();
         self.tick_due();
+        self.tick_sources();
         self.inquire();
     }
 
@@ -182,7 +230,7 @@ impl Engine {
     }
 
     /// Waits for the kernel and handles everything it has said by then.
-    fn receive(&mut self, mut timeout: Option<Duration>) {
+    pub(super) fn receive(&mut self, mut timeout: Option<Duration>) {
         let mut tokens = std::mem::take(&mut self.tokens);
         loop {
             tokens.clear();
@@ -217,7 +265,7 @@ impl Engine {
         self.tokens = tokens;
     }
 
-    fn drain_ring(&mut self) {
+    pub(super) fn drain_ring(&mut self) {
         while let Some((entity, hint)) = self.table.next_hint() {
             self.ring_events += 1;
             self.hinted(&entity, hint);
@@ -231,7 +279,7 @@ impl Engine {
         }
     }
 
-    fn hinted(&mut self, entity: &EntityName, hint: Hint) {
+    pub(super) fn hinted(&mut self, entity: &EntityName, hint: Hint) {
         let generation = hint.generation;
         self.happen(entity, Event::Hint(hint), clock::now());
         if self.table.is_on_demand(generation) {
@@ -239,11 +287,11 @@ impl Engine {
         }
     }
 
-    /// What is left for later wakes the thread again.
-    fn hear_connector(&mut self) {
+    /// Whether everything was heard; what is left for later wakes the thread again.
+    pub(super) fn hear_connector(&mut self) -> bool {
         for _ in 0..EXITS_AT_ONCE {
             match self.table.next_from_connector() {
-                None => return,
+                None => return true,
                 Some(FromConnector::Exit(hints)) => {
                     for (entity, hint) in hints {
                         self.happen(&entity, Event::Hint(hint), clock::now());
@@ -253,21 +301,19 @@ impl Engine {
                 Some(FromConnector::Broken(errno)) => self.connector_broke(errno),
             }
         }
+        false
     }
 
-    /// Without the connector the pidfds go on.
+    /// Without the connector the others go on.
     fn connector_broke(&mut self, errno: rustix::io::Errno) {
-        if let Some(connector) = self.table.set_connector(None) {
-            self.epoll.remove(connector.fd());
-        }
-        let reason = format!("its socket failed: {errno}; restart the daemon");
-        tracing::error!("the proc connector is lost: {reason}");
-        self.facts.connector_off = Some(reason);
+        drop(self.take_source(SourceName::ProcConnector));
         self.resync();
+        let reason = format!("its socket failed: {}", std::io::Error::from(errno));
+        self.source_event(selection::Event::Lost(SourceName::ProcConnector, reason));
     }
 
     /// A source may have missed deaths: all processes are looked at.
-    fn resync(&mut self) {
+    pub(super) fn resync(&mut self) {
         for ended in self.table.resync(&self.epoll) {
             self.process_ended(ended);
         }
@@ -311,17 +357,26 @@ impl Engine {
         if let Some(sent) = &mut death.evidence.last_signal
             && let SignalOrigin::Pmon { why, .. } = &mut sent.origin
         {
-            let mut entities = self.entities.values();
-            *why = entities
-                .find(|entity| entity.recovery.leaving() == Some(identity))
-                .and_then(|entity| entity.asked_for.clone());
+            let mut asked = self
+                .entities
+                .values()
+                .filter_map(|one| one.ended_for.as_ref());
+            *why = asked
+                .find(|(ended, _)| *ended == identity)
+                .map(|(_, why)| why.clone());
         }
     }
 
     fn read_inbox(&mut self) {
-        while let Ok(message) = self.inbox.try_recv() {
+        for _ in 0..MESSAGES {
+            let Ok(message) = self.inbox.try_recv() else {
+                self.more = false;
+                return;
+            };
             match message {
                 Message::Looked { entity, look } => self.looked(&entity, look),
+                Message::Swept(looks) => self.swept(looks),
+                Message::Descriptors { exhausted } => self.exhausted = exhausted,
                 Message::StartEnded {
                     entity,
                     run,
@@ -350,10 +405,13 @@ impl Engine {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }
                 Message::Audit(Due::Sweep(_)) => self.sweep(),
+                Message::Canary(hatched) => self.canary_hatched(hatched),
+                Message::Source(started) => self.source_started(started),
                 Message::Request(request) => self.answer(request),
                 Message::Stop => self.stopping = true,
             }
         }
+        self.more = true;
     }
 
     fn tick_due(&mut self) {
@@ -380,12 +438,67 @@ impl Engine {
         }
     }
 
+    /// Begins a sweep, unless one is under way: that takes longer than the
+    /// audit's interval only where something hangs.
     fn sweep(&mut self) {
+        if self.sweeping.is_some() {
+            return;
+        }
         self.sweeps += 1;
         self.last_sweep = Some(clock::now());
-        let names: Vec<EntityName> = self.entities.keys().cloned().collect();
-        for name in names {
-            self.look(&name, Occasion::Sweep, false);
+        self.table.begin_comparison();
+        self.sweeping = Some(Sweeping {
+            left: self.entities.keys().cloned().collect(),
+            under_way: 0,
+        });
+        self.sweep_on();
+    }
+
+    /// The next slice of a sweep: some entries of the kernel's table, some looks.
+    fn sweep_on(&mut self) {
+        let compared = self.table.compare_some(&self.epoll);
+        let compared = compared.map(|reconciled| self.reconciled(&reconciled));
+        let Some(sweeping) = &mut self.sweeping else {
+            return;
+        };
+        let mut slice = Vec::new();
+        while slice.len() < SLICE
+            && let Some(name) = sweeping.left.pop()
+        {
+            if let Some(entity) = self.entities.get(&name) {
+                slice.push((name, entity.look_request(Occasion::Sweep, false)));
+            }
+        }
+        sweeping.under_way = slice.len();
+        match (slice.is_empty(), compared) {
+            (false, _) => self.hand_out(Work::Sweep(slice)),
+            (true, Some(())) => self.sweep_on(),
+            (true, None) => self.sweeping = None,
+        }
+    }
+
+    fn swept(&mut self, looks: Vec<(EntityName, Look)>) {
+        let count = looks.len();
+        for (entity, look) in looks {
+            self.looked(&entity, look);
+        }
+        if let Some(sweeping) = &mut self.sweeping {
+            sweeping.under_way = sweeping.under_way.saturating_sub(count);
+            if sweeping.under_way == 0 {
+                self.sweep_on();
+            }
+        }
+    }
+
+    /// What was wrong with the kernel's table.
+    fn reconciled(&mut self, reconciled: &Reconciled) {
+        let Reconciled { orphans, altered } = reconciled;
+        for _ in 0..*orphans {
+            self.discrepancies.count(Discrepancy::OrphanRegistration);
+        }
+        for name in altered {
+            self.discrepancies.count(Discrepancy::AlteredRegistration);
+            self.trouble(name, format!("audit: {}", Discrepancy::AlteredRegistration));
         }
     }
 
@@ -396,10 +509,12 @@ impl Engine {
             stamp,
             mut last_seen,
             stranger,
+            knew,
+            exhausted: _,
             known_alive,
         } = look;
         if sighting.occasion == Occasion::Sweep {
-            self.audit(name, &sighting);
+            self.audit(name, &sighting, knew);
         }
         // A death that is known to the kernel comes before what was seen since.
         if let Some(current) = self.current(name)
@@ -456,7 +571,12 @@ impl Engine {
     }
 
     /// Counts what events should have told and did not.
-    fn audit(&mut self, name: &EntityName, sighting: &crate::core::event::Sighting) {
+    fn audit(
+        &mut self,
+        name: &EntityName,
+        sighting: &crate::core::event::Sighting,
+        knew: Option<Identity>,
+    ) {
         let Some(entity) = self.entities.get(name) else {
             return;
         };
@@ -471,7 +591,7 @@ impl Engine {
                 alive: seen || self.table.is_alive(generation),
             })
         });
-        if let Some(discrepancy) = compare(known, sighting) {
+        if let Some(discrepancy) = compare(known, knew, sighting) {
             self.discrepancies.count(discrepancy);
             self.trouble(name, format!("audit: {discrepancy}"));
         }

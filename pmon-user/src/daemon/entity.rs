@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::{
     core::{
         entity::EntitySpec,
         event::Occasion,
+        identity::Identity,
         incident::Incidents,
         recovery::{AfterStop, Recovery, Stage},
         time::Time,
@@ -30,14 +33,24 @@ pub struct Entity {
     pub scheduled: Option<Time>,
     /// The last thing an executor could not do for it.
     pub last_trouble: Option<String>,
-    /// What an operator asked for last, and who that was.
-    pub asked_for: Option<String>,
+    /// The last process that was ended because an operator asked for something:
+    /// what, and who that was.
+    pub ended_for: Option<(Identity, String)>,
     /// Who stopped it, while it is stopped.
     pub stopped_by: Option<StoppedByOperator>,
     /// How it was registered, if no file describes it.
     pub ad_hoc: Option<AdHoc>,
-    /// What was last given away to be remembered.
-    pub remembered: Option<EntityRecord>,
+    /// What the record was made of that was last given away to be remembered.
+    pub remembered: Option<RecordOf>,
+}
+
+/// Everything in an entity's record that changes, cheap to compare: after each
+/// step it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordOf {
+    process: Option<Remembered>,
+    /// When the operator stopped it.
+    stopped: Option<Timestamp>,
 }
 
 impl Entity {
@@ -57,7 +70,7 @@ impl Entity {
             pidfd_only: None,
             scheduled: None,
             last_trouble: None,
-            asked_for: None,
+            ended_for: None,
             stopped_by: stopped,
             ad_hoc,
             remembered: None,
@@ -79,18 +92,31 @@ impl Entity {
     /// What is to survive the daemon.
     #[must_use]
     pub fn memory(&self) -> EntityRecord {
-        let stopped = match self.recovery.stage() {
+        EntityRecord {
+            process: self.known,
+            stopped: self.stopped().cloned(),
+            ad_hoc: self.ad_hoc.clone(),
+        }
+    }
+
+    /// What that is made of.
+    #[must_use]
+    pub fn record_of(&self) -> RecordOf {
+        RecordOf {
+            process: self.known,
+            stopped: self.stopped().map(|stopped| stopped.at),
+        }
+    }
+
+    /// Who stopped it, if it is stopped.
+    fn stopped(&self) -> Option<&StoppedByOperator> {
+        match self.recovery.stage() {
             Stage::Stopped
             | Stage::Stopping {
                 then: AfterStop::StayDown,
                 ..
-            } => self.stopped_by.clone(),
+            } => self.stopped_by.as_ref(),
             _ => None,
-        };
-        EntityRecord {
-            process: self.known,
-            stopped,
-            ad_hoc: self.ad_hoc.clone(),
         }
     }
 }

@@ -3,16 +3,20 @@
 //! The engine never blocks: everything that could is asked for as [`Work`] and
 //! comes back as a [`Message`].
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 
+use super::{
+    canary::Hatched,
+    selection::{SourceWork, Started},
+};
 use crate::{
     audit::Due,
     config::Loaded,
     control::backend::{Refusal, RegisterRequest},
     core::{
-        death::LastSeen,
+        death::{LastSeen, SourceName},
         event::{OperatorAction, StartEnd},
         identity::Identity,
         notice::Notice,
@@ -20,6 +24,7 @@ use crate::{
     },
     effect::Job,
     look::{Look, LookRequest},
+    source::selection,
     state::registrations::EntityRecord,
     sys::{pidfd::VerifiedPid, wake::Wake},
     table::{Answer, EntityName, Inquiry},
@@ -39,6 +44,13 @@ pub enum Message {
         entity: EntityName,
         /// What it showed.
         look: Look,
+    },
+    /// Looks of the sweep have been made.
+    Swept(Vec<(EntityName, Look)>),
+    /// Looks have to wait for descriptors, or are tried again.
+    Descriptors {
+        /// There are none.
+        exhausted: bool,
     },
     /// A start command ended, or runs as the process itself.
     StartEnded {
@@ -71,6 +83,10 @@ pub enum Message {
     Answered(Vec<Answer>),
     /// The audit says where to look.
     Audit(Due),
+    /// A canary waits to be registered and released, or why there is none.
+    Canary(Result<Hatched, String>),
+    /// A source was started, or why not.
+    Source(Result<Started, (SourceName, String)>),
     /// The control service asks.
     Request(Request),
     /// End the loop.
@@ -147,6 +163,10 @@ pub enum Work {
         /// What.
         job: Job,
     },
+    /// Hatch a canary.
+    Hatch,
+    /// Start or stop a source.
+    Source(SourceWork),
     /// The entity is gone.
     Forget(EntityName),
     /// Something to tell people.
@@ -154,9 +174,11 @@ pub enum Work {
     /// An incident was closed.
     Closed(Box<IncidentView>),
     /// What should survive the daemon has changed.
-    Remember(EntityName, Box<EntityRecord>),
-    /// The set of entities has changed.
-    Entities(Vec<(EntityName, Option<std::path::PathBuf>)>),
+    Remember(EntityName, Arc<EntityRecord>),
+    /// An entity's pidfile is to be watched from now on; none when it has none.
+    Watch(EntityName, Option<std::path::PathBuf>),
+    /// Look for the processes of these entities, for the sweep.
+    Sweep(Vec<(EntityName, LookRequest)>),
 }
 
 /// One notice on its way to people.
@@ -164,8 +186,8 @@ pub enum Work {
 pub struct Told {
     /// When.
     pub at: Time,
-    /// Whose.
-    pub entity: EntityName,
+    /// Whose; the daemon's own when absent.
+    pub entity: Option<EntityName>,
     /// Which incident.
     pub incident: Option<u64>,
     /// What.
@@ -179,6 +201,8 @@ pub enum Tale {
     Notice(Notice),
     /// From an executor or the table.
     Trouble(String),
+    /// Of a source.
+    Source(selection::Notice),
 }
 
 /// The way into the engine.

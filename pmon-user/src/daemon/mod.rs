@@ -6,13 +6,17 @@
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
 mod backend;
+pub mod canary;
 pub mod engine;
 pub mod entity;
 mod incident_views;
 mod logging;
+mod looks;
 pub mod message;
 pub mod options;
+mod pid_one;
 mod requests;
+pub mod selection;
 mod status_views;
 mod steps;
 mod telling;
@@ -37,18 +41,17 @@ use tokio::{
 use self::{
     backend::{Daemon, Helpers},
     engine::{Engine, Facts},
+    looks::Looks,
     message::{Inbox, Message, Work},
     options::Options,
+    selection::{Started, Starter},
     telling::Telling,
     work::Workers,
 };
 use crate::{
     audit::{self, AuditSettings},
     causes::in_full,
-    config::{
-        self, Loaded, Sources,
-        settings::{Settings, SourceChoice},
-    },
+    config::{self, Loaded, Sources, settings::Settings},
     control::{
         access::{AccessRules, group_id},
         backend::Backend as _,
@@ -57,17 +60,14 @@ use crate::{
     core::notice::Notice,
     effect::{self, Executor, Report},
     look,
-    source::{
-        connector::Connector,
-        ebpf::{Ebpf, MapSizes},
-    },
+    source::selection::Selection,
     state::{
         Store, journal,
         lock::Lock,
         registrations::{self, EntityRecord},
     },
-    sys::{clock, memory, sched, wake::Wake},
-    table::Table,
+    sys::{clock, limits, sched, wake::Wake},
+    table::{Table, budget::Budget},
     view::incident::IncidentView,
 };
 
@@ -83,6 +83,13 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 /// Only at the start: when the run directory or the control socket cannot be
 /// had. Once running it degrades and says so.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    // A signal that whoever started us has blocked would never arrive.
+    nix::sys::signal::SigSet::empty()
+        .thread_set_mask()
+        .context("cannot unblock signals")?;
+    if !options.check && pid_one::is_it() {
+        return pid_one::run();
+    }
     let _logging = logging::start();
     let sources = options.sources.resolve();
     let mut loaded = config::load(&sources, &config::LocalHost::detect());
@@ -142,19 +149,21 @@ async fn serve_until_stopped(
     let newest = past.incidents.last().map_or(0, |last| last.incident);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
-    let store = Store::start(state_dir)?;
-    let volatile = Store::start_volatile(run_dir)?;
+    let store = Store::start(state_dir, registrations.clone())?;
+    let volatile = Store::start_volatile(run_dir, registrations.clone())?;
 
     let socket_path = run_dir.join("pmon.sock");
     let access = access_rules(settings);
     let socket = ControlSocket::bind(&socket_path, &access)?;
 
     let (work_sender, work) = unbounded_channel();
+    let starter = Starter::new(settings.daemon.clone());
     let engine = start_engine(
         settings,
+        &starter,
         &socket_path,
         loaded,
-        registrations.clone(),
+        registrations,
         degraded,
         work_sender,
     )?;
@@ -170,11 +179,12 @@ async fn serve_until_stopped(
     let workers = Workers {
         executor: Arc::clone(&executor),
         audit,
+        starter,
         store,
         volatile,
-        registrations,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
+        looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
         inbox: inbox.clone(),
     };
     let workers = tokio::spawn(workers.run(work));
@@ -240,41 +250,25 @@ fn tell_init(state: &[sd_notify::NotifyState<'_>]) {
 /// Loads the kernel program and starts the engine with the configured entities.
 fn start_engine(
     settings: &Settings,
+    starter: &Starter,
     socket: &Path,
     loaded: Loaded,
     remembered: registrations::Registrations,
     degraded: Vec<String>,
     work: UnboundedSender<Work>,
 ) -> anyhow::Result<Running> {
+    let budget = pidfd_budget(settings);
     let wake = Wake::new().context("cannot create an eventfd")?;
     let (inbox, messages) = Inbox::new(wake.clone());
-    let (kernel, ebpf_off) = match load_kernel_source(settings) {
-        Ok(mut kernel) => {
-            if let Some(log) = kernel.take_log() {
-                tokio::spawn(logging::kernel_log(log));
-            }
-            (Some(kernel), None)
-        }
-        Err(reason) => (None, Some(reason)),
-    };
-    let (connector, connector_off) = match start_connector(settings, kernel.is_some()) {
-        Ok(connector) => (Some(connector), None),
-        Err(reason) => (None, reason),
-    };
-    if let Some(reason) = &ebpf_off {
-        tracing::warn!("the BPF program does not report deaths: {reason}");
-    }
-    if let Some(reason) = &connector_off {
-        tracing::warn!("the proc connector does not report deaths: {reason}");
-    }
+    let daemon = &settings.daemon;
+    let mut selection = Selection::new(daemon.source, daemon.canary_interval, clock::now());
+    let (sources, actions) = selection::start_first(&mut selection, starter);
     let facts = Facts {
         host: host_name(),
         boot_id: registrations::boot_id().unwrap_or_default(),
         started: clock::now(),
         scheduling: String::new(),
         socket: socket.display().to_string(),
-        ebpf_off,
-        connector_off,
         degraded,
         findings: Vec::new(),
         unmonitored: Vec::new(),
@@ -288,11 +282,20 @@ fn start_engine(
             let mut facts = facts;
             facts.scheduling = schedule_receiver(priority, &mut facts.degraded);
             let next_incident = remembered.next_incident;
-            let mut table = Table::new(kernel);
-            table.set_connector(connector);
-            match Engine::new(table, facts, wake, messages, work, next_incident) {
+            let mut table = Table::new(None).with_budget(budget);
+            for source in sources {
+                match source {
+                    Started::Ebpf(kernel) => drop(table.set_kernel(*kernel)),
+                    Started::ProcConnector(connector) => {
+                        table.set_connector(Some(*connector));
+                    }
+                }
+            }
+            match Engine::new(table, selection, facts, wake, messages, work, next_incident) {
                 Ok(mut engine) => {
                     engine.begin(loaded, remembered);
+                    // Not before everything is monitored.
+                    engine.carry_out_selection(actions);
                     let _start_waits: Result<(), _> = ready.send(Ok(()));
                     engine.run()
                 }
@@ -308,6 +311,16 @@ fn start_engine(
         .context("the receiver thread ended")?
         .context("cannot set up epoll")?;
     Ok(Running { inbox, thread })
+}
+
+/// How many pidfds the table may hold, of all the files that may be open.
+fn pidfd_budget(settings: &Settings) -> Budget {
+    let open_files = limits::raise_open_files().unwrap_or_else(|errno| {
+        tracing::warn!(%errno, "the limit of open files stays where it is");
+        limits::open_files()
+    });
+    let own = settings.daemon.pidfd_budget;
+    Budget::of(open_files, own.and_then(|own| usize::try_from(own).ok()))
 }
 
 async fn end_engine(engine: Running) {
@@ -331,34 +344,6 @@ async fn end_engine(engine: Running) {
     }
 }
 
-fn load_kernel_source(settings: &Settings) -> Result<Ebpf, String> {
-    match settings.daemon.source {
-        SourceChoice::Auto | SourceChoice::Ebpf => {}
-        SourceChoice::Pidfd => return Err("`source = pidfd`".to_owned()),
-        SourceChoice::ProcConnector => return Err("`source = proc-connector`".to_owned()),
-    }
-    let sizes = MapSizes {
-        max_pids: settings.daemon.max_pids,
-        ring_bytes: settings.daemon.ring_bytes,
-    };
-    let kernel = Ebpf::start(sizes, settings.daemon.pin_dir.as_deref());
-    memory::trim();
-    kernel.map_err(|error| in_full(&error))
-}
-
-/// The proc connector where it is asked for, or where there is nothing better;
-/// else why not, if there is more to say than that it stands by.
-fn start_connector(settings: &Settings, has_better: bool) -> Result<Connector, Option<String>> {
-    match settings.daemon.source {
-        SourceChoice::Auto if has_better => Err(None),
-        SourceChoice::Auto | SourceChoice::ProcConnector => {
-            Connector::start().map_err(|error| Some(in_full(&error)))
-        }
-        SourceChoice::Ebpf => Err(Some("`source = ebpf`".to_owned())),
-        SourceChoice::Pidfd => Err(Some("`source = pidfd`".to_owned())),
-    }
-}
-
 /// Puts the calling thread under SCHED_FIFO if asked to, and says what it is.
 fn schedule_receiver(priority: u8, degraded: &mut Vec<String>) -> String {
     if priority == 0 {
@@ -367,7 +352,10 @@ fn schedule_receiver(priority: u8, degraded: &mut Vec<String>) -> String {
     match sched::set_fifo(i32::from(priority)) {
         Ok(()) => format!("fifo:{priority}"),
         Err(error) => {
-            let reason = format!("SCHED_FIFO is refused: {error} (needs CAP_SYS_NICE)");
+            let reason = format!(
+                "SCHED_FIFO is refused: {error} (needs CAP_SYS_NICE, and a real-time budget of \
+                 the cgroup; `pmon doctor` tells which)"
+            );
             degraded.push(format!("the receiver has normal priority: {reason}"));
             format!("other: {reason}")
         }
@@ -461,6 +449,5 @@ impl Engine {
                 self.add_ad_hoc(&name, ad_hoc, record.process, record.stopped);
             }
         }
-        self.entity_set_changed();
     }
 }

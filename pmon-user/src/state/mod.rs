@@ -11,7 +11,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -23,11 +23,13 @@ use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 pub mod atomic;
+pub mod changes;
 pub mod journal;
 pub mod lock;
 pub mod registrations;
 
 use atomic::Reach;
+use changes::{Change, Saved, Unsaved};
 use journal::Journal;
 use registrations::Registrations;
 
@@ -36,8 +38,11 @@ use registrations::Registrations;
 const DEBOUNCE: Duration = Duration::from_millis(200);
 /// Pause before something that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(10);
-/// Journal lines that may wait for a disk; then the oldest are given up.
-const BACKLOG: usize = 1024;
+/// Bytes of journal lines that may wait for a disk; then the oldest are given
+/// up. Several times what the journal keeps.
+const BACKLOG_BYTES: usize = 32 << 20;
+/// Commands that may wait for the thread; what they are about does not wait here.
+const COMMANDS: usize = 64;
 
 /// Why there is no store.
 #[derive(Debug, Error)]
@@ -67,29 +72,63 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Shared {
-    /// The newest registrations that are not on disk.
-    unsaved: Mutex<Option<Registrations>>,
+    /// What has changed and is not on disk.
+    unsaved: Mutex<Unsaved>,
+    /// Journal lines that are not on disk.
+    backlog: Mutex<Backlog>,
     status: watch::Sender<StoreStatus>,
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    lines: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Backlog {
+    /// Adds a line; how many had to go for it.
+    fn push(&mut self, line: String) -> u64 {
+        self.bytes += line.len();
+        self.lines.push_back(line);
+        let mut lost = 0;
+        while self.bytes > BACKLOG_BYTES && self.pop().is_some() {
+            lost += 1;
+        }
+        lost
+    }
+
+    fn pop(&mut self) -> Option<String> {
+        let line = self.lines.pop_front()?;
+        self.bytes -= line.len();
+        Some(line)
+    }
+
+    /// Puts a line back that could not be written.
+    fn unpop(&mut self, line: String) {
+        self.bytes += line.len();
+        self.lines.push_front(line);
+    }
 }
 
 #[derive(Debug)]
 enum Command {
-    /// There are unsaved registrations.
+    /// There are unsaved changes of registrations.
     Save,
-    Append(String),
+    /// There are lines for the journal.
+    Append,
     Flush(oneshot::Sender<Result<(), String>>),
 }
 
 impl Store {
     /// Starts the writing thread for a state directory, which is created where
-    /// it is missing.
+    /// it is missing; `initial` is what is remembered already.
     ///
     /// # Errors
     ///
     /// See [`StoreError`]. A directory that cannot be written is no error but a
     /// degraded status.
-    pub fn start(directory: &Path) -> Result<Self, StoreError> {
-        Self::start_with(directory, DEBOUNCE, RETRY, Reach::Disk)
+    pub fn start(directory: &Path, initial: Registrations) -> Result<Self, StoreError> {
+        Self::start_with(directory, initial, DEBOUNCE, RETRY, Reach::Disk)
     }
 
     /// Starts the thread that writes registrations to a volatile directory, each
@@ -99,20 +138,22 @@ impl Store {
     /// # Errors
     ///
     /// See [`StoreError`].
-    pub fn start_volatile(directory: &Path) -> Result<Self, StoreError> {
-        Self::start_with(directory, Duration::ZERO, RETRY, Reach::Cache)
+    pub fn start_volatile(directory: &Path, initial: Registrations) -> Result<Self, StoreError> {
+        Self::start_with(directory, initial, Duration::ZERO, RETRY, Reach::Cache)
     }
 
     fn start_with(
         directory: &Path,
+        initial: Registrations,
         debounce: Duration,
         retry: Duration,
         reach: Reach,
     ) -> Result<Self, StoreError> {
-        let (commands, receiver) = sync_channel(BACKLOG);
+        let (commands, receiver) = sync_channel(COMMANDS);
         let (sender, status) = watch::channel(StoreStatus::default());
         let shared = Arc::new(Shared {
-            unsaved: Mutex::new(None),
+            unsaved: Mutex::default(),
+            backlog: Mutex::default(),
             status: sender,
         });
         let writer = Writer {
@@ -121,8 +162,8 @@ impl Store {
             debounce,
             retry,
             reach,
+            saved: Saved::new(initial),
             journal: None,
-            backlog: VecDeque::new(),
             save_at: None,
             append_at: None,
             save_error: None,
@@ -139,15 +180,10 @@ impl Store {
         })
     }
 
-    /// Has the registrations written soon; never blocks.
-    pub fn save(&self, registrations: Registrations) {
-        *self
-            .shared
-            .unsaved
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(registrations);
-        // Full: the thread is awake and will see them. Gone: so is the daemon.
-        let _awake: Result<(), TrySendError<Command>> = self.commands.try_send(Command::Save);
+    /// Has a change written soon; never blocks.
+    pub fn save(&self, change: Change) {
+        lock(&self.shared.unsaved).add(change);
+        self.wake(Command::Save);
     }
 
     /// Has one incident written as one line of the journal; never blocks.
@@ -157,10 +193,17 @@ impl Store {
     /// When the value cannot be expressed in JSON.
     pub fn append(&self, incident: &impl Serialize) -> Result<(), serde_json::Error> {
         let line = serde_json::to_string(incident)?;
-        if self.commands.try_send(Command::Append(line)).is_err() {
-            self.shared.lost(1);
+        let lost = lock(&self.shared.backlog).push(line);
+        if lost > 0 {
+            self.shared.lost(lost);
         }
+        self.wake(Command::Append);
         Ok(())
+    }
+
+    fn wake(&self, command: Command) {
+        // Full: the thread is awake and will see. Gone: so is the daemon.
+        let _awake: Result<(), TrySendError<Command>> = self.commands.try_send(command);
     }
 
     /// Waits until everything handed over so far is on disk, or could not be
@@ -206,8 +249,8 @@ struct Writer {
     debounce: Duration,
     retry: Duration,
     reach: Reach,
+    saved: Saved,
     journal: Option<Journal>,
-    backlog: VecDeque<String>,
     save_at: Option<Instant>,
     append_at: Option<Instant>,
     save_error: Option<String>,
@@ -223,28 +266,24 @@ impl Writer {
                 Some(due) => commands.recv_timeout(due.saturating_duration_since(Instant::now())),
             };
             match command {
-                Ok(Command::Save) => {
-                    let soon = Instant::now() + self.debounce;
-                    self.save_at = Some(self.save_at.map_or(soon, |at| at.min(soon)));
-                }
-                Ok(Command::Append(line)) => {
-                    self.remember(line);
-                    // What failed a moment ago would fail again.
-                    if self.append_error.is_none() {
-                        self.append_at = Some(Instant::now());
-                    }
-                }
+                Ok(Command::Save | Command::Append) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Command::Flush(done)) => {
                     // The asker may have gone meanwhile.
                     let _gone: Result<(), Result<(), String>> = done.send(self.write_all());
                 }
-                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     let _told: Result<(), String> = self.write_all();
                     return;
                 }
             }
             let now = Instant::now();
+            // Whatever the command was: others may have found no room.
+            if self.save_at.is_none() && self.saved.is_behind(&lock(&self.shared.unsaved)) {
+                self.save_at = Some(now + self.debounce);
+            }
+            if self.append_at.is_none() && !lock(&self.shared.backlog).lines.is_empty() {
+                self.append_at = Some(now);
+            }
             if self.append_at.is_some_and(|at| at <= now) {
                 self.write_lines();
             }
@@ -252,14 +291,6 @@ impl Writer {
                 self.write_registrations();
             }
         }
-    }
-
-    fn remember(&mut self, line: String) {
-        if self.backlog.len() == BACKLOG {
-            self.backlog.pop_front();
-            self.shared.lost(1);
-        }
-        self.backlog.push_back(line);
     }
 
     fn write_all(&mut self) -> Result<(), String> {
@@ -274,22 +305,15 @@ impl Writer {
 
     fn write_registrations(&mut self) {
         self.save_at = None;
-        let unsaved = || {
-            self.shared
-                .unsaved
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        let Some(registrations) = unsaved().take() else {
+        let unsaved = std::mem::take(&mut *lock(&self.shared.unsaved));
+        if self.save_error.is_none() && !self.saved.is_behind(&unsaved) {
             return;
-        };
-        let written = create(&self.directory)
-            .and_then(|()| registrations::save(&self.directory, &registrations, self.reach));
+        }
+        let lines = self.saved.take_over(unsaved);
+        let written = self.saved.write(&self.directory, lines, self.reach);
         self.save_error = match written {
             Ok(()) => None,
             Err(error) => {
-                // Unless there are newer ones by now.
-                unsaved().get_or_insert(registrations);
                 self.save_at = Some(Instant::now() + self.retry);
                 Some(format!(
                     "cannot write `{}`: {error}",
@@ -302,7 +326,7 @@ impl Writer {
 
     fn write_lines(&mut self) {
         self.append_at = None;
-        if self.backlog.is_empty() {
+        if lock(&self.shared.backlog).lines.is_empty() {
             return;
         }
         let written = self.try_write_lines();
@@ -328,13 +352,16 @@ impl Writer {
             }
         };
         // On an error it is opened anew next time: it may have been deleted.
-        while let Some(line) = self.backlog.front() {
-            match journal.append(line) {
+        let pop = || lock(&self.shared.backlog).pop();
+        while let Some(line) = pop() {
+            match journal.append(&line) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.shared.lost(1),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    lock(&self.shared.backlog).unpop(line);
+                    return Err(error);
+                }
             }
-            self.backlog.pop_front();
         }
         journal.sync()?;
         self.journal = Some(journal);
@@ -349,6 +376,11 @@ impl Writer {
             changed
         });
     }
+}
+
+/// A panic elsewhere leaves what is behind the lock as it was.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Creates the state directory, for the daemon's user alone.

@@ -51,12 +51,13 @@ impl Drops {
 }
 
 /// What a walk through the kernel's table found wrong.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reconciled {
     /// Entries that belong to no registration; removed.
     pub orphans: u64,
-    /// Entries that somebody has changed, or taken away; put right.
-    pub altered: u64,
+    /// Entries of these entities that somebody has changed, or taken away; put
+    /// right.
+    pub altered: Vec<EntityName>,
 }
 
 /// A walk under way that compares the kernel's table with ours.
@@ -73,6 +74,8 @@ impl Table {
     /// their records. Cheap while nothing was dropped.
     pub fn hints_behind_drops(&mut self) -> Vec<(EntityName, Hint)> {
         let Some(kernel) = &self.kernel else {
+            // Nothing to look for; what was due would be due for ever.
+            self.drops = Drops::default();
             return Vec::new();
         };
         let drops = kernel.stats().drops;
@@ -105,7 +108,7 @@ impl Table {
         self.drops.scan_at = Some(self.drops.scan_at.map_or(at, |other| other.min(at)));
     }
 
-    fn hints_from_kernel(&mut self) -> Vec<(EntityName, Hint)> {
+    pub(super) fn hints_from_kernel(&mut self) -> Vec<(EntityName, Hint)> {
         let mut hints = Vec::new();
         let mut cursor = Cursor::default();
         while let Some(more) = self.walk(&mut cursor, |table, pid, found| {
@@ -174,10 +177,12 @@ impl Table {
         entry.died_at = Some(died_at);
         entry.status = entry.status.or(status);
         entry.first.get_or_insert((SourceName::Ebpf, clock::now()));
+        let (entity, identity) = (EntityName::clone(&entry.entity), entry.identity);
+        self.canary_in_table(generation, died_at, status);
         Some((
-            EntityName::clone(&entry.entity),
+            entity,
             Hint {
-                identity: entry.identity,
+                identity,
                 generation,
                 source: SourceName::Ebpf,
                 died_at: Some(died_at),
@@ -237,23 +242,29 @@ impl Table {
             wrong.extend(unseen.map(|(generation, _)| (*generation, None)));
         }
         for (generation, found) in wrong {
-            reconciled.altered += u64::from(self.put_right(generation, found, epoll));
+            let entity = self.put_right(generation, found, epoll);
+            reconciled.altered.extend(entity);
         }
         Some(reconciled)
     }
 
-    /// Writes a registration's entry anew; whether something was wrong with it.
-    fn put_right(&mut self, generation: u64, found: Option<Registration>, epoll: &Epoll) -> bool {
-        let Some(entry) = self.entries.get(&generation) else {
-            return false;
-        };
+    /// Writes a registration's entry anew; whose it is, if something was wrong
+    /// with it.
+    fn put_right(
+        &mut self,
+        generation: u64,
+        found: Option<Registration>,
+        epoll: &Epoll,
+    ) -> Option<EntityName> {
+        let entry = self.entries.get(&generation)?;
         let identity = entry.identity;
+        let entity = EntityName::clone(&entry.entity);
         let now = self
             .kernel
             .as_ref()
             .and_then(|kernel| kernel.get(identity.pid));
         if now.is_some_and(|now| is_ours(identity.start_time, generation, &now)) {
-            return false;
+            return None;
         }
         tracing::warn!(
             pid = identity.pid,
@@ -273,7 +284,7 @@ impl Table {
         if self.is_gone(generation, epoll) == Some(true) {
             self.check_soon(generation);
         }
-        true
+        Some(entity)
     }
 }
 

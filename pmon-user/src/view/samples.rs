@@ -19,7 +19,7 @@ use super::{
         Cause, DeathCertificate, IncidentResult, IncidentView, Killer, LastSignal, SignalFrom,
         TimelineEntry,
     },
-    status::{AuditView, DaemonView, SourceState, SourceView, StatusView},
+    status::{AuditView, CanaryWord, DaemonView, SourceState, SourceView, StatusView},
 };
 use crate::core::entity::{Mode, Severity};
 
@@ -82,6 +82,7 @@ pub(crate) fn death() -> DeathCertificate {
         oom_victim: Some(false),
         comm: Some("web".to_owned()),
         cgroup: Some("/system.slice/web.service".to_owned()),
+        container: None,
         rss_bytes: Some(12 << 20),
         cpu_s: Some(1.25),
         detected_by: "ebpf".to_owned(),
@@ -145,7 +146,17 @@ pub(crate) fn status(entities: Vec<EntityView>) -> StatusView {
                 reason: None,
                 events: 42,
                 lost: 0,
-                last_canary_s: Some(1.5),
+                last_canary_s: Some(12.5),
+                canary: Some(CanaryWord::Passed),
+            },
+            SourceView {
+                name: "proc-connector".to_owned(),
+                state: SourceState::Standby,
+                reason: None,
+                events: 0,
+                lost: 0,
+                last_canary_s: None,
+                canary: None,
             },
             SourceView {
                 name: "pidfd".to_owned(),
@@ -153,7 +164,8 @@ pub(crate) fn status(entities: Vec<EntityView>) -> StatusView {
                 reason: None,
                 events: 42,
                 lost: 0,
-                last_canary_s: None,
+                last_canary_s: Some(12.5),
+                canary: Some(CanaryWord::Passed),
             },
         ],
         audit: AuditView {
@@ -188,6 +200,7 @@ pub(crate) fn show(entity: EntityView) -> ShowView {
         process: Some(ProcessView {
             comm: Some("web".to_owned()),
             cgroup: Some("/system.slice/web.service".to_owned()),
+            container: None,
         }),
         incidents: vec![incident()],
     }

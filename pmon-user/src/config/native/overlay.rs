@@ -24,9 +24,11 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
         audit_interval,
         settle,
         source: choice,
+        canary_interval,
         receiver_priority,
         max_pids,
         ring_bytes,
+        pidfd_budget,
     } = table;
     let daemon = &mut settings.daemon;
     let mut problems = Vec::new();
@@ -44,6 +46,13 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
             problem(interval.span(), "`audit_interval` must be at least 1s");
         } else {
             daemon.audit_interval = interval.get_ref().0;
+        }
+    }
+    if let Some(interval) = canary_interval {
+        if interval.get_ref().0 < Duration::from_secs(1) {
+            problem(interval.span(), "`canary_interval` must be at least 1s");
+        } else {
+            daemon.canary_interval = interval.get_ref().0;
         }
     }
     // sched(7): SCHED_FIFO priorities are 1 to 99.
@@ -71,6 +80,9 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
         problem(span, "`ring_bytes` must be a power of two, at least 4096");
     }) {
         daemon.ring_bytes = given;
+    }
+    if pidfd_budget.is_some() {
+        daemon.pidfd_budget = pidfd_budget;
     }
     problems
 }

@@ -60,6 +60,9 @@ pub struct DaemonTable {
     pub settle: Option<DurationText>,
     /// Kernel source of deaths. Default: auto
     pub source: Option<SourceChoice>,
+    /// Period in which every source must tell of a canary's death. Default: 5min
+    #[schemars(with = "Option<DurationText>")]
+    pub canary_interval: Option<Spanned<DurationText>>,
     /// SCHED_FIFO priority of the receiver thread, 0 for normal scheduling. Default: 10
     #[schemars(with = "Option<u8>", range(min = 0, max = 99))]
     pub receiver_priority: Option<Spanned<u8>>,
@@ -69,6 +72,9 @@ pub struct DaemonTable {
     /// Bytes of the kernel's ring buffer, a power of two from 4096. Default: 262144
     #[schemars(with = "Option<u32>", range(min = 4096))]
     pub ring_bytes: Option<Spanned<u32>>,
+    /// Registrations that keep a pidfd of their own; further ones are watched by
+    /// the kernel's table alone. Default: what the limit of open files allows
+    pub pidfd_budget: Option<u32>,
 }
 
 /// Who may use the control socket, beside root.

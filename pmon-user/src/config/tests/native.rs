@@ -83,11 +83,13 @@ fn every_setting_can_be_set() {
         pin_dir = "none"
         socket_group = "adm"
         audit_interval = "1min"
+        canary_interval = "2s"
         settle = "5ms"
         source = "proc-connector"
         receiver_priority = 0
         max_pids = 100
         ring_bytes = 4096
+        pidfd_budget = 10
         [control]
         read_gids = [1]
         write_uids = [2, 3]
@@ -105,10 +107,12 @@ fn every_setting_can_be_set() {
     assert_eq!(daemon.pin_dir, None);
     assert_eq!(daemon.socket_group, "adm");
     assert_eq!(daemon.audit_interval, Duration::from_secs(60));
+    assert_eq!(daemon.canary_interval, Duration::from_secs(2));
     assert_eq!(daemon.settle, Duration::from_millis(5));
     assert_eq!(daemon.source, SourceChoice::ProcConnector);
     assert_eq!(daemon.receiver_priority, 0);
     assert_eq!((daemon.max_pids, daemon.ring_bytes), (100, 4096));
+    assert_eq!(daemon.pidfd_budget, Some(10));
     assert_eq!(set.control.read_gids, [1]);
     assert_eq!(set.control.write_uids, [2, 3]);
     assert_eq!(set.control.write_gids, [4]);
@@ -353,6 +357,10 @@ fn errors_name_place_expectation_and_nearest_spelling() {
         (
             "[daemon]\naudit_interval = \"10ms\"\n",
             "2:18: error: `audit_interval` must be at least 1s",
+        ),
+        (
+            "[daemon]\ncanary_interval = \"999ms\"\n",
+            "2:19: error: `canary_interval` must be at least 1s",
         ),
         (
             "[daemon]\nreceiver_priority = 100\n",
