@@ -74,6 +74,9 @@ impl Table {
     /// their records. Cheap while nothing was dropped.
     pub fn hints_behind_drops(&mut self) -> Vec<(EntityName, Hint)> {
         let Some(kernel) = &self.kernel else {
+            // Nothing to look at, so nobody is to be woken for it.
+            self.drops.wanted = false;
+            self.drops.scan_at = None;
             return Vec::new();
         };
         let drops = kernel.stats().drops;
