@@ -18,10 +18,12 @@
 //! * A record whose generation or start time is not the entry's is no hint.
 
 pub mod budget;
+mod canary;
 mod checks;
 mod connector;
 mod entry;
 mod evidence;
+mod failover;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -50,6 +52,7 @@ use self::{
 pub use self::{
     checks::{Answer, Inquiry, Reach},
     connector::FromConnector,
+    failover::Moved,
     scan::Reconciled,
 };
 
@@ -60,6 +63,7 @@ use crate::{
         time::Time,
     },
     source::{
+        canary::Watch,
         connector::Connector,
         ebpf::{Ebpf, Inserted},
     },
@@ -77,6 +81,8 @@ pub type EntityName = Arc<str>;
 /// generations.
 pub const FIRST_GENERATION: u64 = 16;
 
+/// Why only the pidfd watches a process when the kernel's table has no room.
+pub const TABLE_FULL: &str = "the kernel's table is full (`max_pids`)";
 /// Records read in one go after which the ring may have been full.
 const RECORDS_PER_PAGE: usize = 4096 / 2 / size_of::<Event>();
 
@@ -106,6 +112,7 @@ pub struct Table {
     pidfd_events: u64,
     unreaped: Unreaped,
     connector_events: u64,
+    canary: Option<Watch>,
 }
 
 /// Why a process could not be registered.
@@ -186,6 +193,7 @@ impl Table {
             pidfd_events: 0,
             unreaped: Unreaped::default(),
             connector_events: 0,
+            canary: None,
         }
     }
 
@@ -283,7 +291,7 @@ impl Table {
             entity: Arc::clone(entity),
             identity,
             last_seen,
-            handle: Handle::Held(process.clone()),
+            handle: Handle::Held(process),
             state: EntryState::Registered,
             in_kernel: false,
             walk: 0,
@@ -308,7 +316,8 @@ impl Table {
                 reason,
             });
         }
-        if let Err(source) = epoll.add(process.pidfd(), generation) {
+        let held = self.entries.get(&generation).and_then(Entry::held);
+        if let Some(Err(source)) = held.map(|it| epoll.add(it.pidfd(), generation)) {
             self.take_out(generation);
             return Err(RegisterError::Watch { identity, source });
         }
@@ -378,7 +387,7 @@ impl Table {
                 None
             }
             Ok(Inserted::Occupied) => Some("another entity watches the same process".to_owned()),
-            Ok(Inserted::Full) => Some("the kernel's table is full (`max_pids`)".to_owned()),
+            Ok(Inserted::Full) => Some(TABLE_FULL.to_owned()),
             Err(error) => Some(error.to_string()),
         }
     }
@@ -477,6 +486,7 @@ impl Table {
                 return None;
             };
             self.records += 1;
+            self.canary_in_ring(&event);
             if event.kind == kind::EXIT
                 && let Some(hint) = self.hint(&event)
             {
@@ -559,6 +569,7 @@ impl Table {
                 self.hint_from_kernel(generation);
             }
         }
+        self.canary_died(generation);
         let evidence = self.evidence(generation);
         let entry = self.remove(generation, epoll)?;
         let identity = entry.identity;

@@ -16,6 +16,8 @@ pub mod container;
 pub mod daemon;
 pub mod events;
 pub mod kernel;
+pub mod netlink;
+pub mod nursery;
 pub mod place;
 pub mod privilege;
 pub mod process;

@@ -17,6 +17,7 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
+    canary::Leash,
     entity::Entity,
     message::{Message, Work},
     steps::Found,
@@ -27,16 +28,22 @@ use crate::{
         discrepancy::{Discrepancies, Discrepancy, Registered as Compared, compare},
     },
     core::{
-        death::{Death, Hint, LastSeen},
+        death::{Death, Hint, LastSeen, SourceName},
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion, Outcome},
         evidence::SignalOrigin,
+        identity::Identity,
         recovery::Registered,
         time::Time,
     },
     effect::Job,
     look::Look,
+    source::{
+        connector::Connector,
+        ebpf::Ebpf,
+        selection::{self, Selection},
+    },
     sys::{clock, epoll::Epoll, wake::Wake},
     table::{Ended, EntityName, FIRST_GENERATION, FromConnector, Reconciled, Table},
 };
@@ -79,6 +86,10 @@ pub struct Engine {
     inbox: mpsc::Receiver<Message>,
     pub(super) work: UnboundedSender<Work>,
     pub(super) schedule: BTreeSet<(Time, EntityName)>,
+    /// Which sources are to be believed.
+    pub(super) selection: Selection,
+    /// The canary that is out.
+    pub(super) canary: Option<Leash>,
     tokens: Vec<u64>,
     /// Effects that wait until a process can be told apart.
     pub(super) deferred: Vec<(EntityName, Arc<EntitySpec>, Effect)>,
@@ -103,10 +114,6 @@ pub struct Facts {
     pub scheduling: String,
     /// Control socket.
     pub socket: String,
-    /// Why the kernel source is not in use.
-    pub ebpf_off: Option<String>,
-    /// Why the proc connector is not in use; nothing when it only stands by.
-    pub connector_off: Option<String>,
     /// Degraded conditions that were known at the start.
     pub degraded: Vec<String>,
     /// What is wrong with the configuration in force.
@@ -125,6 +132,7 @@ impl Engine {
     /// When epoll cannot watch the ring or the inbox.
     pub fn new(
         table: Table,
+        selection: Selection,
         facts: Facts,
         wake: Wake,
         inbox: mpsc::Receiver<Message>,
@@ -132,14 +140,8 @@ impl Engine {
         next_incident: u64,
     ) -> Result<Self, rustix::io::Errno> {
         let epoll = Epoll::new()?;
-        if let Some(kernel) = table.kernel() {
-            epoll.add(kernel.ring_fd(), RING)?;
-        }
-        if let Some(connector) = table.connector() {
-            epoll.add(connector.fd(), CONNECTOR)?;
-        }
         epoll.add(&wake, INBOX)?;
-        Ok(Self {
+        let engine = Self {
             table,
             entities: HashMap::new(),
             facts,
@@ -153,13 +155,32 @@ impl Engine {
             inbox,
             work,
             schedule: BTreeSet::new(),
+            selection,
+            canary: None,
             tokens: Vec::new(),
             deferred: Vec::new(),
             sweeping: None,
             exhausted: false,
             more: false,
             stopping: false,
-        })
+        };
+        if let Some(kernel) = engine.table.kernel() {
+            engine.watch_ring(kernel)?;
+        }
+        if let Some(connector) = engine.table.connector() {
+            engine.watch_connector(connector)?;
+        }
+        Ok(engine)
+    }
+
+    /// Has the proc connector wake this thread.
+    pub(super) fn watch_connector(&self, connector: &Connector) -> Result<(), rustix::io::Errno> {
+        self.epoll.add(connector.fd(), CONNECTOR)
+    }
+
+    /// Has a kernel source wake this thread.
+    pub(super) fn watch_ring(&self, kernel: &Ebpf) -> Result<(), rustix::io::Errno> {
+        self.epoll.add(kernel.ring_fd(), RING)
     }
 
     /// Runs until told to stop; gives back the table for an orderly end.
@@ -173,7 +194,8 @@ impl Engine {
     /// One wake-up.
     fn turn(&mut self) {
         let next = self.schedule.first().map(|(due, _)| *due);
-        let next = next.into_iter().chain(self.table.next_due()).min();
+        let next = next.into_iter().chain(self.table.next_due());
+        let next = next.chain(self.sources_due()).min();
         let timeout = if self.more {
             Some(Duration::ZERO)
         } else {
@@ -183,6 +205,7 @@ impl Engine {
         self.tick_table();
         self.read_inbox();
         self.tick_due();
+        self.tick_sources();
         self.inquire();
     }
 
@@ -207,7 +230,7 @@ impl Engine {
     }
 
     /// Waits for the kernel and handles everything it has said by then.
-    fn receive(&mut self, mut timeout: Option<Duration>) {
+    pub(super) fn receive(&mut self, mut timeout: Option<Duration>) {
         let mut tokens = std::mem::take(&mut self.tokens);
         loop {
             tokens.clear();
@@ -242,7 +265,7 @@ impl Engine {
         self.tokens = tokens;
     }
 
-    fn drain_ring(&mut self) {
+    pub(super) fn drain_ring(&mut self) {
         while let Some((entity, hint)) = self.table.next_hint() {
             self.ring_events += 1;
             self.hinted(&entity, hint);
@@ -256,7 +279,7 @@ impl Engine {
         }
     }
 
-    fn hinted(&mut self, entity: &EntityName, hint: Hint) {
+    pub(super) fn hinted(&mut self, entity: &EntityName, hint: Hint) {
         let generation = hint.generation;
         self.happen(entity, Event::Hint(hint), clock::now());
         if self.table.is_on_demand(generation) {
@@ -264,11 +287,11 @@ impl Engine {
         }
     }
 
-    /// What is left for later wakes the thread again.
-    fn hear_connector(&mut self) {
+    /// Whether everything was heard; what is left for later wakes the thread again.
+    pub(super) fn hear_connector(&mut self) -> bool {
         for _ in 0..EXITS_AT_ONCE {
             match self.table.next_from_connector() {
-                None => return,
+                None => return true,
                 Some(FromConnector::Exit(hints)) => {
                     for (entity, hint) in hints {
                         self.happen(&entity, Event::Hint(hint), clock::now());
@@ -278,21 +301,19 @@ impl Engine {
                 Some(FromConnector::Broken(errno)) => self.connector_broke(errno),
             }
         }
+        false
     }
 
-    /// Without the connector the pidfds go on.
+    /// Without the connector the others go on.
     fn connector_broke(&mut self, errno: rustix::io::Errno) {
-        if let Some(connector) = self.table.set_connector(None) {
-            self.epoll.remove(connector.fd());
-        }
-        let reason = format!("its socket failed: {errno}; restart the daemon");
-        tracing::error!("the proc connector is lost: {reason}");
-        self.facts.connector_off = Some(reason);
+        drop(self.take_source(SourceName::ProcConnector));
         self.resync();
+        let reason = format!("its socket failed: {}", std::io::Error::from(errno));
+        self.source_event(selection::Event::Lost(SourceName::ProcConnector, reason));
     }
 
     /// A source may have missed deaths: all processes are looked at.
-    fn resync(&mut self) {
+    pub(super) fn resync(&mut self) {
         for ended in self.table.resync(&self.epoll) {
             self.process_ended(ended);
         }
@@ -336,10 +357,13 @@ impl Engine {
         if let Some(sent) = &mut death.evidence.last_signal
             && let SignalOrigin::Pmon { why, .. } = &mut sent.origin
         {
-            let mut entities = self.entities.values();
-            *why = entities
-                .find(|entity| entity.recovery.leaving() == Some(identity))
-                .and_then(|entity| entity.asked_for.clone());
+            let mut asked = self
+                .entities
+                .values()
+                .filter_map(|one| one.ended_for.as_ref());
+            *why = asked
+                .find(|(ended, _)| *ended == identity)
+                .map(|(_, why)| why.clone());
         }
     }
 
@@ -381,6 +405,8 @@ impl Engine {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }
                 Message::Audit(Due::Sweep(_)) => self.sweep(),
+                Message::Canary(hatched) => self.canary_hatched(hatched),
+                Message::Source(started) => self.source_started(started),
                 Message::Request(request) => self.answer(request),
                 Message::Stop => self.stopping = true,
             }
@@ -483,11 +509,12 @@ impl Engine {
             stamp,
             mut last_seen,
             stranger,
+            knew,
             exhausted: _,
             known_alive,
         } = look;
         if sighting.occasion == Occasion::Sweep {
-            self.audit(name, &sighting);
+            self.audit(name, &sighting, knew);
         }
         // A death that is known to the kernel comes before what was seen since.
         if let Some(current) = self.current(name)
@@ -544,7 +571,12 @@ impl Engine {
     }
 
     /// Counts what events should have told and did not.
-    fn audit(&mut self, name: &EntityName, sighting: &crate::core::event::Sighting) {
+    fn audit(
+        &mut self,
+        name: &EntityName,
+        sighting: &crate::core::event::Sighting,
+        knew: Option<Identity>,
+    ) {
         let Some(entity) = self.entities.get(name) else {
             return;
         };
@@ -559,7 +591,7 @@ impl Engine {
                 alive: seen || self.table.is_alive(generation),
             })
         });
-        if let Some(discrepancy) = compare(known, sighting) {
+        if let Some(discrepancy) = compare(known, knew, sighting) {
             self.discrepancies.count(discrepancy);
             self.trouble(name, format!("audit: {discrepancy}"));
         }

@@ -182,7 +182,7 @@ impl Engine {
         let closed = matches!(noted, Some((_, true)));
         self.hand_out(Work::Tell(Told {
             at: now,
-            entity: Arc::clone(name),
+            entity: Some(Arc::clone(name)),
             incident: noted.map(|(number, _)| number),
             what: Tale::Notice(notice),
         }));
@@ -197,7 +197,7 @@ impl Engine {
         }
         self.hand_out(Work::Tell(Told {
             at: clock::now(),
-            entity: Arc::clone(name),
+            entity: Some(Arc::clone(name)),
             incident: None,
             what: Tale::Trouble(what),
         }));

@@ -92,7 +92,10 @@ enum Links {
 #[derive(Debug, Error)]
 pub enum SourceError {
     /// The maps could not be made.
-    #[error("cannot create the maps; needs CAP_BPF and CAP_PERFMON (or root) and Linux 5.8")]
+    #[error(
+        "cannot create the maps; needs Linux 5.8, CAP_BPF and CAP_PERFMON (or root), \
+         and before Linux 5.11 `LimitMEMLOCK=infinity`"
+    )]
     Load(#[source] EbpfError),
     /// The verifier or the kernel's configuration refused.
     #[error("cannot {what} the program `{name}`")]
@@ -382,6 +385,12 @@ impl Ebpf {
     #[must_use]
     pub fn unpinned(&self) -> Option<&str> {
         self.unpinned.as_deref()
+    }
+
+    /// Detaches and stays loaded: what a source is like that has gone silent.
+    #[cfg(test)]
+    pub(crate) fn go_silent(&mut self) {
+        self._links = Links::Own { _links: Vec::new() };
     }
 
     /// Detaches and leaves nothing behind.

@@ -4,9 +4,11 @@
 //! pidfd, by the pid table.
 
 pub mod btf;
+pub mod canary;
 pub mod connector;
 pub mod ebpf;
 pub mod facts;
 pub mod namespace;
 pub mod pins;
 pub mod programs;
+pub mod selection;

@@ -1,6 +1,7 @@
 //! The only place for `unsafe` and raw system calls: everything above works
 //! with the safe types defined here.
 
+pub mod canary;
 pub mod clock;
 pub mod epoll;
 #[cfg(test)]
@@ -8,6 +9,8 @@ pub mod exchange;
 pub mod limits;
 pub mod map_batch;
 pub mod memory;
+#[cfg(test)]
+pub(crate) mod nursery;
 pub mod pidfd;
 pub mod pidfd_info;
 pub mod readable;

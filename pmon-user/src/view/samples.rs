@@ -19,7 +19,7 @@ use super::{
         Cause, DeathCertificate, IncidentResult, IncidentView, Killer, LastSignal, SignalFrom,
         TimelineEntry,
     },
-    status::{AuditView, DaemonView, SourceState, SourceView, StatusView},
+    status::{AuditView, CanaryWord, DaemonView, SourceState, SourceView, StatusView},
 };
 use crate::core::entity::{Mode, Severity};
 
@@ -146,7 +146,17 @@ pub(crate) fn status(entities: Vec<EntityView>) -> StatusView {
                 reason: None,
                 events: 42,
                 lost: 0,
-                last_canary_s: Some(1.5),
+                last_canary_s: Some(12.5),
+                canary: Some(CanaryWord::Passed),
+            },
+            SourceView {
+                name: "proc-connector".to_owned(),
+                state: SourceState::Standby,
+                reason: None,
+                events: 0,
+                lost: 0,
+                last_canary_s: None,
+                canary: None,
             },
             SourceView {
                 name: "pidfd".to_owned(),
@@ -154,7 +164,8 @@ pub(crate) fn status(entities: Vec<EntityView>) -> StatusView {
                 reason: None,
                 events: 42,
                 lost: 0,
-                last_canary_s: None,
+                last_canary_s: Some(12.5),
+                canary: Some(CanaryWord::Passed),
             },
         ],
         audit: AuditView {

@@ -10,7 +10,7 @@ use super::{message::tests::datagram, *};
 use crate::sys::exchange::exchange;
 
 /// Longer than anything takes.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// A connector, where this user may have one.
 pub(crate) fn connector_or_skip() -> Option<Connector> {
