@@ -108,3 +108,9 @@ pub fn reap(pid: u32) -> Result<()> {
     rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())?;
     Ok(())
 }
+
+/// Has a function called when the test program exits.
+pub fn at_exit(function: extern "C" fn()) {
+    // SAFETY: any safe function without arguments will do.
+    unsafe { libc::atexit(function) };
+}

@@ -12,6 +12,7 @@
 )]
 
 pub mod binary;
+pub mod container;
 pub mod daemon;
 pub mod events;
 pub mod kernel;

@@ -45,6 +45,13 @@ pub enum Message {
         /// What it showed.
         look: Look,
     },
+    /// Looks of the sweep have been made.
+    Swept(Vec<(EntityName, Look)>),
+    /// Looks have to wait for descriptors, or are tried again.
+    Descriptors {
+        /// There are none.
+        exhausted: bool,
+    },
     /// A start command ended, or runs as the process itself.
     StartEnded {
         /// Whose.
@@ -168,8 +175,10 @@ pub enum Work {
     Closed(Box<IncidentView>),
     /// What should survive the daemon has changed.
     Remember(EntityName, Arc<EntityRecord>),
-    /// The set of entities has changed.
-    Entities(Vec<(EntityName, Option<std::path::PathBuf>)>),
+    /// An entity's pidfile is to be watched from now on; none when it has none.
+    Watch(EntityName, Option<std::path::PathBuf>),
+    /// Look for the processes of these entities, for the sweep.
+    Sweep(Vec<(EntityName, LookRequest)>),
 }
 
 /// One notice on its way to people.

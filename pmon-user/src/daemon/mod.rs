@@ -11,8 +11,10 @@ pub mod engine;
 pub mod entity;
 mod incident_views;
 mod logging;
+mod looks;
 pub mod message;
 pub mod options;
+mod pid_one;
 mod requests;
 pub mod selection;
 mod status_views;
@@ -39,6 +41,7 @@ use tokio::{
 use self::{
     backend::{Daemon, Helpers},
     engine::{Engine, Facts},
+    looks::Looks,
     message::{Inbox, Message, Work},
     options::Options,
     selection::{Started, Starter},
@@ -80,6 +83,13 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 /// Only at the start: when the run directory or the control socket cannot be
 /// had. Once running it degrades and says so.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    // A signal that whoever started us has blocked would never arrive.
+    nix::sys::signal::SigSet::empty()
+        .thread_set_mask()
+        .context("cannot unblock signals")?;
+    if !options.check && pid_one::is_it() {
+        return pid_one::run();
+    }
     let _logging = logging::start();
     let sources = options.sources.resolve();
     let mut loaded = config::load(&sources, &config::LocalHost::detect());
@@ -174,6 +184,7 @@ async fn serve_until_stopped(
         volatile,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
+        looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
         inbox: inbox.clone(),
     };
     let workers = tokio::spawn(workers.run(work));
@@ -341,7 +352,10 @@ fn schedule_receiver(priority: u8, degraded: &mut Vec<String>) -> String {
     match sched::set_fifo(i32::from(priority)) {
         Ok(()) => format!("fifo:{priority}"),
         Err(error) => {
-            let reason = format!("SCHED_FIFO is refused: {error} (needs CAP_SYS_NICE)");
+            let reason = format!(
+                "SCHED_FIFO is refused: {error} (needs CAP_SYS_NICE, and a real-time budget of \
+                 the cgroup; `pmon doctor` tells which)"
+            );
             degraded.push(format!("the receiver has normal priority: {reason}"));
             format!("other: {reason}")
         }
@@ -435,6 +449,5 @@ impl Engine {
                 self.add_ad_hoc(&name, ad_hoc, record.process, record.stopped);
             }
         }
-        self.entity_set_changed();
     }
 }

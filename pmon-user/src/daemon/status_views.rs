@@ -163,6 +163,9 @@ impl Engine {
         let mut degraded = self.facts.degraded.clone();
         degraded.extend(self.selection.degraded());
         degraded.extend(self.table.obstacle());
+        if self.exhausted {
+            degraded.push("no files can be opened: looks for processes wait until they can".into());
+        }
         if let Some(why) = self.table.kernel().and_then(Ebpf::unpinned) {
             degraded.push(format!("maps and links are not pinned: {why}"));
         }

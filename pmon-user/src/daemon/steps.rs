@@ -231,6 +231,7 @@ impl Engine {
     pub(super) fn adopt(&mut self, entity: Entity, effects: Vec<Effect>) {
         let name: EntityName = Arc::from(entity.spec.name.as_str());
         let spec = Arc::clone(&entity.spec);
+        self.hand_out(Work::Watch(Arc::clone(&name), spec.pidfile.clone()));
         self.entities.insert(Arc::clone(&name), entity);
         for effect in effects {
             self.carry_out(&name, &spec, &effect);

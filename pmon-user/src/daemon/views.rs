@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     engine::Engine,
     entity::Entity,
-    incident_views::{certificate, incident_view},
+    incident_views::{certificate, container_of, incident_view},
 };
 use crate::{
     core::{
@@ -42,6 +42,7 @@ impl Engine {
             process: last_seen.map(|seen| ProcessView {
                 comm: seen.comm.clone(),
                 cgroup: seen.cgroup.clone(),
+                container: container_of(seen.cgroup.as_deref()),
             }),
             incidents: entity
                 .incidents

@@ -4,7 +4,6 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -12,26 +11,17 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::{
     backend::HISTORY,
     canary,
-    message::{Inbox, Message, Work},
+    looks::{Asked, Looks},
+    message::{Inbox, Work},
     selection::Starter,
     telling::Telling,
 };
 use crate::{
     audit::AuditHandle,
-    core::{
-        death::LastSeen,
-        event::{Outcome, Sighting},
-    },
     effect::Executor,
-    look::{self, Look, LookRequest},
     state::{Store, changes::Change},
-    sys::clock,
-    table::{EntityName, Inquiry},
     view::incident::IncidentView,
 };
-
-/// A look that takes longer sits on a disk or mount that hangs.
-const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Everything that works for the engine.
 pub(super) struct Workers {
@@ -49,6 +39,8 @@ pub(super) struct Workers {
     pub telling: Arc<Telling>,
     /// Closed incidents.
     pub history: Arc<Mutex<VecDeque<IncidentView>>>,
+    /// Looks.
+    pub looks: Looks,
     /// Back to the engine.
     pub inbox: Inbox,
 }
@@ -63,20 +55,21 @@ impl Workers {
                     entity,
                     mut request,
                 } => {
-                    request.own_scripts = Arc::new(self.executor.at_work());
-                    tokio::spawn(look_within_deadline(self.inbox.clone(), entity, *request));
+                    if request.check_foreign_script {
+                        request.own_scripts = Arc::new(self.executor.at_work());
+                    }
+                    let request = *request;
+                    self.looks.look(Asked { entity, request });
                 }
                 Work::Hatch => {
                     tokio::spawn(canary::fly(self.inbox.clone()));
                 }
                 Work::Source(work) => self.starter.submit(work, &self.inbox),
-                Work::Inquire(inquiries) => {
-                    let inbox = self.inbox.clone();
-                    tokio::task::spawn_blocking(move || {
-                        let answers = inquiries.into_iter().map(Inquiry::answer).collect();
-                        inbox.send(Message::Answered(answers));
-                    });
+                Work::Sweep(slice) => {
+                    let asked = |(entity, request)| Asked { entity, request };
+                    self.looks.sweep(slice.into_iter().map(asked).collect());
                 }
+                Work::Inquire(inquiries) => self.looks.inquire(inquiries),
                 Work::Job { entity, job } => self.executor.submit(&entity, job),
                 Work::Tell(told) => self.telling.tell(told),
                 Work::Closed(incident) => self.closed(*incident),
@@ -86,11 +79,14 @@ impl Workers {
                 }
                 Work::Forget(entity) => {
                     self.executor.forget(&entity);
+                    if let Some(audit) = &self.audit {
+                        audit.watch(Arc::clone(&entity), None);
+                    }
                     self.remember(&Change::Entity(entity, None));
                 }
-                Work::Entities(entities) => {
+                Work::Watch(entity, pidfile) => {
                     if let Some(audit) = &self.audit {
-                        audit.set_entities(entities).await;
+                        audit.watch(entity, pidfile);
                     }
                 }
             }
@@ -120,37 +116,5 @@ impl Workers {
     fn remember(&self, change: &Change) {
         self.volatile.save(change.clone());
         self.store.save(change.clone());
-    }
-}
-
-async fn look_within_deadline(inbox: Inbox, entity: EntityName, request: LookRequest) {
-    let occasion = request.occasion;
-    let begun = clock::now();
-    let looking = tokio::task::spawn_blocking(move || look::look(&request));
-    let look = match tokio::time::timeout(LOOK_DEADLINE, looking).await {
-        Ok(Ok(look)) => look,
-        Ok(Err(error)) => blind(occasion, format!("the look failed: {error}")),
-        Err(_) => blind(
-            occasion,
-            format!("its pidfile could not be read within {LOOK_DEADLINE:?}"),
-        ),
-    };
-    let took = clock::elapsed(begun);
-    tracing::trace!(entity = &*entity, ?occasion, ?took, outcome = ?look.sighting.outcome, "looked");
-    inbox.send(Message::Looked { entity, look });
-}
-
-fn blind(occasion: crate::core::event::Occasion, reason: String) -> Look {
-    Look {
-        sighting: Sighting {
-            occasion,
-            outcome: Outcome::Unverifiable { reason },
-            foreign_script: None,
-        },
-        process: None,
-        last_seen: LastSeen::default(),
-        stamp: None,
-        stranger: None,
-        known_alive: None,
     }
 }

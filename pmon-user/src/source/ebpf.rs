@@ -4,6 +4,8 @@
 //! writer in user space. Must stay true: an entry is only inserted when its key
 //! is free, so that two registrations never overwrite each other.
 
+mod reload;
+
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
@@ -35,6 +37,8 @@ use crate::{
         record,
     },
 };
+
+pub use self::reload::ReloadError;
 
 /// The object that `cargo xtask ebpf` built.
 static OBJECT: &[u8] =
@@ -170,14 +174,7 @@ impl Ebpf {
         let Attached { links, missing } =
             programs::attach_all(&mut object, btf.as_ref(), selection)?;
         let programs = facts::of_programs(&object, &links)?;
-        let layout = match links.first() {
-            Some(exit) if exit.program == EXIT_PROGRAM => selection.layout,
-            // The other exit program makes no use of it.
-            _ => KernelLayout {
-                group_dead: group_dead::UNKNOWN,
-                ..selection.layout
-            },
-        };
+        let layout = layout_in_use(selection, &links);
         let maps = facts::of_maps(&object)?;
         let log = if selection.log {
             EbpfLogger::init(&mut object)
@@ -440,6 +437,18 @@ const fn of_its_generation(mut entry: Registration) -> Registration {
         entry.flags &= !flag::SIGNAL_KNOWN;
     }
     entry
+}
+
+/// What of the layout the attached programs make use of: the exit program for
+/// kernels without types does not tell a group's death.
+fn layout_in_use(selection: &Selection, links: &[ProgramLink]) -> KernelLayout {
+    match links.first() {
+        Some(exit) if exit.program == EXIT_PROGRAM => selection.layout,
+        _ => KernelLayout {
+            group_dead: group_dead::UNKNOWN,
+            ..selection.layout
+        },
+    }
 }
 
 /// Pins the maps and the links, or nothing.

@@ -4,6 +4,7 @@
 use std::sync::OnceLock;
 
 use rustix::{
+    event::{EventfdFlags, eventfd},
     io::Errno,
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
@@ -31,6 +32,15 @@ pub fn raise_open_files() -> Result<Option<u64>, Errno> {
 #[must_use]
 pub fn open_files() -> Option<u64> {
     getrlimit(Resource::Nofile).current
+}
+
+/// Whether no file can be opened at present, by this process or by any.
+#[must_use]
+pub fn out_of_descriptors() -> bool {
+    matches!(
+        eventfd(0, EventfdFlags::CLOEXEC),
+        Err(Errno::MFILE | Errno::NFILE)
+    )
 }
 
 /// Gives a forked child the limit that pmon was started with: many programs

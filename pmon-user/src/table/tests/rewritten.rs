@@ -10,7 +10,7 @@ impl World {
         self.table.begin_comparison();
         while let Some(some) = self.table.compare_some(&self.epoll) {
             all.orphans += some.orphans;
-            all.altered += some.altered;
+            all.altered.extend(some.altered);
         }
         all
     }
@@ -88,7 +88,7 @@ fn entries_are_put_right_and_no_death_is_lost() {
         }
         let wrong = Reconciled {
             orphans: 1,
-            altered: 3,
+            altered: vec![EntityName::from("a"); 3],
         };
         assert_eq!(world.reconcile(), wrong);
         assert!(world.answer().is_empty());
