@@ -13,7 +13,10 @@
 //! * unregister: the generation is retired first, then the kernel's entry is
 //!   removed; a record in flight names a generation nobody has and is dropped.
 //! * A record whose generation or start time is not the entry's is no hint.
+//! * The kernel's entry of a death goes last: when the death is on record. What
+//!   a killed daemon leaves is taken over by the next one, see `inherited`.
 
+mod inherited;
 #[cfg(test)]
 mod tests;
 mod zombie;
@@ -50,6 +53,11 @@ pub struct Table {
     by_pid: HashMap<u32, Vec<u64>>,
     /// The generation that the kernel's entry of a pid belongs to.
     in_kernel: HashMap<u32, u64>,
+    /// Entries of an earlier daemon that nobody has claimed yet, by pid.
+    inherited: HashMap<u32, Registration>,
+    /// Deaths that were told and of which nothing is on record yet: their
+    /// entries stay in the kernel (see `inherited`).
+    unsettled: HashMap<u64, u32>,
     next_generation: u64,
     pidfd_events: u64,
     last_drops: u64,
@@ -109,14 +117,23 @@ impl Table {
     /// An empty table; without a kernel source the pidfds alone report.
     #[must_use]
     pub fn new(kernel: Option<Ebpf>) -> Self {
+        let inherited: HashMap<u32, Registration> = kernel
+            .as_ref()
+            .map_or_else(Vec::new, Ebpf::table)
+            .into_iter()
+            .collect();
+        let next_generation = inherited::first_free_generation(inherited.values());
+        let last_drops = kernel.as_ref().map_or(0, |kernel| kernel.stats().drops);
         Self {
             kernel,
             entries: HashMap::new(),
             by_pid: HashMap::new(),
             in_kernel: HashMap::new(),
-            next_generation: FIRST_GENERATION,
+            inherited,
+            unsettled: HashMap::new(),
+            next_generation,
             pidfd_events: 0,
-            last_drops: 0,
+            last_drops,
         }
     }
 
@@ -124,6 +141,12 @@ impl Table {
     #[must_use]
     pub const fn kernel(&self) -> Option<&Ebpf> {
         self.kernel.as_ref()
+    }
+
+    /// The kernel source, to be looked after.
+    #[must_use]
+    pub const fn kernel_mut(&mut self) -> Option<&mut Ebpf> {
+        self.kernel.as_mut()
     }
 
     /// Gives the kernel source back for an orderly end.
@@ -183,9 +206,14 @@ impl Table {
         epoll: &Epoll,
     ) -> Result<Registered, RegisterError> {
         let identity = process.identity();
-        let generation = self.next_generation;
-        self.next_generation += 1;
-        let pidfd_only = self.insert_into_kernel(identity, generation);
+        let (generation, pidfd_only) = match self.claim(identity) {
+            Some(generation) => (generation, None),
+            None => {
+                let generation = self.next_generation;
+                self.next_generation += 1;
+                (generation, self.insert_into_kernel(identity, generation))
+            }
+        };
         if let Err(source) = epoll.add(process.pidfd(), generation) {
             self.remove_from_kernel(identity.pid, generation);
             return Err(RegisterError::Watch { identity, source });
@@ -211,20 +239,30 @@ impl Table {
     }
 
     fn insert_into_kernel(&mut self, identity: Identity, generation: u64) -> Option<String> {
-        let Some(kernel) = &mut self.kernel else {
+        if self.kernel.is_none() {
             return Some("the kernel source is off".to_owned());
-        };
+        }
         let entry = Registration {
             start_time: identity.start_time,
             generation,
             ..Registration::default()
         };
+        self.make_way(identity.pid);
         let occupied_by = self.in_kernel.get(&identity.pid).copied();
+        let Some(kernel) = &mut self.kernel else {
+            return None;
+        };
         if occupied_by.is_some_and(|other| self.entries.get(&other).is_none_or(Entry::is_stale)) {
             // An earlier owner of the pid whose end is not processed yet.
             kernel.remove(identity.pid);
         }
-        match kernel.insert(identity.pid, entry) {
+        let mut inserted = kernel.insert(identity.pid, entry);
+        if matches!(inserted, Ok(Inserted::Full)) && self.release_unsettled() {
+            inserted = self.kernel.as_mut().map_or(Ok(Inserted::Full), |kernel| {
+                kernel.insert(identity.pid, entry)
+            });
+        }
+        match inserted {
             Ok(Inserted::Yes) => {
                 self.in_kernel.insert(identity.pid, generation);
                 None
@@ -269,10 +307,16 @@ impl Table {
 
     /// Takes an entry out, with everything that leads to it.
     fn remove(&mut self, generation: u64, epoll: &Epoll) -> Option<Entry> {
+        let entry = self.take_out(generation, epoll)?;
+        self.remove_from_kernel(entry.process.identity().pid, generation);
+        Some(entry)
+    }
+
+    /// The same, but for the kernel's entry.
+    fn take_out(&mut self, generation: u64, epoll: &Epoll) -> Option<Entry> {
         let entry = self.entries.remove(&generation)?;
         epoll.remove(entry.process.pidfd());
         let pid = entry.process.identity().pid;
-        self.remove_from_kernel(pid, generation);
         if let Some(generations) = self.by_pid.get_mut(&pid) {
             generations.retain(|other| *other != generation);
             if generations.is_empty() {
@@ -429,11 +473,15 @@ impl Table {
                 self.hint_from_kernel(generation);
             }
         }
-        let entry = self.remove(generation, epoll)?;
+        let entry = self.take_out(generation, epoll)?;
         let identity = entry.process.identity();
         match entry.state {
-            EntryState::Leaving => Some(Ended::Gone(entry.entity, identity)),
+            EntryState::Leaving => {
+                self.remove_from_kernel(identity.pid, generation);
+                Some(Ended::Gone(entry.entity, identity))
+            }
             EntryState::Registered => {
+                self.unsettled.insert(generation, identity.pid);
                 let now = clock::now();
                 let (detected_by, detected_at) = entry.first.unwrap_or((SourceName::Pidfd, now));
                 let death = Death {

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     entity::Entity,
+    inheritance::Inheritance,
     message::{Message, Work},
     steps::Found,
 };
@@ -33,6 +34,7 @@ use crate::{
     },
     effect::Job,
     look::Look,
+    source::ebpf::PinHealth,
     sys::{clock, epoll::Epoll, wake::Wake},
     table::{Ended, EntityName, FIRST_GENERATION, Table},
 };
@@ -59,6 +61,7 @@ pub struct Engine {
     pub(super) schedule: BTreeSet<(Time, EntityName)>,
     tokens: Vec<u64>,
     stopping: bool,
+    pub(super) inheritance: Inheritance,
 }
 
 /// What the daemon knows of itself, for `status`.
@@ -121,6 +124,7 @@ impl Engine {
             schedule: BTreeSet::new(),
             tokens: Vec::new(),
             stopping: false,
+            inheritance: Inheritance::default(),
         })
     }
 
@@ -212,6 +216,16 @@ impl Engine {
                 }
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
+                Message::Settled {
+                    entity,
+                    identity,
+                    generation,
+                } => {
+                    self.table.settle(generation);
+                    if let Some(entity) = self.entities.get_mut(&entity) {
+                        entity.unsettled.retain(|dead| *dead != identity);
+                    }
+                }
                 Message::Audit(Due::Changed(entity)) => {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }
@@ -249,6 +263,9 @@ impl Engine {
     fn sweep(&mut self) {
         self.sweeps += 1;
         self.last_sweep = Some(clock::now());
+        if let Some(kernel) = self.table.kernel_mut() {
+            let _told: PinHealth = kernel.check_pins();
+        }
         let names: Vec<EntityName> = self.entities.keys().cloned().collect();
         for name in names {
             self.look(&name, Occasion::Sweep, false);
@@ -256,6 +273,13 @@ impl Engine {
     }
 
     fn looked(&mut self, name: &EntityName, look: Look) {
+        if !self.inherit(name, &look) {
+            self.saw(name, look);
+        }
+        self.has_inherited(name);
+    }
+
+    fn saw(&mut self, name: &EntityName, look: Look) {
         let Look {
             mut sighting,
             mut process,
@@ -263,6 +287,8 @@ impl Engine {
             mut last_seen,
             stranger,
             known_alive,
+            known_gone: _,
+            names_gone: _,
         } = look;
         if sighting.occasion == Occasion::Sweep {
             self.audit(name, &sighting);

@@ -6,12 +6,14 @@ use crate::{
     core::{
         entity::EntitySpec,
         event::Occasion,
+        identity::Identity,
         incident::Incidents,
         recovery::{AfterStop, Recovery, Stage},
         time::Time,
     },
     look::{LookRequest, Remembered},
     state::registrations::{AdHoc, EntityRecord, StoppedByOperator},
+    view::incident::IncidentView,
 };
 
 /// Everything the engine holds of one entity.
@@ -34,6 +36,13 @@ pub struct Entity {
     pub stopped_by: Option<StoppedByOperator>,
     /// How it was registered, if no file describes it.
     pub ad_hoc: Option<AdHoc>,
+    /// Who died, other than the known process, and may not be in the journal yet.
+    pub unsettled: Vec<Identity>,
+    /// Processes that the kernel watched for an earlier daemon, until the first
+    /// look has shown what became of them.
+    pub inherited: Vec<Identity>,
+    /// The incident that was under way when an earlier daemon ended.
+    pub continued: Option<IncidentView>,
     /// What was last given away to be remembered.
     pub remembered: Option<EntityRecord>,
 }
@@ -46,17 +55,33 @@ impl Entity {
             process,
             stopped,
             ad_hoc,
+            mut unsettled,
+            launched,
         } = record;
+        // The last one that may have become its process.
+        let known = match launched {
+            Some(identity) if process.is_none_or(|process| process.identity != identity) => {
+                unsettled.extend(process.map(|process| process.identity));
+                Some(Remembered {
+                    identity,
+                    stamp: None,
+                })
+            }
+            Some(_) | None => process,
+        };
         Self {
             spec,
             recovery,
             incidents: Incidents::default(),
-            known: process,
+            known,
             pidfd_only: None,
             scheduled: None,
             last_trouble: None,
             stopped_by: stopped,
             ad_hoc,
+            unsettled,
+            inherited: Vec::new(),
+            continued: None,
             remembered: None,
         }
     }
@@ -88,6 +113,15 @@ impl Entity {
             process: self.known,
             stopped,
             ad_hoc: self.ad_hoc.clone(),
+            // As long as it is the known one it is remembered as that.
+            unsettled: self
+                .unsettled
+                .iter()
+                .copied()
+                .filter(|dead| self.known.is_none_or(|known| known.identity != *dead))
+                .collect(),
+            // Kept where the record is.
+            launched: None,
         }
     }
 }

@@ -67,6 +67,15 @@ pub enum Message {
         /// What.
         what: String,
     },
+    /// A death is in the journal.
+    Settled {
+        /// Whose.
+        entity: EntityName,
+        /// Who died.
+        identity: Identity,
+        /// Of which registration.
+        generation: u64,
+    },
     /// The audit says where to look.
     Audit(Due),
     /// The control service asks.
@@ -149,6 +158,26 @@ pub enum Work {
     Tell(Told),
     /// An incident was closed.
     Closed(Box<IncidentView>),
+    /// An incident has one more death; answered by [`Message::Settled`].
+    Died {
+        /// Whose.
+        entity: EntityName,
+        /// The incident as it is now.
+        incident: Box<IncidentView>,
+        /// Who died.
+        identity: Identity,
+        /// Of which registration.
+        generation: u64,
+    },
+    /// A program is about to be executed for an entity.
+    Launched {
+        /// For whom.
+        entity: EntityName,
+        /// Who will be it.
+        identity: Identity,
+        /// Told when that is on record.
+        recorded: oneshot::Sender<()>,
+    },
     /// What should survive the daemon has changed.
     Remember(EntityName, Box<EntityRecord>),
     /// The set of entities has changed.

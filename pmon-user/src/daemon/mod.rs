@@ -9,6 +9,7 @@ mod backend;
 pub mod engine;
 pub mod entity;
 mod incident_views;
+mod inheritance;
 mod logging;
 pub mod message;
 pub mod options;
@@ -20,7 +21,7 @@ mod views;
 mod work;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     path::Path,
     process::ExitCode,
     sync::{Arc, Mutex, mpsc},
@@ -31,12 +32,13 @@ use std::{
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc::{UnboundedSender, unbounded_channel},
+    sync::mpsc::{UnboundedSender, WeakUnboundedSender, unbounded_channel},
 };
 
 use self::{
     backend::{Daemon, Helpers},
     engine::{Engine, Facts},
+    inheritance::{Memory, Past},
     message::{Inbox, Message, Work},
     options::Options,
     telling::Telling,
@@ -132,11 +134,12 @@ async fn serve_until_stopped(
     let run_dir = &settings.daemon.run_dir;
     let remembered = registrations::load_newest(run_dir, state_dir);
     degraded.extend(remembered.problem.clone());
-    let past = journal::load_recent(state_dir, backend::HISTORY, |incident: &IncidentView| {
+    let journalled = journal::load_recent(state_dir, usize::MAX, |incident: &IncidentView| {
         incident.incident
     });
-    degraded.extend(past.problem);
-    let newest = past.incidents.last().map_or(0, |last| last.incident);
+    degraded.extend(journalled.problem);
+    let newest = journalled.incidents.last().map_or(0, |last| last.incident);
+    let (past, history) = Past::of(journalled.incidents, backend::HISTORY);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
     let store = Store::start(state_dir)?;
@@ -147,18 +150,23 @@ async fn serve_until_stopped(
     let socket = ControlSocket::bind(&socket_path, &access)?;
 
     let (work_sender, work) = unbounded_channel();
+    // The workers end with the engine, whoever else could give them work.
+    let records = work_sender.downgrade();
     let engine = start_engine(
         settings,
         &socket_path,
         loaded,
-        registrations.clone(),
+        Memory {
+            registrations: registrations.clone(),
+            past,
+        },
         degraded,
         work_sender,
     )?;
     let inbox = engine.inbox.clone();
-    let executor = Arc::new(executor(state_dir, &inbox));
+    let executor = Arc::new(executor(state_dir, &inbox, records));
     let telling = Arc::new(Telling::default());
-    let history = Arc::new(Mutex::new(VecDeque::from(past.incidents)));
+    let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);
     let helpers = Helpers {
         audit: audit.as_ref().map(audit::AuditHandle::status),
@@ -239,7 +247,7 @@ fn start_engine(
     settings: &Settings,
     socket: &Path,
     loaded: Loaded,
-    remembered: registrations::Registrations,
+    remembered: Memory,
     degraded: Vec<String>,
     work: UnboundedSender<Work>,
 ) -> anyhow::Result<Running> {
@@ -276,7 +284,7 @@ fn start_engine(
         .spawn(move || {
             let mut facts = facts;
             facts.scheduling = schedule_receiver(priority, &mut facts.degraded);
-            let next_incident = remembered.next_incident;
+            let next_incident = remembered.registrations.next_incident;
             match Engine::new(
                 Table::new(kernel),
                 facts,
@@ -349,9 +357,9 @@ fn schedule_receiver(priority: u8, degraded: &mut Vec<String>) -> String {
     }
 }
 
-fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
+fn executor(state_dir: &Path, inbox: &Inbox, records: WeakUnboundedSender<Work>) -> Executor {
     let inbox = inbox.clone();
-    Executor::new(
+    Executor::recording(
         tokio::runtime::Handle::current(),
         effect::Settings::detect(state_dir),
         Arc::new(move |entity, report| {
@@ -372,6 +380,19 @@ fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
                 }
                 Report::Failed { what } => Message::Trouble { entity, what },
             });
+        }),
+        Box::new(move |entity, identity| {
+            let (recorded, on_record) = tokio::sync::oneshot::channel();
+            if let Some(work) = records.upgrade() {
+                let launched = Work::Launched {
+                    entity,
+                    identity,
+                    recorded,
+                };
+                // Nobody records any more when the daemon ends.
+                let _ended: Result<(), _> = work.send(launched);
+            }
+            on_record
         }),
     )
 }
@@ -417,7 +438,11 @@ fn host_name() -> String {
 
 impl Engine {
     /// Puts the first configuration into force, with what is remembered.
-    pub fn begin(&mut self, loaded: Loaded, remembered: registrations::Registrations) {
+    pub fn begin(&mut self, loaded: Loaded, remembered: Memory) {
+        let Memory {
+            registrations: remembered,
+            past,
+        } = remembered;
         self.facts.findings = loaded.findings.iter().map(ToString::to_string).collect();
         self.facts.unmonitored = loaded.unmonitored;
         self.facts.config_generation = 1;
@@ -432,10 +457,11 @@ impl Engine {
             self.add(Arc::new(spec), record);
         }
         for (name, record) in records {
-            if let Some(ad_hoc) = record.ad_hoc {
-                self.add_ad_hoc(&name, ad_hoc, record.process, record.stopped);
+            if let Some(ad_hoc) = record.ad_hoc.clone() {
+                self.add_ad_hoc(&name, ad_hoc, record);
             }
         }
+        self.come_into(past);
         self.entity_set_changed();
     }
 }

@@ -148,25 +148,22 @@ impl Engine {
             by,
             at: clock::wall(clock::now()),
         };
-        self.add_ad_hoc(&name, ad_hoc, known, None);
+        let record = EntityRecord {
+            process: known,
+            ..EntityRecord::default()
+        };
+        self.add_ad_hoc(&name, ad_hoc, record);
         self.entity_set_changed();
         self.entity(&name)
             .map(|entity| entity_view(entity, clock::now()))
     }
 
     /// An entity that `pmon register` made, now or before the daemon restarted.
-    pub(super) fn add_ad_hoc(
-        &mut self,
-        name: &str,
-        ad_hoc: AdHoc,
-        process: Option<Remembered>,
-        stopped: Option<StoppedByOperator>,
-    ) {
+    pub(super) fn add_ad_hoc(&mut self, name: &str, ad_hoc: AdHoc, record: EntityRecord) {
         let spec = ad_hoc_spec(name, ad_hoc.pidfile.clone(), ad_hoc.restart.clone());
         let record = EntityRecord {
-            process,
-            stopped,
             ad_hoc: Some(ad_hoc),
+            ..record
         };
         self.add(Arc::new(spec), record);
     }
@@ -206,7 +203,7 @@ impl Engine {
             .filter(|entity| name.is_none_or(|name| entity.spec.name == name))
             .filter_map(|entity| {
                 let incident = entity.incidents.open()?;
-                Some(incident_view(&entity.spec.name, incident))
+                Some(incident_view(entity, incident))
             })
             .collect()
     }

@@ -159,12 +159,29 @@ impl Engine {
             .incidents
             .record(&notice, now, &mut self.next_incident);
         let closed = matches!(noted, Some((_, true)));
+        let died = match &notice {
+            Notice::Died(death) => Some((death.identity, death.generation)),
+            _ => None,
+        };
+        if let Some((identity, _)) = died {
+            entity.unsettled.push(identity);
+        }
         self.hand_out(Work::Tell(Told {
             at: now,
             entity: Arc::clone(name),
             incident: noted.map(|(number, _)| number),
             what: Tale::Notice(notice),
         }));
+        if let Some((identity, generation)) = died
+            && let Some(view) = self.newest_incident_view(name)
+        {
+            self.hand_out(Work::Died {
+                entity: Arc::clone(name),
+                incident: Box::new(view),
+                identity,
+                generation,
+            });
+        }
         if closed && let Some(view) = self.newest_incident_view(name) {
             self.hand_out(Work::Closed(Box::new(view)));
         }

@@ -46,7 +46,7 @@ impl Engine {
             incidents: entity
                 .incidents
                 .newest()
-                .map(|incident| incident_view(&entity.spec.name, incident))
+                .map(|incident| incident_view(entity, incident))
                 .into_iter()
                 .collect(),
         }
@@ -68,13 +68,13 @@ impl Engine {
             last_incident: entity
                 .incidents
                 .newest()
-                .map(|incident| incident_view(&entity.spec.name, incident)),
+                .map(|incident| incident_view(entity, incident)),
         }
     }
 
     pub(super) fn newest_incident_view(&self, name: &str) -> Option<IncidentView> {
-        let incident = self.entities.get(name)?.incidents.newest()?;
-        Some(incident_view(name, incident))
+        let entity = self.entities.get(name)?;
+        Some(incident_view(entity, entity.incidents.newest()?))
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
 use super::{
     backend::HISTORY,
@@ -19,10 +19,14 @@ use crate::{
     core::{
         death::LastSeen,
         event::{Outcome, Sighting},
+        identity::Identity,
     },
     effect::Executor,
     look::{self, Look, LookRequest},
-    state::{Store, registrations::Registrations},
+    state::{
+        Store,
+        registrations::{EntityRecord, Registrations},
+    },
     sys::clock,
     table::EntityName,
     view::incident::IncidentView,
@@ -67,16 +71,21 @@ impl Workers {
                 Work::Job { entity, job } => self.executor.submit(&entity, job),
                 Work::Tell(told) => self.telling.tell(told),
                 Work::Closed(incident) => self.closed(*incident),
+                Work::Died {
+                    entity,
+                    incident,
+                    identity,
+                    generation,
+                } => self.died(entity, &incident, identity, generation),
                 Work::Remember(entity, record) => {
-                    if record.is_empty() {
-                        self.registrations.entities.remove(&*entity);
-                    } else {
-                        self.registrations
-                            .entities
-                            .insert(entity.to_string(), *record);
-                    }
+                    self.remember(&entity, *record);
                     self.save();
                 }
+                Work::Launched {
+                    entity,
+                    identity,
+                    recorded,
+                } => self.launched(&entity, identity, recorded),
                 Work::Forget(entity) => {
                     self.executor.forget(&entity);
                     self.registrations.entities.remove(&*entity);
@@ -104,6 +113,54 @@ impl Workers {
             history.pop_front();
         }
         history.push_back(incident);
+    }
+
+    /// The death goes into the journal, and the engine is told when it is there.
+    fn died(
+        &mut self,
+        entity: EntityName,
+        incident: &IncidentView,
+        identity: Identity,
+        generation: u64,
+    ) {
+        self.registrations.next_incident =
+            self.registrations.next_incident.max(incident.incident + 1);
+        let inbox = self.inbox.clone();
+        let settled = move || {
+            inbox.send(Message::Settled {
+                entity,
+                identity,
+                generation,
+            });
+        };
+        if let Err(error) = self.store.append_then(incident, settled) {
+            tracing::warn!(%error, incident = incident.incident, "incident not saved");
+        }
+    }
+
+    fn remember(&mut self, entity: &EntityName, mut record: EntityRecord) {
+        let entities = &mut self.registrations.entities;
+        if let Some(before) = entities.get(&**entity)
+            && before.process == record.process
+        {
+            record.launched = before.launched;
+        }
+        if record.is_empty() {
+            entities.remove(&**entity);
+        } else {
+            entities.insert(entity.to_string(), record);
+        }
+    }
+
+    fn launched(&mut self, entity: &EntityName, identity: Identity, recorded: oneshot::Sender<()>) {
+        let record = self.registrations.entities.entry(entity.to_string());
+        record.or_default().launched = Some(identity);
+        self.store.save(self.registrations.clone());
+        self.volatile
+            .save_then(self.registrations.clone(), move || {
+                // The start may have been cancelled meanwhile.
+                let _cancelled: Result<(), ()> = recorded.send(());
+            });
     }
 
     fn save(&self) {
@@ -141,5 +198,7 @@ fn blind(occasion: crate::core::event::Occasion, reason: String) -> Look {
         stamp: None,
         stranger: None,
         known_alive: None,
+        known_gone: false,
+        names_gone: None,
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! Must stay true: a process that nobody claims, because the deadline passed or
 //! the start was cancelled while execve(2) was still hanging, is killed with
-//! its group as soon as there is one.
+//! its group as soon as there is one; a program that is itself the monitored
+//! process executes nothing before its identity is on record.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use rustix::io::Errno;
 use tokio::{
     task::spawn_blocking,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -17,7 +18,14 @@ use super::{
     lane::Voice,
     log::Tail,
 };
-use crate::sys::spawn::{Launch, SpawnError, Spawned, Step, spawn};
+use crate::sys::{
+    pidfd::verify,
+    spawn::{
+        Launch, SpawnError, Spawned, Step,
+        gate::{Gate, gate},
+        spawn,
+    },
+};
 
 /// ETXTBSY: an upgrade is writing the program just now. 5 retries.
 const BUSY: [Duration; 5] = [Duration::from_millis(100); 5];
@@ -31,6 +39,10 @@ const EXHAUSTED: [Duration; 6] = [
     Duration::from_millis(600),
     Duration::from_millis(650),
 ];
+
+/// How long a start waits until it is on record. A start that is recorded too
+/// late is better than none.
+const RECORD: Duration = Duration::from_secs(1);
 
 /// A running program.
 #[derive(Debug)]
@@ -51,6 +63,7 @@ pub(super) async fn launch(
     voice: &Arc<Voice>,
     deadline: Instant,
 ) -> Result<Launched, String> {
+    let recorded = invocation.is_foreground() && voice.shared.record.is_some();
     let preparing = {
         let voice = Arc::clone(voice);
         spawn_blocking(move || prepare(&invocation, &voice))
@@ -59,11 +72,28 @@ pub(super) async fn launch(
     let launch = Arc::new(launch);
     let mut retries = 0;
     loop {
-        let attempt = {
-            let launch = Arc::clone(&launch);
-            spawn_blocking(move || spawn(&launch).map(Unclaimed::new))
+        let (gate, barrier) = match recorded.then(gate) {
+            Some(Ok((gate, barrier))) => (Some(gate), Some(barrier)),
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a start goes unrecorded");
+                (None, None)
+            }
+            None => (None, None),
         };
-        let error = match attempt.await.map_err(|error| error.to_string())? {
+        let mut attempt = {
+            let launch = Arc::clone(&launch);
+            spawn_blocking(move || spawn(&launch, barrier).map(Unclaimed::new))
+        };
+        let spawned = match gate {
+            None => attempt.await,
+            Some(gate) => tokio::select! {
+                biased;
+                // It failed before it came to the gate.
+                spawned = &mut attempt => spawned,
+                () = pass(voice, gate) => attempt.await,
+            },
+        };
+        let error = match spawned.map_err(|error| error.to_string())? {
             Ok(unclaimed) => {
                 let spawned = unclaimed.claim().ok_or("the process was lost")?;
                 if let Some(errno) = spawned.cgroup_error {
@@ -79,6 +109,21 @@ pub(super) async fn launch(
         }
         retries += 1;
     }
+}
+
+/// Records the child at the gate, then lets it through.
+async fn pass(voice: &Voice, gate: Gate) {
+    let Ok(pid) = gate.child().await else {
+        return;
+    };
+    // A child that waits at the gate has next to no memory of its own.
+    if let (Some(record), Ok(process)) = (&voice.shared.record, verify(pid)) {
+        let recorded = record(Arc::clone(voice.entity()), process.identity());
+        if timeout(RECORD, recorded).await.is_err() {
+            tracing::warn!(pid, "a start could not be recorded within {RECORD:?}");
+        }
+    }
+    gate.open();
 }
 
 /// How long to wait before the next try, if there is to be one.
@@ -101,6 +146,7 @@ async fn describe(launch: Arc<Launch>, error: SpawnError, retries: usize) -> Str
         | Step::Group
         | Step::User
         | Step::Descriptors
+        | Step::Gate
         | Step::Execute => &launch.program,
     };
     let path = subject.to_string_lossy().into_owned();

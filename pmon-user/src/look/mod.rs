@@ -76,19 +76,26 @@ pub struct Look {
     /// The known process, if it is alive although the look did not lead to it:
     /// its pidfile is missing, stale or damaged, or names another process.
     pub known_alive: Option<VerifiedPid>,
+    /// Whether the known process is certainly gone.
+    pub known_gone: bool,
+    /// The number in the pidfile, if nobody has it any more.
+    pub names_gone: Option<u32>,
 }
 
 /// Looks for the entity's process. Blocks for some 100 µs, and up to 40 ms
 /// while a pidfile is being written: not for the loop.
 #[must_use]
 pub fn look(request: &LookRequest) -> Look {
+    let mut names_gone = None;
     let Found {
         result,
         stamp,
         stranger,
     } = match &request.spec.pidfile {
         Some(path) => by_pidfile(path, |pid, stamp, writer| {
-            by_pid(pid, stamp, writer, &request.spec, request.known.as_ref())
+            let found = by_pid(pid, stamp, writer, &request.spec, request.known.as_ref());
+            names_gone = matches!(&found, Err(Misled { gone: true, .. })).then_some(pid);
+            found
         }),
         None => by_memory(request.known.as_ref()),
     };
@@ -100,11 +107,10 @@ pub fn look(request: &LookRequest) -> Look {
         Err(outcome) => (None, outcome),
     };
     let found = process.as_ref().map(VerifiedPid::identity);
-    let known_alive = request
-        .known
-        .as_ref()
-        .filter(|known| Some(known.identity) != found)
-        .and_then(|known| verify_known(known.identity));
+    let (known_alive, known_gone) = match &request.known {
+        Some(known) if Some(known.identity) != found => verify_known(known.identity),
+        Some(_) | None => (None, false),
+    };
     let outcome = mention(outcome, known_alive.as_ref());
     let foreign_script = match &request.spec.start {
         StartMethod::Script { path } if request.check_foreign_script => {
@@ -135,6 +141,8 @@ pub fn look(request: &LookRequest) -> Look {
         stamp,
         stranger,
         known_alive,
+        known_gone,
+        names_gone,
     }
 }
 
@@ -150,6 +158,8 @@ struct Misled {
     outcome: Outcome,
     /// Whom it leads to instead.
     stranger: Option<Identity>,
+    /// Nobody has that number.
+    gone: bool,
 }
 
 impl From<Outcome> for Misled {
@@ -157,6 +167,7 @@ impl From<Outcome> for Misled {
         Self {
             outcome,
             stranger: None,
+            gone: false,
         }
     }
 }
@@ -179,10 +190,15 @@ const fn unverifiable(reason: String) -> Outcome {
     Outcome::Unverifiable { reason }
 }
 
-fn verify_known(identity: Identity) -> Option<VerifiedPid> {
-    verify(identity.pid)
-        .ok()
-        .filter(|process| process.identity() == identity)
+/// The process if it is alive, and whether it is certainly gone: neither where
+/// that cannot be told.
+fn verify_known(identity: Identity) -> (Option<VerifiedPid>, bool) {
+    match verify(identity.pid) {
+        Ok(process) if process.identity() == identity => (Some(process), false),
+        // That number is somebody else's now.
+        Ok(_) | Err(VerifyError::NoProcess { .. } | VerifyError::NotALeader { .. }) => (None, true),
+        Err(VerifyError::Open { .. } | VerifyError::StartTime { .. }) => (None, false),
+    }
 }
 
 fn mention(outcome: Outcome, known_alive: Option<&VerifiedPid>) -> Outcome {
@@ -294,7 +310,10 @@ fn by_pid(
     let process = match verify(pid) {
         Ok(process) => process,
         Err(VerifyError::NoProcess { pid }) => {
-            return Err(nothing(format!("the pidfile names {pid}, which is gone")).into());
+            return Err(Misled {
+                gone: true,
+                ..nothing(format!("the pidfile names {pid}, which is gone")).into()
+            });
         }
         Err(VerifyError::NotALeader { pid }) => return Err(thread_named(pid, spec).into()),
         Err(error @ (VerifyError::Open { .. } | VerifyError::StartTime { .. })) => {
@@ -322,6 +341,7 @@ fn by_pid(
         (Verdict::Stranger { reason }, _) => Err(Misled {
             outcome: nothing(reason),
             stranger: Some(found),
+            gone: false,
         }),
         (Verdict::Untrusted { reason }, _) => Err(unverifiable(reason).into()),
         (Verdict::Accepted, Some(what)) => {

@@ -11,7 +11,7 @@ use std::{
 
 use aya::{
     Btf, EbpfError, EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::ProgramError,
 };
 use aya_log::EbpfLogger;
@@ -23,8 +23,10 @@ use thiserror::Error;
 use super::{
     btf::{KernelLayout, LayoutError},
     facts::{self, MapFacts, ProgramFacts},
+    pinning::{self, Pins},
     pins::{PinDirectory, PinDirectoryError},
     programs::{self, Attached, MissingProgram, ProgramLink},
+    takeover::{self, Inventory},
 };
 use crate::causes::in_full;
 
@@ -32,6 +34,8 @@ use crate::causes::in_full;
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/pmon.bpf.o"));
 
+/// The maps that are pinned.
+const MAPS: [&str; 3] = [PIDS_MAP, EVENTS_MAP, STATS_MAP];
 /// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
 const BPF_NOEXIST: u64 = 1;
 /// The initial pid namespace's inode, `PROC_PID_INIT_INO` of `include/linux/proc_ns.h`.
@@ -56,23 +60,16 @@ pub struct Ebpf {
     program: ProgramFacts,
     layout: KernelLayout,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
-    pins: Option<PinDirectory>,
+    /// Where to pin; nowhere if not asked for, or if another daemon has it.
+    pins: Option<Pins>,
     /// Why nothing is pinned although it was asked for.
     unpinned: Option<String>,
+    /// What was wrong with the pins and has been put right, the latest last.
+    repairs: Vec<String>,
     /// What this kernel's programs cannot tell, and why.
     missing: Vec<MissingProgram>,
-    // Detach when dropped, unless pinned.
-    _links: Links,
-}
-
-#[derive(Debug)]
-enum Links {
-    Pinned {
-        _links: Vec<aya::programs::links::PinnedLink>,
-    },
-    Own {
-        _links: Vec<ProgramLink>,
-    },
+    /// Detach when dropped, unless pinned.
+    links: Vec<ProgramLink>,
 }
 
 /// Why the source cannot be used; each message names the remedy where there is one.
@@ -132,8 +129,18 @@ pub enum Inserted {
     Full,
 }
 
+/// How the pins are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PinHealth {
+    /// Why not everything is pinned although it was asked for.
+    pub unpinned: Option<String>,
+    /// What was wrong and has just been put right.
+    pub repaired: Vec<String>,
+}
+
 impl Ebpf {
-    /// Loads, attaches and, with a base directory, pins.
+    /// Loads, attaches and, with a base directory, takes over what is pinned
+    /// there and pins.
     ///
     /// # Errors
     ///
@@ -155,13 +162,22 @@ impl Ebpf {
         for (name, value) in &globals {
             loader.override_global(name, value, true);
         }
+        let mut repairs = Vec::new();
+        let (pins, mut unpinned) = match pin_base.map(|base| Pins::acquire(base, &mut repairs)) {
+            None => (None, None),
+            Some((pins, problem)) => (pins, problem),
+        };
+        let directory = pins.as_ref().and_then(Pins::directory);
+        let inventory = directory
+            .map(|directory| takeover::inspect(directory, sizes, &mut repairs))
+            .unwrap_or_default();
+        if let Some(directory) = directory {
+            for name in &inventory.reuse {
+                loader.map_pin_path(*name, directory.pin(name));
+            }
+        }
         let mut object = loader.load(OBJECT).map_err(SourceError::Load)?;
 
-        let (pins, mut unpinned) = match pin_base.map(PinDirectory::acquire) {
-            None => (None, None),
-            Some(Ok(pins)) => (Some(pins), None),
-            Some(Err(error)) => (None, Some(in_full(&error))),
-        };
         let Attached { links, missing } = programs::attach_all(&mut object, &btf)?;
         let program = facts::of_program(&object)?;
         let maps = facts::of_maps(&object)?;
@@ -172,21 +188,7 @@ impl Ebpf {
                 None
             }
         };
-        let links = match &pins {
-            None => Links::Own { _links: links },
-            Some(pins) => match pin_all(&object, pins, links) {
-                Ok(links) => Links::Pinned { _links: links },
-                Err(error) => {
-                    unpinned = Some(error);
-                    // Links went down with the failed pins; attach once more.
-                    let again = programs::attach_all(&mut object, &btf)?;
-                    Links::Own {
-                        _links: again.links,
-                    }
-                }
-            },
-        };
-        Ok(Self {
+        let mut ebpf = Self {
             pids: take(&mut object, PIDS_MAP)?,
             events: take(&mut object, EVENTS_MAP)?,
             stats: take(&mut object, STATS_MAP)?,
@@ -196,10 +198,171 @@ impl Ebpf {
             layout,
             log,
             pins,
-            unpinned,
+            unpinned: None,
+            repairs,
             missing,
-            _links: links,
-        })
+            links,
+        };
+        match ebpf.copy_from(&inventory) {
+            Ok(()) => {
+                if unpinned.is_none() {
+                    unpinned = ebpf.pin_all(inventory.others).err();
+                }
+            }
+            // What cannot be taken over must not be replaced.
+            Err(problem) => {
+                unpinned = Some(problem);
+                ebpf.pins = None;
+            }
+        }
+        ebpf.unpinned = unpinned;
+        if ebpf.links.is_empty() {
+            // Links went down with the failed pins; attach once more.
+            ebpf.links = programs::attach_all(&mut ebpf.object, &btf)?.links;
+        }
+        for repair in &ebpf.repairs {
+            tracing::warn!("pins repaired: {repair}");
+        }
+        Ok(ebpf)
+    }
+
+    /// Takes over the entries and counters of earlier maps that are not reused.
+    fn copy_from(&mut self, inventory: &Inventory) -> Result<(), String> {
+        for counters in &inventory.counters {
+            takeover::copy_counters(counters, &mut self.stats)?;
+        }
+        for table in &inventory.tables {
+            let copied = takeover::copy_table(table, self)?;
+            tracing::info!(
+                entries = copied.entries,
+                left_out = copied.left_out,
+                map = table.info().id(),
+                "took over an earlier table"
+            );
+        }
+        Ok(())
+    }
+
+    /// Pins everything, in place of what an earlier daemon has pinned. On an
+    /// error the links may be lost; what is pinned already stays.
+    fn pin_all(&mut self, others: Vec<PinDirectory>) -> Result<(), String> {
+        let Some(directory) = self.pins.as_ref().and_then(Pins::directory) else {
+            return Ok(());
+        };
+        for (name, map) in self.map_descriptors() {
+            pinning::stage(directory, name, map).map_err(|error| in_full(&error))?;
+        }
+        let links = std::mem::take(&mut self.links);
+        self.links = pinning::stage_links(directory, links)?;
+        // From here on the new programs outlive us, whatever happens.
+        let mut names: Vec<&str> = MAPS.to_vec();
+        names.extend(self.links.iter().map(|link| link.program));
+        for name in &names {
+            pinning::clear_the_way(directory, name, &mut self.repairs)?;
+            directory
+                .put_into_force(name)
+                .map_err(|error| in_full(&error))?;
+        }
+        directory
+            .tidy(&names, &mut self.repairs)
+            .map_err(|error| in_full(&error))?;
+        for other in others {
+            let path = other.path().to_owned();
+            other.remove().map_err(|error| in_full(&error))?;
+            tracing::info!(path = %path.display(), "another layout's pins were taken over");
+        }
+        Ok(())
+    }
+
+    fn map_descriptors(&self) -> [(&'static str, BorrowedFd<'_>); 3] {
+        [
+            (PIDS_MAP, self.pids.map().fd().as_fd()),
+            (EVENTS_MAP, self.events.as_fd()),
+            (STATS_MAP, self.stats.map().fd().as_fd()),
+        ]
+    }
+
+    /// Looks whether everything is still pinned, and pins again what is not.
+    /// To be called now and then; costs some ten system calls on a file system
+    /// in memory.
+    pub fn check_pins(&mut self) -> PinHealth {
+        let before = self.repairs.len();
+        if self.pins.is_some() {
+            self.unpinned = self.repair_pins().err();
+        }
+        let repaired = self.repairs.split_off(before);
+        for repair in &repaired {
+            tracing::warn!("pins repaired: {repair}");
+        }
+        if !repaired.is_empty() {
+            self.repairs.clone_from(&repaired);
+        }
+        PinHealth {
+            unpinned: self.unpinned.clone(),
+            repaired,
+        }
+    }
+
+    fn repair_pins(&mut self) -> Result<(), String> {
+        let Some(pins) = &mut self.pins else {
+            return Ok(());
+        };
+        let directory = pins.renew(&mut self.repairs)?;
+        pinning::writable(directory)?;
+        let mut wrong = Vec::new();
+        for map in &self.maps {
+            if !pinning::is_map(&directory.pin(map.name), map.id) {
+                wrong.push(map.name);
+            }
+        }
+        let mut lost = Vec::new();
+        for link in &self.links {
+            if !pinning::is_link(&directory.pin(link.program), &link.link) {
+                lost.push(link.program);
+            }
+        }
+        for name in wrong.iter().chain(&lost) {
+            pinning::clear_the_way(directory, name, &mut self.repairs)?;
+        }
+        for (name, map) in self.map_descriptors() {
+            if wrong.contains(&name) {
+                let pins = self.pins.as_ref().and_then(Pins::directory);
+                let Some(directory) = pins else { continue };
+                pinning::stage(directory, name, map).map_err(|error| in_full(&error))?;
+                directory
+                    .put_into_force(name)
+                    .map_err(|error| in_full(&error))?;
+            }
+        }
+        for name in &lost {
+            // A second link first: the one there is would be lost with a failure.
+            let again =
+                programs::attach_again(&mut self.object, name).map_err(|error| in_full(&error))?;
+            let Some(directory) = self.pins.as_ref().and_then(Pins::directory) else {
+                continue;
+            };
+            let staged = pinning::stage_links(directory, vec![again])?;
+            directory
+                .put_into_force(name)
+                .map_err(|error| in_full(&error))?;
+            self.links.retain(|link| link.program != *name);
+            self.links.extend(staged);
+        }
+        if wrong.is_empty() && lost.is_empty() {
+            return Ok(());
+        }
+        for name in wrong.into_iter().chain(lost) {
+            self.repairs
+                .push(format!("the pin `{name}` was lost; pinned again"));
+        }
+        let mut names: Vec<&str> = MAPS.to_vec();
+        names.extend(self.links.iter().map(|link| link.program));
+        match self.pins.as_ref().and_then(Pins::directory) {
+            Some(directory) => directory
+                .tidy(&names, &mut self.repairs)
+                .map_err(|error| in_full(&error)),
+            None => Ok(()),
+        }
     }
 
     /// Becomes readable when there are records.
@@ -299,14 +462,26 @@ impl Ebpf {
 
     /// The pins, when there are any.
     #[must_use]
-    pub const fn pins(&self) -> Option<&PinDirectory> {
-        self.pins.as_ref()
+    pub fn pins(&self) -> Option<&PinDirectory> {
+        self.pins.as_ref().and_then(Pins::directory)
     }
 
     /// Why nothing is pinned although it was asked for.
     #[must_use]
     pub fn unpinned(&self) -> Option<&str> {
         self.unpinned.as_deref()
+    }
+
+    /// What was wrong with the pins and has been put right last.
+    #[must_use]
+    pub fn repairs(&self) -> &[String] {
+        &self.repairs
+    }
+
+    /// Every entry that there is.
+    #[must_use]
+    pub fn table(&self) -> Vec<(Tgid, Registration)> {
+        self.pids.iter().flatten().collect()
     }
 
     /// Detaches and leaves nothing behind.
@@ -322,30 +497,28 @@ impl Ebpf {
     }
 }
 
+impl takeover::Table for Ebpf {
+    fn get(&self, tgid: Tgid) -> Option<Registration> {
+        Self::get(self, tgid)
+    }
+
+    fn put(&mut self, tgid: Tgid, entry: Registration) -> Result<Inserted, String> {
+        self.insert(tgid, entry).map_err(|error| in_full(&error))
+    }
+
+    fn replace(&mut self, tgid: Tgid, entry: Registration) -> Result<(), String> {
+        self.pids
+            .insert(tgid, entry, 0)
+            .map_err(|error| in_full(&error))
+    }
+}
+
 fn take<T: TryFrom<Map, Error = MapError>>(
     object: &mut aya::Ebpf,
     name: &'static str,
 ) -> Result<T, SourceError> {
     let map = object.take_map(name).ok_or(SourceError::Missing { name })?;
     T::try_from(map).map_err(|source| SourceError::Map { name, source })
-}
-
-/// Pins the maps and the links, or nothing.
-fn pin_all(
-    object: &aya::Ebpf,
-    pins: &PinDirectory,
-    links: Vec<ProgramLink>,
-) -> Result<Vec<aya::programs::links::PinnedLink>, String> {
-    for name in [PIDS_MAP, EVENTS_MAP, STATS_MAP] {
-        if let Some(map) = object.map(name) {
-            map.pin(pins.pin(name)).map_err(|error| in_full(&error))?;
-        }
-    }
-    links
-        .into_iter()
-        .map(|ProgramLink { program, link }| link.pin(pins.pin(program)))
-        .collect::<Result<_, _>>()
-        .map_err(|error| in_full(&error))
 }
 
 /// The kernel compares start times on its own boot clock; in a time namespace

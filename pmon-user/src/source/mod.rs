@@ -6,5 +6,7 @@
 pub mod btf;
 pub mod ebpf;
 pub mod facts;
+mod pinning;
 pub mod pins;
 pub mod programs;
+mod takeover;

@@ -53,6 +53,29 @@ pub(super) fn attach_all(object: &mut aya::Ebpf, btf: &Btf) -> Result<Attached, 
     })
 }
 
+/// Another link of a program that is attached already.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+pub(super) fn attach_again(
+    object: &mut aya::Ebpf,
+    name: &'static str,
+) -> Result<ProgramLink, SourceError> {
+    let failed = |what| move |source| SourceError::Program { name, what, source };
+    let program: &mut BtfTracePoint = object
+        .program_mut(name)
+        .ok_or(SourceError::Missing { name })?
+        .try_into()
+        .map_err(failed("find"))?;
+    let id = program.attach().map_err(failed("attach"))?;
+    let link = program.take_link(id).map_err(failed("attach"))?;
+    Ok(ProgramLink {
+        program: name,
+        link: link.into(),
+    })
+}
+
 fn attach(
     object: &mut aya::Ebpf,
     name: &'static str,

@@ -8,7 +8,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -67,16 +67,49 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Shared {
-    /// The newest registrations that are not on disk.
-    unsaved: Mutex<Option<Registrations>>,
+    unsaved: Mutex<Unsaved>,
     status: watch::Sender<StoreStatus>,
 }
 
-#[derive(Debug)]
+/// What is not on disk.
+#[derive(Default)]
+struct Unsaved {
+    /// The newest registrations.
+    registrations: Option<Registrations>,
+    /// Who waits for them.
+    then: Vec<Then>,
+}
+
+impl fmt::Debug for Unsaved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unsaved")
+            .field("registrations", &self.registrations.is_some())
+            .field("then", &self.then.len())
+            .finish()
+    }
+}
+
+/// Called, on the writing thread, when a line is in the journal, or given up.
+type Then = Box<dyn FnOnce() + Send>;
+
+/// A line on its way into the journal.
+struct Line {
+    text: String,
+    then: Option<Then>,
+}
+
+impl Line {
+    fn done(self) {
+        if let Some(then) = self.then {
+            then();
+        }
+    }
+}
+
 enum Command {
     /// There are unsaved registrations.
     Save,
-    Append(String),
+    Append(Line),
     Flush(oneshot::Sender<Result<(), String>>),
 }
 
@@ -112,7 +145,7 @@ impl Store {
         let (commands, receiver) = sync_channel(BACKLOG);
         let (sender, status) = watch::channel(StoreStatus::default());
         let shared = Arc::new(Shared {
-            unsaved: Mutex::new(None),
+            unsaved: Mutex::default(),
             status: sender,
         });
         let writer = Writer {
@@ -141,11 +174,21 @@ impl Store {
 
     /// Has the registrations written soon; never blocks.
     pub fn save(&self, registrations: Registrations) {
-        *self
-            .shared
-            .unsaved
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(registrations);
+        self.save_soon(registrations, None);
+    }
+
+    /// The same; calls `then` when they, or newer ones, are written.
+    pub fn save_then(&self, registrations: Registrations, then: impl FnOnce() + Send + 'static) {
+        self.save_soon(registrations, Some(Box::new(then)));
+    }
+
+    fn save_soon(&self, registrations: Registrations, then: Option<Then>) {
+        {
+            let unsaved = self.shared.unsaved.lock();
+            let mut unsaved = unsaved.unwrap_or_else(PoisonError::into_inner);
+            unsaved.registrations = Some(registrations);
+            unsaved.then.extend(then);
+        }
         // Full: the thread is awake and will see them. Gone: so is the daemon.
         let _awake: Result<(), TrySendError<Command>> = self.commands.try_send(Command::Save);
     }
@@ -156,11 +199,36 @@ impl Store {
     ///
     /// When the value cannot be expressed in JSON.
     pub fn append(&self, incident: &impl Serialize) -> Result<(), serde_json::Error> {
-        let line = serde_json::to_string(incident)?;
-        if self.commands.try_send(Command::Append(line)).is_err() {
-            self.shared.lost(1);
-        }
+        self.append_line(serde_json::to_string(incident)?, None);
         Ok(())
+    }
+
+    /// The same; calls `then` when the line is in the journal, where the
+    /// daemon's end cannot touch it any more, or is given up. Not called when the
+    /// value cannot be expressed.
+    ///
+    /// # Errors
+    ///
+    /// When the value cannot be expressed in JSON.
+    pub fn append_then(
+        &self,
+        incident: &impl Serialize,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<(), serde_json::Error> {
+        self.append_line(serde_json::to_string(incident)?, Some(Box::new(then)));
+        Ok(())
+    }
+
+    fn append_line(&self, text: String, then: Option<Then>) {
+        let command = Command::Append(Line { text, then });
+        if let Err(TrySendError::Full(refused) | TrySendError::Disconnected(refused)) =
+            self.commands.try_send(command)
+        {
+            self.shared.lost(1);
+            if let Command::Append(line) = refused {
+                line.done();
+            }
+        }
     }
 
     /// Waits until everything handed over so far is on disk, or could not be
@@ -207,7 +275,7 @@ struct Writer {
     retry: Duration,
     reach: Reach,
     journal: Option<Journal>,
-    backlog: VecDeque<String>,
+    backlog: VecDeque<Line>,
     save_at: Option<Instant>,
     append_at: Option<Instant>,
     save_error: Option<String>,
@@ -254,10 +322,12 @@ impl Writer {
         }
     }
 
-    fn remember(&mut self, line: String) {
-        if self.backlog.len() == BACKLOG {
-            self.backlog.pop_front();
+    fn remember(&mut self, line: Line) {
+        if self.backlog.len() == BACKLOG
+            && let Some(lost) = self.backlog.pop_front()
+        {
             self.shared.lost(1);
+            lost.done();
         }
         self.backlog.push_back(line);
     }
@@ -280,16 +350,27 @@ impl Writer {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
         };
-        let Some(registrations) = unsaved().take() else {
-            return;
+        let (registrations, waiting) = {
+            let mut unsaved = unsaved();
+            let Some(registrations) = unsaved.registrations.take() else {
+                return;
+            };
+            (registrations, std::mem::take(&mut unsaved.then))
         };
         let written = create(&self.directory)
             .and_then(|()| registrations::save(&self.directory, &registrations, self.reach));
         self.save_error = match written {
-            Ok(()) => None,
+            Ok(()) => {
+                for then in waiting {
+                    then();
+                }
+                None
+            }
             Err(error) => {
+                let mut unsaved = unsaved();
                 // Unless there are newer ones by now.
-                unsaved().get_or_insert(registrations);
+                unsaved.registrations.get_or_insert(registrations);
+                unsaved.then.extend(waiting);
                 self.save_at = Some(Instant::now() + self.retry);
                 Some(format!(
                     "cannot write `{}`: {error}",
@@ -329,12 +410,14 @@ impl Writer {
         };
         // On an error it is opened anew next time: it may have been deleted.
         while let Some(line) = self.backlog.front() {
-            match journal.append(line) {
+            match journal.append(&line.text) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.shared.lost(1),
                 Err(error) => return Err(error),
             }
-            self.backlog.pop_front();
+            if let Some(written) = self.backlog.pop_front() {
+                written.done();
+            }
         }
         journal.sync()?;
         self.journal = Some(journal);

@@ -15,7 +15,9 @@ use super::{
         StateWord,
     },
     event::{EventView, Level},
-    incident::{Cause, DeathCertificate, IncidentResult, IncidentView, Killer, TimelineEntry},
+    incident::{
+        Cause, DeathCertificate, DeathMark, IncidentResult, IncidentView, Killer, TimelineEntry,
+    },
     status::{AuditView, DaemonView, SourceState, SourceView, StatusView},
 };
 use crate::core::entity::{Mode, Severity};
@@ -100,6 +102,10 @@ pub(crate) fn incident() -> IncidentView {
         result: IncidentResult::Recovered,
         attempts: 1,
         death: Some(death()),
+        deaths: vec![DeathMark {
+            identity: "4700@1893000".to_owned(),
+            died_at_boot_ns: Some(18_931_000_000_000),
+        }],
         timeline: vec![
             entry(0, "hint", "ebpf: (4700) died"),
             entry(1_200, "died", "Killed (4700)"),

@@ -8,6 +8,7 @@ mod a_bad_request_is_refused;
 mod a_bad_start_ends_in_a_defined_state;
 mod a_changed_pidfile_is_seen_at_once;
 mod a_daemons_restart_forgets_nothing;
+mod a_killed_daemon_misses_no_death;
 mod a_killed_process_is_recovered;
 mod a_leaders_exit_is_not_a_death;
 mod a_manual_restart_is_not_repeated;
