@@ -72,15 +72,20 @@ pub mod flag {
 pub mod kind {
     /// A registered thread group died.
     pub const EXIT: u32 = 1;
-    /// A followed process forked; the child has an entry.
+    /// A followed process forked; the child has an entry if the flags say
+    /// [`flag::FOLLOWED`](super::flag::FOLLOWED).
     pub const FORK: u32 = 2;
     /// A followed process executed another program.
     pub const EXEC: u32 = 3;
 }
 
 /// Generations from here on are the kernel's own, given to children of
-/// followed processes; user space counts from below.
+/// followed processes; user space counts from below. Below this bit they hold
+/// the child's start time in ticks and its pid as the initial namespace sees
+/// it, so that they are unique without a counter, whoever makes them.
 pub const KERNEL_GENERATIONS: u64 = 1 << 63;
+/// Bits of a pid: `PID_MAX_LIMIT` of `include/linux/threads.h` is 2^22.
+pub const PID_BITS: u32 = 22;
 
 /// How the exit program decides that a thread group is dead; the daemon picks
 /// one from the running kernel's BTF and injects it as a read-only global.
@@ -91,6 +96,26 @@ pub mod group_dead {
     pub const ARGUMENT: u32 = 1;
     /// `signal_struct.live == 0`.
     pub const SIGNAL_LIVE: u32 = 2;
+}
+
+/// What `mark_victim` tells of the OOM killer's victim; injected like [`group_dead`].
+pub mod oom_argument {
+    /// Nothing that is known.
+    pub const UNKNOWN: u32 = 0;
+    /// A thread's id in the initial pid namespace (before Linux 6.10).
+    pub const PID: u32 = 1;
+    /// The `task_struct`.
+    pub const TASK: u32 = 2;
+}
+
+/// How `struct pid` holds its numbers; injected like [`group_dead`].
+pub mod pid_numbers {
+    /// Nothing that is known.
+    pub const UNKNOWN: u32 = 0;
+    /// A flexible array, which the verifier lets programs walk (Linux 6.5).
+    pub const FLEXIBLE: u32 = 1;
+    /// An array of one; what is behind it needs `bpf_probe_read_kernel`.
+    pub const ONE: u32 = 2;
 }
 
 /// One registered process: the value of [`PIDS_MAP`].
@@ -116,9 +141,16 @@ pub struct Registration {
     pub flags: u32,
     /// Generation of the followed process that forked this one, with [`flag::FOLLOWED`].
     pub parent_generation: u64,
+    /// Generation whose death the death fields tell. The kernel may give the
+    /// memory of a removed entry to the next one while a program still writes
+    /// to it; what doesn't name the entry's own generation is somebody else's.
+    pub dead_generation: u64,
+    /// Generation to which the signal was sent, for the same reason.
+    pub signal_generation: u64,
     /// CPU time of all threads in nanoseconds, with [`flag::USAGE_KNOWN`].
     pub cpu_ns: u64,
-    /// Peak resident set in pages, with [`flag::USAGE_KNOWN`].
+    /// Peak resident set in pages as getrusage(2) counts it, that is, from the
+    /// fork on and with vfork(2) from the parent's; with [`flag::USAGE_KNOWN`].
     pub peak_rss_pages: u64,
     /// `CLOCK_BOOTTIME` nanoseconds of the signal, with [`flag::SIGNAL_KNOWN`].
     pub signal_at: u64,
@@ -128,9 +160,9 @@ pub struct Registration {
     pub signal_code: i32,
     /// Who sent it: tgid as the daemon's pid namespace sees it, 0 when it is outside.
     pub sender_tgid: Tgid,
-    /// The sender's real user id.
+    /// The sender's real user id, as the initial user namespace sees it.
     pub sender_uid: u32,
-    /// The sender's `comm`.
+    /// The sender's `comm`; empty when the kernel sent it.
     pub sender_comm: [u8; 16],
     /// `comm` of the last thread at its death, NUL padded (`TASK_COMM_LEN`).
     pub comm: [u8; 16],
@@ -174,7 +206,7 @@ pub struct Event {
 pub struct Stats {
     /// Deaths of registered thread groups written into their entries.
     pub deaths: u64,
-    /// Deaths whose ring record could not be reserved. The entry still has them.
+    /// Records for which the ring had no room. The entry still has what they tell.
     pub drops: u64,
     /// Exits of a registered tgid whose start time was a stranger's.
     pub strangers: u64,
@@ -182,7 +214,8 @@ pub struct Stats {
     pub repeats: u64,
     /// Children of followed processes that got an entry.
     pub followed: u64,
-    /// Children of followed processes for which the table had no room.
+    /// Children of followed processes that got none: the table had no room, or
+    /// an earlier owner of the pid has its place until its death is collected.
     pub unfollowed: u64,
 }
 
@@ -210,7 +243,7 @@ impl Stats {
 }
 
 const _: () = {
-    assert!(size_of::<Registration>() == 112);
+    assert!(size_of::<Registration>() == 128);
     assert!(size_of::<Event>() == 72);
     assert!(size_of::<Stats>() == 48);
     assert!(align_of::<Registration>() == 8);

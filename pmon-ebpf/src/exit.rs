@@ -3,116 +3,138 @@
 //!
 //! Must stay true: an exit of an unregistered tgid costs one hash look-up; the
 //! entry is written before the ring, so that a full ring loses a wake-up but
-//! never a death; an exit that leaves other threads alive changes nothing.
+//! never a death; an exit that leaves other threads alive changes nothing; a
+//! death is written and rung once.
 
 use aya_ebpf::{
-    EbpfContext as _,
+    Global,
     helpers::{bpf_get_current_comm, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
-use pmon_common::{Event, LAYOUT_VERSION, Registration, Stats, flag, kind};
+use pmon_common::{Event, Registration, flag, group_dead, kind};
 
 use crate::{
-    maps::{EVENTS, PIDS, STATS},
-    task::{GroupDead, Task},
+    entry::{self, Entry, put},
+    namespace,
+    ring::{count, ring},
+    task::Task,
 };
+
+/// How the program learns that the exiting thread was the last; one of [`group_dead`].
+#[unsafe(no_mangle)]
+static PMON_GROUP_DEAD: Global<u32> = Global::new(group_dead::UNKNOWN);
 
 /// The program on `tp_btf/sched_process_exit`.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub(crate) fn pmon_exit(ctx: BtfTracePointContext) -> i32 {
-    let tgid = ctx.tgid();
-    let Some(entry) = PIDS.get_ptr_mut(tgid) else {
+    // SAFETY: the tracepoint's first argument is the exiting task.
+    let task = unsafe { Task::new(ctx.arg(0)) };
+    let Some(tgid) = namespace::current_tgid(task) else {
         return 0;
     };
-    let task = Task::new(&ctx);
-    let mut flags = match task.group_dead() {
-        GroupDead::Yes => flag::GROUP_DEAD,
-        GroupDead::No => return 0,
-        GroupDead::Unknown => 0,
+    let Some(entry) = Entry::of(tgid) else {
+        return 0;
     };
-    // SAFETY: `entry` points into the map; user space replaces whole values,
-    // so these fields belong to one registration.
-    let (start_time, generation) = unsafe { ((*entry).start_time, (*entry).generation) };
-    if let Some(started) = task.start_time() {
-        if started != start_time {
+    let mut flags = match is_group_dead(&ctx, task) {
+        Some(true) => flag::GROUP_DEAD,
+        Some(false) => return 0,
+        None => 0,
+    };
+    match entry.is(task) {
+        entry::Match::Same => flags |= flag::IDENTITY_CHECKED,
+        entry::Match::Unchecked => {}
+        entry::Match::Stranger => {
             count(|stats| &mut stats.strangers);
             debug!(
                 &ctx,
-                "tgid {} started at {}, registered as {}", tgid, started, start_time
+                "exit of tgid {}, which is not the registered one", tgid
             );
             return 0;
         }
-        flags |= flag::IDENTITY_CHECKED;
     }
-    let exit_code = match task.wait_status() {
-        Some(status) => {
-            flags |= flag::EXIT_CODE_KNOWN;
-            status
-        }
-        None => 0,
-    };
-    // SAFETY: the helper has no preconditions.
-    let died_at = unsafe { bpf_ktime_get_boot_ns() };
-    write_death(entry, died_at, exit_code, flags);
-    // SAFETY: the helper has no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    ring(Event {
-        layout: LAYOUT_VERSION,
+    let mut exit_code = 0;
+    if let Some(status) = task.wait_status() {
+        flags |= flag::EXIT_CODE_KNOWN;
+        exit_code = status;
+    }
+    let death = Event {
         kind: kind::EXIT,
-        start_time,
-        generation,
-        parent_generation: 0,
-        at: died_at,
+        start_time: entry.start_time(),
+        generation: entry.generation(),
+        // SAFETY: the helper has no preconditions.
+        at: unsafe { bpf_ktime_get_boot_ns() },
         tgid,
         exit_code,
         flags,
-        cpu,
+        // SAFETY: the helper has no preconditions.
+        cpu: unsafe { bpf_get_smp_processor_id() },
         comm: bpf_get_current_comm().unwrap_or_default(),
-    });
+        ..Event::default()
+    };
+    if flags & flag::GROUP_DEAD != 0 {
+        if entry.is_dead() {
+            complete(entry, &death);
+            count(|stats| &mut stats.repeats);
+            return 0;
+        }
+        write(entry, &death, task);
+        count(|stats| &mut stats.deaths);
+    }
+    debug!(
+        &ctx,
+        "exit of tgid {}: status {}, flags {}", tgid, exit_code, flags
+    );
+    ring(death);
     0
 }
 
-/// Without a group-dead test several threads may come through here; only a
-/// known group death marks the entry, and only the first one.
+/// The tracepoint's `group_dead` argument where there is one (Linux 6.16), else
+/// `signal->live`, which has been decremented at this point (`do_exit` in
+/// `kernel/exit.c`). `None` when neither is available.
 #[inline(always)]
-fn write_death(entry: *mut Registration, died_at: u64, exit_code: u32, flags: u32) {
-    if flags & flag::GROUP_DEAD == 0 {
+fn is_group_dead(ctx: &BtfTracePointContext, task: Task) -> Option<bool> {
+    match PMON_GROUP_DEAD.load() {
+        group_dead::ARGUMENT => Some(ctx.arg::<u64>(1) & 0xff != 0),
+        group_dead::SIGNAL_LIVE => Some(task.live_threads()? == 0),
+        _ => None,
+    }
+}
+
+/// Writes the death; the flag that makes it one comes last.
+#[inline(always)]
+fn write(entry: Entry, death: &Event, task: Task) {
+    let mut flags = death.flags | flag::DEAD;
+    let value: *mut Registration = entry.value();
+    // SAFETY: `value` points into the map and stays readable and writable for
+    // this run. Should user space have removed the entry and given its memory
+    // to another, `dead_generation` tells that this isn't about that one.
+    unsafe {
+        put!(value, died_at, death.at);
+        put!(value, exit_code, death.exit_code);
+        put!(value, comm, death.comm);
+        if let Some(usage) = task.usage() {
+            put!(value, cpu_ns, usage.cpu_ns);
+            put!(value, peak_rss_pages, usage.peak_rss_pages);
+            flags |= flag::USAGE_KNOWN;
+        }
+        if task.is_oom_victim() {
+            flags |= flag::OOM_VICTIM;
+        }
+        put!(value, dead_generation, death.generation);
+    }
+    entry.raise(flags);
+}
+
+/// Where `signal->live` decides, two threads that end at the same moment may
+/// both find it zero, the first of them too early to know the status.
+#[inline(always)]
+fn complete(entry: Entry, death: &Event) {
+    if death.flags & flag::EXIT_CODE_KNOWN == 0 || entry.flags() & flag::EXIT_CODE_KNOWN != 0 {
         return;
     }
-    // SAFETY: `entry` points into the map and stays valid for this run of the
-    // program. User space only deletes it or compares generations.
-    unsafe {
-        if (*entry).flags & flag::DEAD != 0 {
-            count(|stats| &mut stats.repeats);
-            return;
-        }
-        (*entry).died_at = died_at;
-        (*entry).exit_code = exit_code;
-        (*entry).flags |= flags | flag::DEAD;
-    }
-    count(|stats| &mut stats.deaths);
-}
-
-#[inline(always)]
-fn ring(event: Event) {
-    match EVENTS.reserve(0) {
-        Some(mut record) => {
-            record.write(event);
-            record.submit(0);
-        }
-        None => count(|stats| &mut stats.drops),
-    }
-}
-
-/// Adds one to a counter of this CPU.
-#[inline(always)]
-fn count(field: impl FnOnce(&mut Stats) -> &mut u64) {
-    if let Some(stats) = STATS.get_ptr_mut(0) {
-        // SAFETY: this CPU's own element; preemption is off in a tracepoint
-        // program, so nothing else on this CPU touches it meanwhile.
-        let counter = field(unsafe { &mut *stats });
-        *counter = counter.wrapping_add(1);
-    }
+    // SAFETY: as in `write`.
+    unsafe { put!(entry.value(), exit_code, death.exit_code) };
+    entry.raise(flag::EXIT_CODE_KNOWN);
 }

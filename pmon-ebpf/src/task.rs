@@ -1,127 +1,192 @@
-//! What a dying task says about itself, read through offsets that the daemon
-//! resolved from the running kernel's BTF (rustc emits no CO-RE relocations).
-//!
-//! Every offset is a read-only global; zero means "feature off" and the
-//! verifier prunes the branch, so the program loads on a kernel of which
-//! nothing is known. Fields are loaded directly through the typed tracepoint
-//! argument, never with a probe-read helper, which a kernel under
-//! `lockdown=confidentiality` refuses.
+//! What a task says about itself and its thread group.
 
-use aya_ebpf::{Global, programs::BtfTracePointContext};
-use pmon_common::{START_TICK_NS, group_dead};
+use pmon_common::START_TICK_NS;
 
-/// How the program learns that the exiting thread was the last; one of [`group_dead`].
-#[unsafe(no_mangle)]
-static PMON_GROUP_DEAD: Global<u32> = Global::new(group_dead::UNKNOWN);
+use crate::field::Field;
+
 /// `task_struct.exit_code`.
 #[unsafe(no_mangle)]
-static PMON_TASK_EXIT_CODE: Global<u32> = Global::new(0);
+static PMON_TASK_EXIT_CODE: Field = Field::off();
+/// `task_struct.exit_state`.
+#[unsafe(no_mangle)]
+static PMON_TASK_EXIT_STATE: Field = Field::off();
 /// `task_struct.group_leader`.
 #[unsafe(no_mangle)]
-static PMON_TASK_GROUP_LEADER: Global<u32> = Global::new(0);
+static PMON_TASK_GROUP_LEADER: Field = Field::off();
+/// `task_struct.pid`.
+#[unsafe(no_mangle)]
+static PMON_TASK_PID: Field = Field::off();
+/// `task_struct.tgid`.
+#[unsafe(no_mangle)]
+static PMON_TASK_TGID: Field = Field::off();
 /// `task_struct.signal`.
 #[unsafe(no_mangle)]
-static PMON_TASK_SIGNAL: Global<u32> = Global::new(0);
+static PMON_TASK_SIGNAL: Field = Field::off();
 /// `task_struct.start_boottime`.
 #[unsafe(no_mangle)]
-static PMON_TASK_START_BOOTTIME: Global<u32> = Global::new(0);
+static PMON_TASK_START_BOOTTIME: Field = Field::off();
+/// `task_struct.se.sum_exec_runtime`.
+#[unsafe(no_mangle)]
+static PMON_TASK_SUM_EXEC_RUNTIME: Field = Field::off();
 /// `signal_struct.live`.
 #[unsafe(no_mangle)]
-static PMON_SIGNAL_LIVE: Global<u32> = Global::new(0);
+static PMON_SIGNAL_LIVE: Field = Field::off();
 /// `signal_struct.flags`.
 #[unsafe(no_mangle)]
-static PMON_SIGNAL_FLAGS: Global<u32> = Global::new(0);
+static PMON_SIGNAL_FLAGS: Field = Field::off();
 /// `signal_struct.group_exit_code`.
 #[unsafe(no_mangle)]
-static PMON_SIGNAL_GROUP_EXIT_CODE: Global<u32> = Global::new(0);
+static PMON_SIGNAL_GROUP_EXIT_CODE: Field = Field::off();
+/// `signal_struct.sum_sched_runtime`.
+#[unsafe(no_mangle)]
+static PMON_SIGNAL_SUM_SCHED_RUNTIME: Field = Field::off();
+/// `signal_struct.maxrss`.
+#[unsafe(no_mangle)]
+static PMON_SIGNAL_MAXRSS: Field = Field::off();
+/// `signal_struct.oom_mm`.
+#[unsafe(no_mangle)]
+static PMON_SIGNAL_OOM_MM: Field = Field::off();
+/// `signal_struct.pids[PIDTYPE_TGID]`.
+#[unsafe(no_mangle)]
+static PMON_SIGNAL_PID: Field = Field::off();
 
 /// `SIGNAL_GROUP_EXIT` of `include/linux/sched/signal.h`.
 const SIGNAL_GROUP_EXIT: u32 = 0x4;
 
-/// The exiting task, as the tracepoint's first argument.
-pub(crate) struct Task<'a> {
-    ctx: &'a BtfTracePointContext,
-    task: *const u8,
+/// A task, by a pointer whose type the verifier knows.
+#[derive(Clone, Copy)]
+pub(crate) struct Task(*const u8);
+
+/// What a thread group used.
+#[derive(Clone, Copy)]
+pub(crate) struct Usage {
+    pub(crate) cpu_ns: u64,
+    pub(crate) peak_rss_pages: u64,
 }
 
-/// Whether the thread group ended with this exit.
-pub(crate) enum GroupDead {
-    Yes,
-    No,
-    /// Neither the argument nor `signal->live` is available on this kernel.
-    Unknown,
-}
-
-impl<'a> Task<'a> {
-    pub(crate) fn new(ctx: &'a BtfTracePointContext) -> Self {
-        Self {
-            ctx,
-            task: ctx.arg(0),
-        }
+impl Task {
+    /// # Safety
+    ///
+    /// `pointer` is a `task_struct` to the verifier: an argument of a BTF
+    /// tracepoint, or what `bpf_get_current_task_btf` returned.
+    #[inline(always)]
+    pub(crate) unsafe fn new(pointer: *const u8) -> Self {
+        Self(pointer)
     }
 
-    /// The tracepoint's `group_dead` argument where there is one (Linux 6.16),
-    /// else `signal->live`, which has already been decremented at this point
-    /// (`do_exit` in `kernel/exit.c`).
+    /// Thread group id in the initial pid namespace.
     #[inline(always)]
-    pub(crate) fn group_dead(&self) -> GroupDead {
-        let dead = match PMON_GROUP_DEAD.load() {
-            group_dead::ARGUMENT => self.ctx.arg::<u64>(1) & 0xff != 0,
-            group_dead::SIGNAL_LIVE => self.read_signal(&PMON_SIGNAL_LIVE) == Some(0),
-            _ => return GroupDead::Unknown,
-        };
-        if dead { GroupDead::Yes } else { GroupDead::No }
+    pub(crate) fn tgid(self) -> Option<u32> {
+        // SAFETY: a task by construction, an int field.
+        unsafe { PMON_TASK_TGID.read(self.0) }
+    }
+
+    /// Thread id in the initial pid namespace.
+    #[inline(always)]
+    fn pid(self) -> Option<u32> {
+        // SAFETY: as in `tgid`.
+        unsafe { PMON_TASK_PID.read(self.0) }
+    }
+
+    /// Whether this is the first thread of its group.
+    #[inline(always)]
+    pub(crate) fn is_leader(self) -> Option<bool> {
+        Some(self.pid()? == self.tgid()?)
     }
 
     /// Start of the thread group in `/proc/PID/stat` ticks. The leader's value
     /// is inherited by the new leader on exec (`de_thread` in `fs/exec.c`).
     #[inline(always)]
-    pub(crate) fn start_time(&self) -> Option<u64> {
-        let offset = non_zero(&PMON_TASK_START_BOOTTIME)?;
-        let leader = self.leader()?;
-        // SAFETY: `leader` is a BTF-typed pointer to a task_struct and `offset`
-        // is that of a u64 field; the verifier checks both.
-        let boottime = unsafe { leader.add(offset).cast::<u64>().read_volatile() };
+    pub(crate) fn start_time(self) -> Option<u64> {
+        // SAFETY: the leader is a task, a u64 field.
+        let boottime: u64 = unsafe { PMON_TASK_START_BOOTTIME.read(self.leader()?.0) }?;
         Some(boottime / START_TICK_NS)
     }
 
     /// Raw wait status of the whole process, by the rule of
     /// `wait_task_zombie` in `kernel/exit.c`.
+    ///
+    /// `None` also when it can't be told yet: a leader that ends alone at the
+    /// same moment may be counted out of `signal->live` before it has written
+    /// its code (both in `do_exit`).
     #[inline(always)]
-    pub(crate) fn wait_status(&self) -> Option<u32> {
-        if self.read_signal(&PMON_SIGNAL_FLAGS)? & SIGNAL_GROUP_EXIT != 0 {
-            return self.read_signal(&PMON_SIGNAL_GROUP_EXIT_CODE);
+    pub(crate) fn wait_status(self) -> Option<u32> {
+        let signal = self.signal()?;
+        // SAFETY: a signal_struct by its type, int fields.
+        unsafe {
+            if PMON_SIGNAL_FLAGS.read::<u32>(signal)? & SIGNAL_GROUP_EXIT != 0 {
+                return PMON_SIGNAL_GROUP_EXIT_CODE.read(signal);
+            }
         }
-        let offset = non_zero(&PMON_TASK_EXIT_CODE)?;
         let leader = self.leader()?;
-        // SAFETY: as in `start_time`, for an int field.
-        Some(unsafe { leader.add(offset).cast::<u32>().read_volatile() })
+        // SAFETY: a task, int fields.
+        let (code, state): (u32, Option<u32>) = unsafe {
+            (
+                PMON_TASK_EXIT_CODE.read(leader.0)?,
+                PMON_TASK_EXIT_STATE.read(leader.0),
+            )
+        };
+        let may_be_late = code == 0 && state == Some(0) && self.is_leader() == Some(false);
+        if may_be_late { None } else { Some(code) }
     }
 
+    /// Threads of the group that have not ended.
     #[inline(always)]
-    fn leader(&self) -> Option<*const u8> {
-        let offset = non_zero(&PMON_TASK_GROUP_LEADER)?;
-        // SAFETY: `task` is a trusted BTF-typed pointer, `offset` that of a
-        // pointer field; the verifier checks both and types the result.
-        Some(unsafe { self.task.add(offset).cast::<*const u8>().read_volatile() })
+    pub(crate) fn live_threads(self) -> Option<u32> {
+        // SAFETY: a signal_struct by its type, an atomic_t field.
+        unsafe { PMON_SIGNAL_LIVE.read(self.signal()?) }
     }
 
+    /// What the group used until now. Exact but for what the scheduler has not
+    /// accounted yet: at most a tick of this thread's last slice, and threads
+    /// other than the leader that are ending on another CPU right now.
     #[inline(always)]
-    fn read_signal(&self, field: &Global<u32>) -> Option<u32> {
-        let signal = non_zero(&PMON_TASK_SIGNAL)?;
-        let field = non_zero(field)?;
-        // SAFETY: as in `leader`, then for a 32-bit field of signal_struct.
-        Some(unsafe {
-            let signal = self.task.add(signal).cast::<*const u8>().read_volatile();
-            signal.add(field).cast::<u32>().read_volatile()
+    pub(crate) fn usage(self) -> Option<Usage> {
+        let signal = self.signal()?;
+        let leader = self.leader()?;
+        // SAFETY: a signal_struct and tasks by their types, fields of 64 bits.
+        let (released, of_leader, own, peak_rss_pages): (u64, u64, u64, u64) = unsafe {
+            (
+                PMON_SIGNAL_SUM_SCHED_RUNTIME.read(signal)?,
+                PMON_TASK_SUM_EXEC_RUNTIME.read(leader.0)?,
+                PMON_TASK_SUM_EXEC_RUNTIME.read(self.0)?,
+                PMON_SIGNAL_MAXRSS.read(signal)?,
+            )
+        };
+        let own = if self.is_leader()? { 0 } else { own };
+        Some(Usage {
+            cpu_ns: released + of_leader + own,
+            peak_rss_pages,
         })
     }
-}
 
-#[inline(always)]
-fn non_zero(offset: &Global<u32>) -> Option<usize> {
-    match offset.load() {
-        0 => None,
-        offset => Some(offset as usize),
+    /// Whether the OOM killer chose this process (`mark_oom_victim`).
+    #[inline(always)]
+    pub(crate) fn is_oom_victim(self) -> bool {
+        let Some(signal) = self.signal() else {
+            return false;
+        };
+        // SAFETY: a signal_struct by its type, a pointer field.
+        let memory: Option<*const u8> = unsafe { PMON_SIGNAL_OOM_MM.read(signal) };
+        memory.is_some_and(|memory| !memory.is_null())
+    }
+
+    /// The group's `struct pid`.
+    #[inline(always)]
+    pub(crate) fn group_pid(self) -> Option<*const u8> {
+        // SAFETY: a signal_struct by its type, a pointer field.
+        unsafe { PMON_SIGNAL_PID.read(self.signal()?) }
+    }
+
+    #[inline(always)]
+    fn leader(self) -> Option<Self> {
+        // SAFETY: a task by construction, a pointer field.
+        unsafe { PMON_TASK_GROUP_LEADER.read(self.0).map(Self) }
+    }
+
+    #[inline(always)]
+    fn signal(self) -> Option<*const u8> {
+        // SAFETY: a task by construction, a pointer field.
+        unsafe { PMON_TASK_SIGNAL.read(self.0) }
     }
 }

@@ -15,6 +15,8 @@ pub mod effect;
 pub mod look;
 pub mod render;
 pub mod source;
+#[cfg(test)]
+mod specimen;
 pub mod state;
 pub mod sys;
 pub mod table;

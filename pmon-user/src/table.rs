@@ -2,30 +2,60 @@
 //! reported, and to whom.
 //!
 //! Every entry holds a pidfd, watched by the receiver's epoll, and, where the
-//! kernel source is up, an entry in the kernel's map. A death is delivered once
-//! per generation, when its pidfd is readable; the kernel's entry and its ring
-//! record add when and how. Must stay true:
+//! kernel source is up, an entry in the kernel's map. Beyond a budget of pidfds
+//! the kernel's entry watches alone, and a pidfd is opened on demand (`checks`).
+//! A death is delivered once per generation, when its pidfd is readable or none
+//! can be opened any more; the kernel's entry and its ring record, or the proc
+//! connector, add when and how. Must stay true:
 //!
 //! * register: the pidfd was opened first, then the start time read (see
 //!   `sys::pidfd`), then the kernel's entry is inserted, then the pidfd is
 //!   looked at again (adding it to the level-triggered epoll does that). A
-//!   process dying anywhere in between is reported exactly once.
+//!   process dying anywhere in between is reported exactly once. A pidfd is
+//!   only given up when a thread was seen running after the insertion.
 //! * unregister: the generation is retired first, then the kernel's entry is
 //!   removed; a record in flight names a generation nobody has and is dropped.
 //! * A record whose generation or start time is not the entry's is no hint.
 //! * The kernel's entry of a death goes last: when the death is on record. What
 //!   a killed daemon leaves is taken over by the next one, see `inherited`.
 
+pub mod budget;
+mod checks;
+mod connector;
+mod entry;
+mod evidence;
 mod inherited;
+mod scan;
 #[cfg(test)]
 mod tests;
+mod thread_exits;
+mod unreaped;
 mod zombie;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map},
+    hash::Hash,
+    sync::Arc,
+};
 
-use pmon_common::{Event, Registration, flag};
+use pmon_common::{Event, Registration, Tgid, flag, kind};
 use rustix::io::Errno;
 use thiserror::Error;
+
+use self::{
+    budget::Budget,
+    checks::Checks,
+    entry::{Entry, EntryState, Generations, Handle},
+    inherited::Inherited,
+    scan::{Comparison, Drops},
+    thread_exits::ThreadExits,
+    unreaped::Unreaped,
+};
+pub use self::{
+    checks::{Answer, Inquiry, Reach},
+    connector::FromConnector,
+    scan::Reconciled,
+};
 
 use crate::{
     core::{
@@ -33,8 +63,15 @@ use crate::{
         identity::Identity,
         time::Time,
     },
-    source::ebpf::{Ebpf, Inserted},
-    sys::{clock, epoll::Epoll, pidfd::VerifiedPid},
+    source::{
+        connector::Connector,
+        ebpf::{Ebpf, Inserted},
+    },
+    sys::{
+        clock,
+        epoll::Epoll,
+        pidfd::{Reopened, VerifiedPid},
+    },
 };
 
 /// Name of an entity, cheap to copy.
@@ -44,41 +81,36 @@ pub type EntityName = Arc<str>;
 /// generations.
 pub const FIRST_GENERATION: u64 = 16;
 
+/// Records read in one go after which the ring may have been full.
+const RECORDS_PER_PAGE: usize = 4096 / 2 / size_of::<Event>();
+
 /// The table.
 pub struct Table {
     kernel: Option<Ebpf>,
+    connector: Option<Connector>,
     entries: HashMap<u64, Entry>,
     /// The generations of a pid: one, or two while it changes hands or while
     /// several entities watch one process.
-    by_pid: HashMap<u32, Vec<u64>>,
-    /// The generation that the kernel's entry of a pid belongs to.
-    in_kernel: HashMap<u32, u64>,
-    /// Entries of an earlier daemon that nobody has claimed yet, by pid.
-    inherited: HashMap<u32, Registration>,
-    /// Deaths that were told and of which nothing is on record yet: their
-    /// entries stay in the kernel (see `inherited`).
-    unsettled: HashMap<u64, u32>,
+    by_pid: HashMap<u32, Generations>,
+    /// The generations of an entity: one, or two while one process is ended.
+    by_entity: HashMap<EntityName, Generations>,
+    budget: Budget,
+    /// Entries that hold a pidfd.
+    held: usize,
+    /// Entries whose deaths would be reported.
+    registered: usize,
+    checks: Checks,
+    drops: Drops,
+    comparison: Comparison,
+    /// Buffers for reading the kernel's table.
+    batch: (Vec<Tgid>, Vec<Registration>),
+    /// Records read since the ring was last empty.
+    records: usize,
+    inherited: Inherited,
     next_generation: u64,
     pidfd_events: u64,
-    last_drops: u64,
-}
-
-struct Entry {
-    entity: EntityName,
-    process: VerifiedPid,
-    state: EntryState,
-    first: Option<(SourceName, Time)>,
-    died_at: Option<Time>,
-    status: Option<WaitStatus>,
-    last_seen: LastSeen,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum EntryState {
-    /// Its death is to be reported.
-    Registered,
-    /// It was unregistered to be ended; its end is to be told.
-    Leaving,
+    unreaped: Unreaped,
+    connector_events: u64,
 }
 
 /// Why a process could not be registered.
@@ -92,6 +124,19 @@ pub enum RegisterError {
         /// What the kernel said.
         #[source]
         source: Errno,
+    },
+    /// There is no pidfd left for it, and nothing else would tell its death.
+    #[error(
+        "all {own} pidfds of the budget are in use (`pidfd_budget`, `LimitNOFILE=`), and \
+         `{identity}` cannot be watched without one: {reason}"
+    )]
+    Budget {
+        /// Who.
+        identity: Identity,
+        /// How many there are.
+        own: usize,
+        /// Why the kernel does not watch it.
+        reason: String,
     },
 }
 
@@ -111,30 +156,50 @@ pub enum Ended {
     Died(EntityName, Death),
     /// A process that was being ended is gone.
     Gone(EntityName, Identity),
+    /// The wait status of a death that was told without one.
+    StatusKnown {
+        /// Of whose process.
+        entity: EntityName,
+        /// Who had died.
+        identity: Identity,
+        /// Of which registration.
+        generation: u64,
+        /// How it had ended.
+        status: WaitStatus,
+    },
 }
 
 impl Table {
     /// An empty table; without a kernel source the pidfds alone report.
     #[must_use]
     pub fn new(kernel: Option<Ebpf>) -> Self {
-        let inherited: HashMap<u32, Registration> = kernel
-            .as_ref()
-            .map_or_else(Vec::new, Ebpf::table)
-            .into_iter()
-            .collect();
-        let next_generation = inherited::first_free_generation(inherited.values());
-        let last_drops = kernel.as_ref().map_or(0, |kernel| kernel.stats().drops);
+        let inherited = Inherited::from(kernel.as_ref());
         Self {
+            next_generation: inherited.first_free_generation(),
+            inherited,
+            drops: Drops::since(kernel.as_ref().map_or(0, |kernel| kernel.stats().drops)),
             kernel,
+            connector: None,
             entries: HashMap::new(),
             by_pid: HashMap::new(),
-            in_kernel: HashMap::new(),
-            inherited,
-            unsettled: HashMap::new(),
-            next_generation,
+            by_entity: HashMap::new(),
+            budget: Budget::UNLIMITED,
+            held: 0,
+            registered: 0,
+            checks: Checks::default(),
+            comparison: Comparison::default(),
+            batch: (Vec::new(), Vec::new()),
+            records: 0,
             pidfd_events: 0,
-            last_drops,
+            unreaped: Unreaped::default(),
+            connector_events: 0,
         }
+    }
+
+    /// With a limit to the pidfds that it holds.
+    #[must_use]
+    pub fn with_budget(self, budget: Budget) -> Self {
+        Self { budget, ..self }
     }
 
     /// The kernel source.
@@ -162,28 +227,38 @@ impl Table {
 
     /// Number of processes whose deaths would be reported.
     #[must_use]
-    pub fn registered(&self) -> usize {
-        self.entries
-            .values()
-            .filter(|entry| entry.state == EntryState::Registered)
-            .count()
+    pub const fn registered(&self) -> usize {
+        self.registered
     }
 
-    /// The handle for signalling a process that is registered or being ended.
+    /// Pidfds that are held now.
     #[must_use]
-    pub fn process(&self, identity: Identity) -> Option<&VerifiedPid> {
-        self.generations(identity.pid)
-            .filter_map(|generation| self.entries.get(&generation))
-            .find(|entry| entry.process.identity() == identity)
-            .map(|entry| &entry.process)
+    pub const fn held(&self) -> usize {
+        self.held
     }
 
-    /// Whether a generation's process is registered and alive by its pidfd.
+    /// How many there may be.
+    #[must_use]
+    pub const fn budget(&self) -> Budget {
+        self.budget
+    }
+
+    /// Whether a generation's process is registered and, as far as can be told,
+    /// alive.
     #[must_use]
     pub fn is_alive(&self, generation: u64) -> bool {
-        self.entries
-            .get(&generation)
-            .is_some_and(|entry| !entry.process.is_dead())
+        let handle = self.entries.get(&generation).map(|entry| &entry.handle);
+        handle.is_some_and(|handle| match handle {
+            Handle::Held(process) => !process.is_dead(),
+            Handle::OnDemand(known) => !matches!(known.reopen(), Ok(Reopened::Gone)),
+        })
+    }
+
+    /// Whether a generation's process is watched without a pidfd of its own.
+    #[must_use]
+    pub fn is_on_demand(&self, generation: u64) -> bool {
+        let entry = self.entries.get(&generation);
+        entry.is_some_and(|entry| entry.held().is_none())
     }
 
     /// What was last known of a registered process.
@@ -196,8 +271,9 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// Only when its pidfd cannot be watched. A process that is dead already is
-    /// registered and at once reported dead.
+    /// When its pidfd cannot be watched, or may not be held while nothing else
+    /// tells of its death. A process that is dead already is registered and at
+    /// once reported dead.
     pub fn register(
         &mut self,
         entity: &EntityName,
@@ -206,65 +282,114 @@ impl Table {
         epoll: &Epoll,
     ) -> Result<Registered, RegisterError> {
         let identity = process.identity();
-        let (generation, pidfd_only) = match self.claim(identity) {
-            Some(generation) => (generation, None),
-            None => {
-                let generation = self.next_generation;
-                self.next_generation += 1;
-                (generation, self.insert_into_kernel(identity, generation))
-            }
-        };
-        if let Err(source) = epoll.add(process.pidfd(), generation) {
-            self.remove_from_kernel(identity.pid, generation);
-            return Err(RegisterError::Watch { identity, source });
-        }
+        let claimed = self.claim(identity);
+        let generation = claimed.unwrap_or(self.next_generation);
+        self.next_generation = self.next_generation.max(generation + 1);
+        // Alive a moment ago, so whatever exited before was not all of it.
+        let threads = ThreadExits::since(clock::now());
         let entry = Entry {
             entity: Arc::clone(entity),
+            identity,
             last_seen,
-            process,
+            handle: Handle::Held(process.clone()),
             state: EntryState::Registered,
+            in_kernel: claimed.is_some(),
+            walk: 0,
+            is_due: false,
             first: None,
             died_at: None,
             status: None,
+            threads,
         };
         self.entries.insert(generation, entry);
-        self.by_pid
-            .entry(identity.pid)
-            .or_default()
-            .push(generation);
+        push(&mut self.by_pid, identity.pid, generation);
+        push(&mut self.by_entity, Arc::clone(entity), generation);
+        self.registered += 1;
+        self.held += 1;
+        let pidfd_only = match claimed {
+            Some(_) => None,
+            None => self.insert_into_kernel(identity, generation),
+        };
+        if let Err(reason) = self.affordable(pidfd_only.as_deref()) {
+            let own = self.budget.own;
+            self.take_out(generation);
+            return Err(RegisterError::Budget {
+                identity,
+                own,
+                reason,
+            });
+        }
+        if let Err(source) = epoll.add(process.pidfd(), generation) {
+            self.take_out(generation);
+            return Err(RegisterError::Watch { identity, source });
+        }
+        self.settle(generation);
         Ok(Registered {
             generation,
             pidfd_only,
         })
     }
 
+    /// Whether one more registration can be had, or why not.
+    fn affordable(&self, pidfd_only: Option<&str>) -> Result<(), String> {
+        if self.held <= self.budget.own {
+            return Ok(());
+        }
+        match pidfd_only {
+            Some(reason) => Err(reason.to_owned()),
+            None if !self.can_do_without_pidfds() => {
+                Err("this kernel's BTF does not say how to know a process's death".to_owned())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a kernel's entry is as good as a pidfd.
+    fn can_do_without_pidfds(&self) -> bool {
+        self.kernel.as_ref().is_some_and(Ebpf::tells_deaths_apart)
+    }
+
+    /// The generation that the kernel's entry of a pid belongs to.
+    fn in_kernel(&self, pid: u32) -> Option<u64> {
+        let mut generations = self.generations(pid).iter().copied();
+        generations.find(|generation| {
+            let entry = self.entries.get(generation);
+            entry.is_some_and(|entry| entry.in_kernel)
+        })
+    }
+
+    /// Why the kernel does not watch it, when it does not.
     fn insert_into_kernel(&mut self, identity: Identity, generation: u64) -> Option<String> {
         if self.kernel.is_none() {
             return Some("the kernel source is off".to_owned());
         }
+        if let Some(other) = self.in_kernel(identity.pid)
+            && self
+                .entries
+                .get(&other)
+                .is_none_or(|entry| entry.identity != identity)
+        {
+            // An earlier owner of the pid whose end is not processed yet; what
+            // the kernel knows of it goes with its entry.
+            self.hint_from_kernel(other);
+            self.remove_from_kernel(other);
+            self.check_soon(other);
+        }
+        self.make_way(identity.pid);
         let entry = Registration {
             start_time: identity.start_time,
             generation,
             ..Registration::default()
         };
-        self.make_way(identity.pid);
-        let occupied_by = self.in_kernel.get(&identity.pid).copied();
-        let Some(kernel) = &mut self.kernel else {
-            return None;
-        };
-        if occupied_by.is_some_and(|other| self.entries.get(&other).is_none_or(Entry::is_stale)) {
-            // An earlier owner of the pid whose end is not processed yet.
-            kernel.remove(identity.pid);
-        }
-        let mut inserted = kernel.insert(identity.pid, entry);
-        if matches!(inserted, Ok(Inserted::Full)) && self.release_unsettled() {
-            inserted = self.kernel.as_mut().map_or(Ok(Inserted::Full), |kernel| {
-                kernel.insert(identity.pid, entry)
-            });
+        let mut inserted = self.kernel.as_mut()?.insert(identity.pid, entry);
+        if matches!(inserted, Ok(Inserted::Full)) && self.make_room() {
+            inserted = self.kernel.as_mut()?.insert(identity.pid, entry);
         }
         match inserted {
             Ok(Inserted::Yes) => {
-                self.in_kernel.insert(identity.pid, generation);
+                if let Some(entry) = self.entries.get_mut(&generation) {
+                    entry.in_kernel = true;
+                }
                 None
             }
             Ok(Inserted::Occupied) => Some("another entity watches the same process".to_owned()),
@@ -273,25 +398,30 @@ impl Table {
         }
     }
 
-    fn remove_from_kernel(&mut self, pid: u32, generation: u64) {
-        if self.in_kernel.get(&pid) == Some(&generation) {
-            self.in_kernel.remove(&pid);
-            if let Some(kernel) = &mut self.kernel {
-                kernel.remove(pid);
-            }
+    fn remove_from_kernel(&mut self, generation: u64) {
+        if let Some(entry) = self.entries.get_mut(&generation)
+            && std::mem::take(&mut entry.in_kernel)
+            && let Some(kernel) = &mut self.kernel
+        {
+            kernel.remove(entry.identity.pid);
         }
     }
 
     /// Retires a registration; the process stays watched until it is gone or
     /// released. Unknown identities are ignored: the death came first.
-    pub fn unregister(&mut self, entity: &EntityName, identity: Identity) {
+    pub fn unregister(&mut self, entity: &EntityName, identity: Identity, epoll: &Epoll) {
         let Some(generation) = self.generation_of(entity, identity, EntryState::Registered) else {
             return;
         };
         if let Some(entry) = self.entries.get_mut(&generation) {
             entry.state = EntryState::Leaving;
+            self.registered -= 1;
         }
-        self.remove_from_kernel(identity.pid, generation);
+        self.remove_from_kernel(generation);
+        // From here on nothing but a pidfd tells of its end.
+        if self.is_gone(generation, epoll) == Some(true) {
+            self.check_soon(generation);
+        }
     }
 
     /// Stops watching an unregistered process.
@@ -301,40 +431,38 @@ impl Table {
         }
     }
 
-    fn generations(&self, pid: u32) -> impl Iterator<Item = u64> {
-        self.by_pid.get(&pid).into_iter().flatten().copied()
+    fn generations(&self, pid: u32) -> &[u64] {
+        self.by_pid.get(&pid).map_or(&[], Generations::as_slice)
     }
 
     /// Takes an entry out, with everything that leads to it.
     fn remove(&mut self, generation: u64, epoll: &Epoll) -> Option<Entry> {
-        let entry = self.take_out(generation, epoll)?;
-        self.remove_from_kernel(entry.process.identity().pid, generation);
+        let entry = self.take_out(generation)?;
+        if let Some(process) = entry.held() {
+            epoll.remove(process.pidfd());
+        }
         Some(entry)
     }
 
-    /// The same, but for the kernel's entry.
-    fn take_out(&mut self, generation: u64, epoll: &Epoll) -> Option<Entry> {
+    /// The same for an entry whose pidfd epoll does not know.
+    fn take_out(&mut self, generation: u64) -> Option<Entry> {
+        self.remove_from_kernel(generation);
         let entry = self.entries.remove(&generation)?;
-        epoll.remove(entry.process.pidfd());
-        let pid = entry.process.identity().pid;
-        if let Some(generations) = self.by_pid.get_mut(&pid) {
-            generations.retain(|other| *other != generation);
-            if generations.is_empty() {
-                self.by_pid.remove(&pid);
-            }
+        remove(&mut self.by_pid, entry.identity.pid, generation);
+        remove(&mut self.by_entity, Arc::clone(&entry.entity), generation);
+        if entry.state == EntryState::Registered {
+            self.registered -= 1;
+        }
+        if entry.held().is_some() {
+            self.pidfd_closed();
         }
         Some(entry)
     }
 
     /// Forgets everything of an entity.
     pub fn forget(&mut self, entity: &EntityName, epoll: &Epoll) {
-        let generations: Vec<u64> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.entity == *entity)
-            .map(|(generation, _)| *generation)
-            .collect();
-        for generation in generations {
+        let generations = self.by_entity.get(entity).map(Generations::as_slice);
+        for generation in generations.unwrap_or_default().to_vec() {
             self.remove(generation, epoll);
         }
     }
@@ -345,11 +473,10 @@ impl Table {
         identity: Identity,
         state: EntryState,
     ) -> Option<u64> {
-        self.generations(identity.pid).find(|generation| {
+        let mut generations = self.generations(identity.pid).iter().copied();
+        generations.find(|generation| {
             self.entries.get(generation).is_some_and(|entry| {
-                entry.state == state
-                    && entry.process.identity() == identity
-                    && entry.entity == *entity
+                entry.state == state && entry.identity == identity && entry.entity == *entity
             })
         })
     }
@@ -358,31 +485,45 @@ impl Table {
     /// generations are dropped here.
     pub fn next_hint(&mut self) -> Option<(EntityName, Hint)> {
         loop {
-            let event = self.kernel.as_mut()?.next_event()?;
-            if let Some(hint) = self.hint(&event) {
+            let Some(event) = self.kernel.as_mut()?.next_event() else {
+                if std::mem::take(&mut self.records) >= RECORDS_PER_PAGE {
+                    self.suspect_drops();
+                }
+                return None;
+            };
+            self.records += 1;
+            if event.kind == kind::EXIT
+                && let Some(hint) = self.hint(&event)
+            {
                 return Some(hint);
             }
         }
     }
 
     fn hint(&mut self, event: &Event) -> Option<(EntityName, Hint)> {
-        let entry = self.entries.get_mut(&event.generation)?;
-        let identity = entry.process.identity();
+        let Some(entry) = self.entries.get_mut(&event.generation) else {
+            // Retired, or somebody else has changed the kernel's entry.
+            let generation = self.in_kernel(event.tgid)?;
+            self.check_soon(generation);
+            return None;
+        };
+        let identity = entry.identity;
         let is_ours = entry.state == EntryState::Registered
             && identity.pid == event.tgid
             && identity.start_time == event.start_time;
         if !is_ours {
             return None;
         }
-        let status =
-            (event.flags & flag::EXIT_CODE_KNOWN != 0).then_some(WaitStatus(event.exit_code));
-        let died_at = Time::from_boot_ns(event.at);
         let known_dead = event.flags & flag::GROUP_DEAD != 0;
+        // Otherwise it is one thread's exit, perhaps not the last one's.
+        let died_at = known_dead.then(|| Time::from_boot_ns(event.at));
+        let status = (known_dead && event.flags & flag::EXIT_CODE_KNOWN != 0)
+            .then_some(WaitStatus(event.exit_code));
         if known_dead {
-            entry.died_at.get_or_insert(died_at);
+            entry.died_at = entry.died_at.or(died_at);
             entry.status = entry.status.or(status);
             entry.last_seen.comm = zombie::comm(&event.comm).or(entry.last_seen.comm.take());
-        } else if !entry.process.is_dead() {
+        } else if entry.held().is_some_and(|process| !process.is_dead()) {
             // One thread of several; the pidfd will tell the rest.
             return None;
         }
@@ -393,7 +534,7 @@ impl Table {
                 identity,
                 generation: event.generation,
                 source: SourceName::Ebpf,
-                died_at: Some(died_at),
+                died_at,
                 status,
             },
         ))
@@ -406,92 +547,55 @@ impl Table {
         }
     }
 
-    /// Deaths that are in the kernel's table although the ring had no room for
-    /// their records. Cheap while nothing was dropped.
-    pub fn hints_behind_drops(&mut self) -> Vec<(EntityName, Hint)> {
-        let Some(kernel) = &self.kernel else {
-            return Vec::new();
-        };
-        let drops = kernel.stats().drops;
-        if drops == self.last_drops {
-            return Vec::new();
-        }
-        self.last_drops = drops;
-        let unreported: Vec<u64> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.state == EntryState::Registered && entry.died_at.is_none())
-            .map(|(generation, _)| *generation)
-            .collect();
-        unreported
-            .into_iter()
-            .filter_map(|generation| self.hint_from_kernel(generation))
-            .collect()
-    }
-
-    /// The death that the kernel wrote into its entry, if it did.
-    fn hint_from_kernel(&mut self, generation: u64) -> Option<(EntityName, Hint)> {
-        let entry = self.entries.get_mut(&generation)?;
-        let identity = entry.process.identity();
-        let kernel = self.kernel.as_ref()?.get(identity.pid)?;
-        if kernel.generation != generation || kernel.flags & flag::DEAD == 0 {
-            return None;
-        }
-        let died_at = Time::from_boot_ns(kernel.died_at);
-        let status =
-            (kernel.flags & flag::EXIT_CODE_KNOWN != 0).then_some(WaitStatus(kernel.exit_code));
-        entry.died_at.get_or_insert(died_at);
-        entry.status = entry.status.or(status);
-        entry.first.get_or_insert((SourceName::Ebpf, clock::now()));
-        Some((
-            Arc::clone(&entry.entity),
-            Hint {
-                identity,
-                generation,
-                source: SourceName::Ebpf,
-                died_at: Some(died_at),
-                status,
-            },
-        ))
-    }
-
-    /// A pidfd became readable: the process is dead, and this is told once.
+    /// There is reason to believe that a process is dead: its pidfd became
+    /// readable, or a source has told of the death of one that has none. If it
+    /// is, this is told once.
     pub fn ended(&mut self, generation: u64, epoll: &Epoll) -> Option<Ended> {
-        let entry = self.entries.get_mut(&generation)?;
-        if !entry.process.is_dead() {
-            return None;
+        if !self.entries.contains_key(&generation) {
+            return self.unreaped.reaped(generation, epoll);
         }
-        if entry.state == EntryState::Registered && entry.first.is_none() {
-            let now = clock::now();
-            entry.first = Some((SourceName::Pidfd, now));
-            self.pidfd_events += 1;
-            if self
-                .in_kernel
-                .contains_key(&self.entries[&generation].process.identity().pid)
-            {
+        if self.is_gone(generation, epoll)? {
+            self.died(generation, epoll)
+        } else {
+            None
+        }
+    }
+
+    /// Takes a dead process out and tells its end.
+    fn died(&mut self, generation: u64, epoll: &Epoll) -> Option<Ended> {
+        let entry = self.entries.get_mut(&generation)?;
+        if entry.state == EntryState::Registered {
+            if entry.first.is_none() {
+                entry.first = Some((SourceName::Pidfd, clock::now()));
+                self.pidfd_events += 1;
+            }
+            if entry.died_at.is_none() && entry.in_kernel {
                 // The entry knows when and how, even if its record is still on the way.
                 self.hint_from_kernel(generation);
             }
         }
-        let entry = self.take_out(generation, epoll)?;
-        let identity = entry.process.identity();
+        let evidence = self.evidence(generation);
+        self.keep_until_recorded(generation);
+        let entry = self.remove(generation, epoll)?;
+        let identity = entry.identity;
         match entry.state {
-            EntryState::Leaving => {
-                self.remove_from_kernel(identity.pid, generation);
-                Some(Ended::Gone(entry.entity, identity))
-            }
+            EntryState::Leaving => Some(Ended::Gone(entry.entity, identity)),
             EntryState::Registered => {
-                self.unsettled.insert(generation, identity.pid);
                 let now = clock::now();
                 let (detected_by, detected_at) = entry.first.unwrap_or((SourceName::Pidfd, now));
+                let status = entry
+                    .status
+                    .or(entry.threads.status())
+                    .or_else(|| self.unreaped.status(generation, &entry, epoll));
                 let death = Death {
                     identity,
                     generation,
-                    died_at: entry.died_at,
+                    died_at: entry.died_at.or(entry.threads.died_at()),
                     detected_at,
                     detected_by,
                     confirmed_at: now,
-                    status: entry.status.or_else(|| zombie::status(identity)),
+                    status,
+                    evidence,
                     last_seen: entry.last_seen,
                 };
                 Some(Ended::Died(entry.entity, death))
@@ -500,9 +604,19 @@ impl Table {
     }
 }
 
-impl Entry {
-    /// Dead, but its end has not been processed yet.
-    fn is_stale(&self) -> bool {
-        self.process.is_dead()
+fn push<K: Eq + Hash>(index: &mut HashMap<K, Generations>, key: K, generation: u64) {
+    match index.entry(key) {
+        hash_map::Entry::Occupied(mut found) => found.get_mut().push(generation),
+        hash_map::Entry::Vacant(free) => {
+            free.insert(Generations::One(generation));
+        }
+    }
+}
+
+fn remove<K: Eq + Hash>(index: &mut HashMap<K, Generations>, key: K, generation: u64) {
+    if let hash_map::Entry::Occupied(mut found) = index.entry(key)
+        && found.get_mut().remove(generation)
+    {
+        found.remove();
     }
 }

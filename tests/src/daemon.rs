@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::{binary, events::Events, place::Place, process::Process, wait};
 
 /// Longer than anything takes that the tests wait for, also on a busy machine.
-pub const LONG: Duration = Duration::from_secs(20);
+pub const LONG: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::daemon::{Daemon, answer, client};
+use crate::daemon::{Daemon, LONG, answer, client};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -31,6 +31,12 @@ pub struct Event {
     pub pid: Option<u32>,
     /// Which incident.
     pub incident: Option<u64>,
+    /// Not verified yet.
+    pub early: bool,
+    /// Of a death, where known.
+    pub died_at: Option<String>,
+    /// Of a death, where known.
+    pub detect_latency_us: Option<u64>,
     /// For people.
     pub text: String,
 }
@@ -60,15 +66,23 @@ struct Heard {
 }
 
 impl Events {
-    /// Everything this daemon has told (of the last 1,000) and will tell.
+    /// Everything this daemon has told (of the last 1,000) and will tell, early
+    /// events included.
+    #[must_use]
+    pub fn of(daemon: &Daemon) -> Self {
+        Self::asked_with(daemon, &["--early"])
+    }
+
+    /// What `pmon events -f` tells with these further arguments.
     ///
     /// # Panics
     ///
     /// When the stream cannot be had.
     #[must_use]
-    pub fn of(daemon: &Daemon) -> Self {
+    pub fn asked_with(daemon: &Daemon, arguments: &[&str]) -> Self {
+        let all = ["events", "-f", "-n", "1000", "-o", "jsonl"];
         let mut reader = daemon
-            .client(&["events", "-f", "-n", "1000", "-o", "jsonl"])
+            .client(&[&all, arguments].concat())
             .stdout(Stdio::piped())
             // Says that the daemon ended, in the end.
             .stderr(Stdio::null())
@@ -101,8 +115,6 @@ impl Events {
     /// stream comes through another process and may lag behind a reply. A daemon
     /// that has ended tells nothing more.
     fn catch_up(&self) {
-        /// Far more than a busy machine needs.
-        const LIMIT: Duration = Duration::from_secs(10);
         let arguments = ["events", "-n", "1", "-o", "jsonl"];
         let newest = answer(&mut client(&self.socket, &arguments)).stdout;
         let Ok(Event { seq: newest, .. }) = serde_json::from_str(&newest) else {
@@ -113,7 +125,7 @@ impl Events {
                 && events.last().is_none_or(|last| last.seq < newest)
         };
         let events = lock(&self.heard.events);
-        let waited = self.heard.news.wait_timeout_while(events, LIMIT, behind);
+        let waited = self.heard.news.wait_timeout_while(events, LONG, behind);
         let (events, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         drop(events);
         assert!(

@@ -1,5 +1,5 @@
-//! The two kernel facilities that no safe interface offers: a process with a
-//! chosen pid, and a thread that ends alone.
+//! What no safe interface offers: a process with a chosen pid, a thread that
+//! ends alone, a fault.
 //!
 //! The only file of this package with `unsafe`.
 
@@ -81,6 +81,15 @@ pub fn exit_this_thread(code: i32) -> ! {
         libc::syscall(libc::SYS_exit, code);
     }
     unreachable!("exit(2) does not return")
+}
+
+/// Reads memory that is not there, which the kernel answers with SIGSEGV.
+pub fn fault() {
+    // SAFETY: the first page is never mapped (`vm.mmap_min_addr`), so the read
+    // ends the process before there is a value.
+    unsafe {
+        ptr::without_provenance::<u8>(8).read_volatile();
+    }
 }
 
 /// Reaps a child, waiting for its end.

@@ -1,8 +1,8 @@
 //! A place of its own for every test: configuration, run, state and pin
 //! directories, and a word that is part of every name in it.
 //!
-//! Dropping it, also while a test fails, ends what still runs by that word and
-//! removes pins and cgroups. What a test run that was itself killed left behind
+//! Dropping it, also while a test fails, ends what still runs by that word or
+//! in a cgroup of that word, and removes pins and cgroups. What a test run that was itself killed left behind
 //! is swept up by the next one.
 
 use std::{
@@ -14,6 +14,8 @@ use std::{
         Once,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 use crate::process;
@@ -43,7 +45,8 @@ impl Place {
         PREPARED.call_once(prepare);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let run = format!("{}-{number}", std::process::id());
-        let word = format!("pt{run}");
+        // Ends with a letter: no word is the beginning of another.
+        let word = format!("pt{run}z");
         let directory = tempfile::Builder::new()
             .prefix(&format!("{word}-"))
             .tempdir()
@@ -127,8 +130,13 @@ impl Drop for Place {
         remove_pins(&self.pins);
         for (cgroup, _) in cgroups_of_tests() {
             if cgroup.to_string_lossy().contains(&self.word) {
-                // A zombie may keep it until the next run finds it empty.
-                fs::remove_dir(cgroup).ok();
+                fs::write(cgroup.join("cgroup.kill"), "1").ok();
+                // What is dying may keep it for a moment; the next run finds
+                // it empty at the latest.
+                let patience = Instant::now() + Duration::from_secs(5);
+                while fs::remove_dir(&cgroup).is_err() && Instant::now() < patience {
+                    thread::sleep(Duration::from_millis(10));
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 //! command line, when it started, and ways to signal exactly that process.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Error, ErrorKind, Result},
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
@@ -134,18 +135,20 @@ pub fn identity(pid: u32) -> Option<String> {
     Some(format!("{pid}@{}", start_ticks(pid)?))
 }
 
-/// Voluntary context switches of all threads so far: how often the process went
-/// to sleep.
+/// Voluntary context switches of each thread so far, by its tid: how often it
+/// went to sleep.
 #[must_use]
-pub fn sleeps(pid: u32) -> u64 {
+pub fn sleeps(pid: u32) -> BTreeMap<u32, u64> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it is alive");
     tasks
         .filter_map(|task| {
-            let status = fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+            let task = task.ok()?;
+            let tid = task.file_name().to_str()?.parse().ok()?;
+            let status = fs::read_to_string(task.path().join("status")).ok()?;
             let line = status
                 .lines()
                 .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
-            line.trim().parse::<u64>().ok()
+            Some((tid, line.trim().parse().ok()?))
         })
-        .sum()
+        .collect()
 }

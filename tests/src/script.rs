@@ -4,8 +4,9 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::PermissionsExt as _,
+    io::Write as _,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use crate::{binary, place::Place};
@@ -107,9 +108,9 @@ impl Lsb {
     ///
     /// When it fails.
     pub fn by_hand(&self, verb: &str) {
-        let status = std::process::Command::new(&self.script)
+        let status = Command::new(&self.script)
             .arg(verb)
-            .stdin(std::process::Stdio::null())
+            .stdin(Stdio::null())
             .status()
             .expect("the script runs");
         assert!(status.success(), "`{verb}` by hand: {status}");
@@ -155,10 +156,30 @@ esac
     )
 }
 
-/// Writes an executable file.
+/// Writes an executable file, or replaces it, which may be running.
+///
+/// Not by this process: while it has a descriptor to write with, any other
+/// thread may fork, and until that child executes something it has the
+/// descriptor too, which makes the program `ETXTBSY`.
+///
+/// # Panics
+///
+/// When it cannot be written.
 pub fn executable(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut writer = Command::new("/bin/sh")
+        .args([
+            "-c",
+            r#"cat >"$0.new" && chmod 755 "$0.new" && mv "$0.new" "$0""#,
+        ])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = writer.stdin.take().expect("piped");
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    let status = writer.wait().unwrap();
+    assert!(status.success(), "`{}`: {status}", path.display());
 }
 
 /// A path as a TOML string.

@@ -4,7 +4,7 @@
 //! what couldn't be tested is said in the summary, and fails when `CI=true`.
 
 use std::{
-    env,
+    env, fmt,
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Command, Stdio},
@@ -73,18 +73,21 @@ pub(crate) fn test() -> Result<()> {
         let began = Instant::now();
         let outcome = step();
         if let Err(error) = &outcome {
-            eprintln!("error: {name}: {error:#}");
+            let text = format!("{error:#}");
+            eprintln!("error: {name}: {}", text.lines().next().unwrap_or_default());
         }
         results.push((name, outcome, began.elapsed()));
     }
     summarise(&results)
 }
 
-/// Prints the outcome of every step; fails if one did.
+/// Prints the outcome of every step, and last of all what failed, as only the end
+/// of a log may be kept; fails if a step did.
 fn summarise(results: &[(&str, Result<Done>, Duration)]) -> Result<()> {
     eprintln!("\n== summary");
     let mut failed = 0;
     let mut skipped = Vec::new();
+    let mut details = String::new();
     for (name, outcome, took) in results {
         let (word, note) = match outcome {
             Ok(done) => {
@@ -93,7 +96,10 @@ fn summarise(results: &[(&str, Result<Done>, Duration)]) -> Result<()> {
             }
             Err(error) => {
                 failed += 1;
-                ("FAILED", format!("{error:#}"))
+                let text = format!("{error:#}");
+                let (note, more) = text.split_once('\n').unwrap_or((&text, ""));
+                details.push_str(more);
+                ("FAILED", note.to_owned())
             }
         };
         eprintln!("{word:<7} {name:<10} {:>6.1} s  {note}", took.as_secs_f64());
@@ -101,6 +107,7 @@ fn summarise(results: &[(&str, Result<Done>, Duration)]) -> Result<()> {
     for line in &skipped {
         eprintln!("skipped {line}");
     }
+    eprint!("{details}");
     ensure!(failed == 0, "{failed} of {} steps failed", results.len());
     ensure!(
         skipped.is_empty() || env::var_os("CI").is_none_or(|ci| ci != "true"),
@@ -232,10 +239,12 @@ fn tests(command: &mut Command) -> Result<Done> {
         .context("can't start cargo")?;
     let stdout = child.stdout.take().context("no pipe to cargo")?;
     let mut counts = Counts::default();
+    let mut failures = Failures::default();
     for line in BufReader::new(stdout).split(b'\n') {
         // A test may print anything.
         let line = String::from_utf8_lossy(&line?).into_owned();
         counts.take(&line);
+        failures.take(&line);
         let mut out = std::io::stdout();
         writeln!(out, "{line}")?;
     }
@@ -247,7 +256,7 @@ fn tests(command: &mut Command) -> Result<Done> {
         skipped,
     } = counts;
     if !status.success() {
-        bail!("{failed} failed, {passed} passed");
+        bail!("{failed} failed, {passed} passed\n{failures}");
     }
     ensure!(
         ignored == 0,
@@ -293,13 +302,117 @@ impl Counts {
     }
 }
 
+/// Which tests failed and what they said.
+#[derive(Default)]
+struct Failures {
+    /// Each with the lines of its panics.
+    tests: Vec<(String, Vec<String>)>,
+    /// Between the heading "failures:" and the result.
+    listed: bool,
+    /// Between a panic's first line and its backtrace.
+    in_panic: bool,
+}
+
+impl Failures {
+    /// Longest part of what one test said that is repeated, in lines.
+    const LINES: usize = 40;
+
+    fn take(&mut self, line: &str) {
+        if line == "failures:" {
+            self.listed = true;
+            self.in_panic = false;
+        } else if line == "successes:" || line.starts_with("test result: ") {
+            self.listed = false;
+        }
+        let heading = line
+            .strip_prefix("---- ")
+            .and_then(|rest| rest.strip_suffix(" stdout ----"));
+        if let Some(test) = heading.filter(|_| self.listed) {
+            self.tests.push((test.to_owned(), Vec::new()));
+        }
+        if heading.is_some() || line == "stack backtrace:" || line.starts_with("note: run with") {
+            self.in_panic = false;
+        }
+        if line.starts_with("thread '") && line.contains(" panicked at ")
+            || line.starts_with("Error: ")
+        {
+            self.in_panic = true;
+        }
+        if let Some((_, said)) = self.tests.last_mut()
+            && self.listed
+            && self.in_panic
+            && said.len() < Self::LINES
+        {
+            said.push(line.to_owned());
+        }
+    }
+}
+
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (test, said) in &self.tests {
+            writeln!(f, "FAILED  {test}")?;
+            for line in said.iter().filter(|line| !line.is_empty()) {
+                writeln!(f, "        {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn passed(command: &mut Command) -> Result<Done> {
     run(command).map(|()| Done::default())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Counts;
+    use super::{Counts, Failures};
+
+    #[test]
+    fn what_failed_is_told_with_its_panics() {
+        const OUTPUT: &str = "\
+successes:
+
+---- a::fine stdout ----
+thread 'helper' (7) panicked at src/a.rs:1:2:
+as it should
+
+failures:
+
+---- a::bad stdout ----
+a word before
+thread 'a::bad' (8) panicked at src/a.rs:3:4:
+assertion `left == right` failed
+  left: 1
+ right: 2
+stack backtrace:
+   0: somewhere
+---- a::returns stdout ----
+Error: no such thing
+
+failures:
+    a::bad
+    a::returns
+
+test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
+thread 'later' panicked at nobody's business";
+        let mut failures = Failures::default();
+        for line in OUTPUT.lines() {
+            failures.take(line);
+        }
+        assert_eq!(
+            failures.to_string(),
+            "\
+FAILED  a::bad
+        thread 'a::bad' (8) panicked at src/a.rs:3:4:
+        assertion `left == right` failed
+          left: 1
+         right: 2
+FAILED  a::returns
+        Error: no such thing
+"
+        );
+    }
 
     #[test]
     fn counts_results_and_skips() {

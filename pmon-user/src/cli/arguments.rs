@@ -118,6 +118,9 @@ pub enum Verb {
         /// How many of the last events.
         #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
         lines: u32,
+        /// Also deaths that the kernel has reported and nobody has verified yet.
+        #[arg(long)]
+        early: bool,
     },
     /// Incidents, newest first, each with its death and its timeline.
     History {

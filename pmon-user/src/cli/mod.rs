@@ -27,7 +27,7 @@ use self::{
     verbs::Trouble,
 };
 use crate::{
-    control::client::ClientError,
+    control::{client::ClientError, interface::EventsParameters},
     core::event::OperatorAction,
     daemon::options::{ConfigSources, Options},
     render::text::printable,
@@ -176,13 +176,17 @@ async fn dispatch(
         } => verbs::register(&name, pid, pidfile, restart, global, output).await,
         Verb::Unregister { name } => verbs::unregister(&name, global, output).await,
         Verb::Events {
-            follow: true,
+            follow,
             lines,
-        } => verbs::follow(lines, global, output).await,
-        Verb::Events {
-            follow: false,
-            lines,
-        } => verbs::events(lines, global, output).await,
+            early,
+        } => {
+            let wanted = EventsParameters::recent(lines).with_early(early);
+            if follow {
+                verbs::follow(wanted, global, output).await
+            } else {
+                verbs::events(wanted, global, output).await
+            }
+        }
         Verb::History { name, lines } => {
             verbs::history(name.as_deref(), lines, global, output).await
         }

@@ -215,6 +215,7 @@ fn every_form_of_every_reading_verb_says_something_valid() {
         "doctor",
         "bpf show",
         "events",
+        "events --early",
         "reload",
         "config check",
         "config schema",
@@ -294,10 +295,10 @@ fn waiting_ends_with_the_state_or_the_deadline() {
             fake.say("log", "something happened");
         });
         let began = std::time::Instant::now();
-        let ran = daemon.run("pmon start log --wait=20s");
+        let ran = daemon.run("pmon start log --wait=10m");
         helper.join().unwrap();
         assert_eq!(ran.exit, exit, "{ran:?}");
-        assert!(began.elapsed().as_secs() < 10);
+        assert!(began.elapsed().as_secs() < 60);
     }
 }
 

@@ -14,7 +14,9 @@ use super::{
 use crate::{
     control::{
         client::{Client, ClientError},
-        interface::{EntitiesReply, EventsReply, IncidentsReply, RegisterParameters},
+        interface::{
+            EntitiesReply, EventsParameters, EventsReply, IncidentsReply, RegisterParameters,
+        },
     },
     core::event::OperatorAction,
     render,
@@ -193,8 +195,12 @@ pub(super) async fn history(
     Ok(Exit::Ok)
 }
 
-pub(super) async fn events(lines: u32, global: &Global, output: &mut Output<'_>) -> Ended {
-    let events = connect(global).await?.recent_events(lines).await?;
+pub(super) async fn events(
+    wanted: EventsParameters,
+    global: &Global,
+    output: &mut Output<'_>,
+) -> Ended {
+    let events = connect(global).await?.recent_events(wanted).await?;
     let reply = EventsReply { events };
     output.show(&reply, &reply.events, |look| {
         reply
@@ -207,8 +213,12 @@ pub(super) async fn events(lines: u32, global: &Global, output: &mut Output<'_>)
 }
 
 /// Until the daemon ends, which is an end that was not asked for.
-pub(super) async fn follow(lines: u32, global: &Global, output: &mut Output<'_>) -> Ended {
-    let mut stream = connect(global).await?.events(lines).await?;
+pub(super) async fn follow(
+    wanted: EventsParameters,
+    global: &Global,
+    output: &mut Output<'_>,
+) -> Ended {
+    let mut stream = connect(global).await?.events(wanted).await?;
     while let Some((event, lost)) = stream.next().await? {
         match output.form() {
             Form::Human => {

@@ -10,7 +10,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::exit::Exit;
 use crate::{
-    control::client::{Client, ClientError, EventStream},
+    control::{
+        client::{Client, ClientError, EventStream},
+        interface::EventsParameters,
+    },
     core::event::OperatorAction,
     view::entity::{EntityView, StateWord},
 };
@@ -53,7 +56,10 @@ pub(super) struct Wait {
 
 impl Wait {
     pub(super) async fn begin(socket: &Path, within: Duration) -> Result<Self, ClientError> {
-        let events = Client::connect(socket).await?.events(0).await?;
+        let events = Client::connect(socket)
+            .await?
+            .events(EventsParameters::default())
+            .await?;
         Ok(Self {
             events: Some(events),
             deadline: Instant::now() + within,

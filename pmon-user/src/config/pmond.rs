@@ -161,6 +161,7 @@ impl<'a> Builder<'a> {
             pidfile,
             start,
             stop: self.settings.stop_of(&name),
+            follow: false,
             quorum: self.keys.quorum,
             subfunction: self.subfunction(),
             active,

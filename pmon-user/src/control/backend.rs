@@ -60,8 +60,20 @@ pub trait Backend: Send + Sync + 'static {
     fn doctor(&self) -> impl Future<Output = Result<DoctorView, Refusal>> + Send;
     /// Our programs, maps and pins.
     fn bpf(&self) -> impl Future<Output = Result<BpfView, Refusal>> + Send;
-    /// The last events (at most `recent`) and a receiver for all that follow.
-    fn events(&self, recent: usize) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>);
+    /// The last events and a receiver for all that follow.
+    fn events(
+        &self,
+        wanted: WantedEvents,
+    ) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>);
+}
+
+/// Which events somebody wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WantedEvents {
+    /// At most so many of the past ones.
+    pub recent: usize,
+    /// Also what is not verified yet.
+    pub early: bool,
 }
 
 /// An ad-hoc entity: a live process, named by its pid or its pidfile.

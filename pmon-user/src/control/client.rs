@@ -296,10 +296,10 @@ impl Client {
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub async fn recent_events(&mut self, recent: u32) -> Result<Vec<EventView>, ClientError> {
-        let parameters = EventsParameters {
-            recent: Some(recent),
-        };
+    pub async fn recent_events(
+        &mut self,
+        parameters: EventsParameters,
+    ) -> Result<Vec<EventView>, ClientError> {
         let EventsReply { events } = self.call(Verb::RecentEvents, parameters).await?;
         Ok(events)
     }
@@ -309,12 +309,13 @@ impl Client {
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub async fn events(mut self, recent: u32) -> Result<EventStream, ClientError> {
+    pub async fn events(
+        mut self,
+        parameters: EventsParameters,
+    ) -> Result<EventStream, ClientError> {
         let call = Call::new(Method {
             method: method(Verb::Events),
-            parameters: EventsParameters {
-                recent: Some(recent),
-            },
+            parameters,
         })
         .set_more(true);
         match timeout(self.answer, self.connection.send_call(&call, Vec::new())).await {

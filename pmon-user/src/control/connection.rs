@@ -16,7 +16,7 @@ use zlink::{Reply, varlink_service};
 
 use super::{
     access::{Access, AccessRules, Peer, Rights},
-    backend::Backend,
+    backend::{Backend, WantedEvents},
     dispatch,
     error::ControlError,
     interface::{EventReply, Verb},
@@ -111,8 +111,8 @@ impl<B: Backend> Client<B> {
             What::Description => dispatch::describe(parameters),
             What::Verb(verb) if !self.rights.allow(verb.access()) => Err(self.denied(verb)),
             What::Verb(Verb::Events) if more && !oneway => {
-                return match dispatch::recent(parameters) {
-                    Ok(recent) => self.stream(recent, messages).await.map(|()| Next::Close),
+                return match dispatch::wanted(parameters) {
+                    Ok(wanted) => self.stream(wanted, messages).await.map(|()| Next::Close),
                     Err(error) => {
                         fail(&error.into(), messages).await?;
                         Ok(Next::Receive)
@@ -172,8 +172,8 @@ impl<B: Backend> Client<B> {
         .into()
     }
 
-    async fn stream(&mut self, recent: usize, messages: &mut Messages) -> io::Result<()> {
-        let (past, mut further) = self.backend.events(recent);
+    async fn stream(&mut self, wanted: WantedEvents, messages: &mut Messages) -> io::Result<()> {
+        let (past, mut further) = self.backend.events(wanted);
         let mut last = None;
         for event in past {
             messages.send(&event_message(Some(&event), None)?).await?;
@@ -188,7 +188,7 @@ impl<B: Backend> Client<B> {
             };
             match received {
                 // Sent already, as one of the recent ones.
-                Ok(event) if last.is_some_and(|last| event.seq <= last) => {}
+                Ok(event) if !event.early && last.is_some_and(|last| event.seq <= last) => {}
                 Ok(event) => {
                     let missing = (lost > 0).then_some(lost);
                     messages

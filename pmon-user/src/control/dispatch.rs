@@ -8,7 +8,7 @@ use zlink::{Reply, varlink_service::Info};
 
 use super::{
     access::Peer,
-    backend::{Backend, RegisterRequest},
+    backend::{Backend, RegisterRequest, WantedEvents},
     description,
     error::ControlError,
     interface::{
@@ -82,8 +82,7 @@ pub(super) async fn perform<B: Backend>(
             zlink::varlink_service::Error::ExpectedMore,
         )),
         Verb::RecentEvents => {
-            let recent = recent(value)?;
-            let (events, _further) = backend.events(recent);
+            let (events, _further) = backend.events(wanted(value)?);
             reply(EventsReply {
                 events: events.iter().map(|event| event.as_ref().clone()).collect(),
             })
@@ -112,10 +111,14 @@ pub(super) async fn perform<B: Backend>(
     }
 }
 
-/// How many of the last events are asked for.
-pub(super) fn recent(value: Value) -> Result<usize, ControlError> {
-    let EventsParameters { recent } = parameters(value)?;
-    Ok(usize::try_from(recent.unwrap_or(0)).map_or(MAX_RECENT, |recent| recent.min(MAX_RECENT)))
+/// Which events are asked for.
+pub(super) fn wanted(value: Value) -> Result<WantedEvents, ControlError> {
+    let EventsParameters { recent, early } = parameters(value)?;
+    let recent = usize::try_from(recent.unwrap_or(0));
+    Ok(WantedEvents {
+        recent: recent.map_or(MAX_RECENT, |recent| recent.min(MAX_RECENT)),
+        early: early.unwrap_or(false),
+    })
 }
 
 async fn operate<B: Backend>(

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::broadcast;
 
-use super::backend::{Backend, Refusal, RegisterRequest};
+use super::backend::{Backend, Refusal, RegisterRequest, WantedEvents};
 use crate::{
     core::event::OperatorAction,
     view::{
@@ -17,7 +17,9 @@ use crate::{
         entity::{EntityView, ExplainView, HeartbeatView, ShowView, StateWord},
         event::EventView,
         incident::IncidentView,
-        samples::{bpf, death, doctor, entity, event, explain, incident, noon, show, status},
+        samples::{
+            bpf, death, doctor, early_event, entity, event, explain, incident, noon, show, status,
+        },
         status::StatusView,
     },
 };
@@ -29,6 +31,7 @@ pub(crate) type Asked = Vec<(String, String)>;
 pub(crate) struct Fake {
     state: Mutex<State>,
     events: broadcast::Sender<Arc<EventView>>,
+    with_early: broadcast::Sender<Arc<EventView>>,
 }
 
 struct State {
@@ -60,6 +63,7 @@ impl Fake {
                 seq: 0,
             }),
             events: broadcast::channel(16).0,
+            with_early: broadcast::channel(16).0,
         })
     }
 
@@ -74,7 +78,7 @@ impl Fake {
 
     /// Number of clients that follow the events.
     pub(crate) fn followers(&self) -> usize {
-        self.events.receiver_count()
+        self.events.receiver_count() + self.with_early.receiver_count()
     }
 
     pub(crate) fn say(&self, entity: &str, text: &str) {
@@ -83,7 +87,16 @@ impl Fake {
         let event = Arc::new(event(state.seq, entity, text));
         state.past.push_back(Arc::clone(&event));
         // Without a follower there is nobody to tell.
+        self.with_early.send(Arc::clone(&event)).ok();
         self.events.send(event).ok();
+    }
+
+    /// Says something that is not verified yet.
+    pub(crate) fn hint(&self, entity: &str, text: &str) {
+        let mut state = self.state.lock().unwrap();
+        let event = Arc::new(early_event(state.seq, entity, text));
+        state.past.push_back(Arc::clone(&event));
+        self.with_early.send(event).ok();
     }
 
     fn get(&self, name: &str) -> Result<EntityView, Refusal> {
@@ -203,10 +216,22 @@ impl Backend for Fake {
         Ok(bpf())
     }
 
-    fn events(&self, recent: usize) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>) {
+    fn events(
+        &self,
+        wanted: WantedEvents,
+    ) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>) {
+        let WantedEvents { recent, early } = wanted;
         let state = self.state.lock().unwrap();
-        let skip = state.past.len().saturating_sub(recent);
-        let past = state.past.iter().skip(skip).cloned().collect();
-        (past, self.events.subscribe())
+        let past: Vec<_> = (state.past.iter())
+            .filter(|event| early || !event.early)
+            .cloned()
+            .collect();
+        let past = past[past.len().saturating_sub(recent)..].to_vec();
+        let further = if early {
+            &self.with_early
+        } else {
+            &self.events
+        };
+        (past, further.subscribe())
     }
 }

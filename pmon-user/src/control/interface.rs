@@ -133,8 +133,9 @@ impl Verb {
             Self::Register => "Monitor a live process that no configuration file describes.",
             Self::Unregister => "Forget a registered entity; its process is left alone.",
             Self::Events => {
-                "The last `recent` events and then every further one; needs `more`. A reader that \
-                 is too slow is told how many events it lost and stays connected."
+                "The last `recent` events and then every further one; needs `more`. With `early`, \
+                 deaths are also told before they are verified. A reader that is too slow is told \
+                 how many events it lost and stays connected."
             }
             Self::RecentEvents => "The last `recent` events, oldest first.",
             Self::History => "Incidents, newest first; of all entities unless a name is given.",
@@ -192,6 +193,29 @@ pub struct RegisterParameters {
 pub struct EventsParameters {
     /// How many of the last events to begin with; none when absent.
     pub recent: Option<u32>,
+    /// Also send early events: deaths that a kernel source reports, before they are
+    /// verified. They are not sent when absent.
+    pub early: Option<bool>,
+}
+
+impl EventsParameters {
+    /// So many of the last events, and no early ones.
+    #[must_use]
+    pub const fn recent(count: u32) -> Self {
+        Self {
+            recent: Some(count),
+            early: None,
+        }
+    }
+
+    /// The same with or without early events.
+    #[must_use]
+    pub const fn with_early(self, early: bool) -> Self {
+        Self {
+            early: Some(early),
+            ..self
+        }
+    }
 }
 
 /// Parameters of [`Verb::History`].

@@ -33,9 +33,6 @@ use super::{
     transport::{IDLE, Messages, REQUEST},
 };
 
-/// How long clients may take to finish once the service ends.
-const GRACE: Duration = Duration::from_secs(1);
-
 /// Pause after a failed accept, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -50,6 +47,8 @@ struct Limits {
     request: Duration,
     answer: Duration,
     refused_request: Duration,
+    /// How long clients may take to finish once the service ends.
+    grace: Duration,
 }
 
 const LIMITS: Limits = Limits {
@@ -61,6 +60,7 @@ const LIMITS: Limits = Limits {
     request: REQUEST,
     answer: ANSWER,
     refused_request: Duration::from_secs(1),
+    grace: Duration::from_secs(1),
 };
 
 /// What a connection counts against.
@@ -159,7 +159,7 @@ async fn serve_within<B: Backend>(
     // The receivers live in the clients' tasks; without any there is nobody to tell.
     close.send(true).ok();
     let finish = async { while service.clients.join_next().await.is_some() {} };
-    if timeout(GRACE, finish).await.is_err() {
+    if timeout(limits.grace, finish).await.is_err() {
         tracing::debug!("control clients cut off at shutdown");
     }
 }

@@ -34,6 +34,9 @@ pub struct EntitySpec {
     pub start: StartMethod,
     /// How a live process is ended.
     pub stop: StopPolicy,
+    /// When the process exits by itself with status 0 and has a living child
+    /// that it forked while it was watched, the child takes its place.
+    pub follow: bool,
     /// Member of the host watchdog quorum.
     pub quorum: bool,
     /// Platform condition under which monitoring begins (pmon.d `subfunction`).

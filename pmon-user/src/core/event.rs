@@ -1,7 +1,7 @@
 //! What can happen to an entity: the core's input alphabet.
 
 use super::{
-    death::{Death, Hint},
+    death::{Death, Hint, WaitStatus},
     identity::Identity,
 };
 
@@ -29,6 +29,23 @@ pub enum Event {
     Hint(Hint),
     /// The registered process is dead.
     Died(Death),
+    /// The registered process went into the background: it exited with status 0
+    /// and left a child, which the kernel has watched since it was forked.
+    Followed {
+        /// The one that exited.
+        death: Death,
+        /// The child, verified alive.
+        child: Identity,
+    },
+    /// How a process ended whose death was told without that.
+    StatusKnown {
+        /// Who.
+        identity: Identity,
+        /// Of which registration.
+        generation: u64,
+        /// How.
+        status: WaitStatus,
+    },
     /// A process that had been unregistered to be ended is gone.
     Gone {
         /// Who.

@@ -125,6 +125,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::NotRegistered { .. }
             | Notice::Hinted(_)
             | Notice::Died(_)
+            | Notice::StatusKnown { .. }
             | Notice::Missing { .. }
             | Notice::Unverifiable { .. }
             | Notice::Signalled { .. }
@@ -133,6 +134,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::StartFailed { .. }
             | Notice::Successor { .. }
             | Notice::PidChanged { .. }
+            | Notice::Followed { .. }
             | Notice::Stable(_)
             | Notice::Restarted(_)
             | Notice::Operator(_)

@@ -3,7 +3,12 @@
 
 use std::collections::VecDeque;
 
-use super::{death::Death, identity::Identity, notice::Notice, time::Time};
+use super::{
+    death::{Death, WaitStatus},
+    identity::Identity,
+    notice::Notice,
+    time::Time,
+};
 
 /// Notices kept per incident; a fault that lasts for days keeps its beginning
 /// and its latest part.
@@ -76,13 +81,19 @@ impl Incidents {
 
     /// Takes note; `next_number` is used, and raised, when an incident begins.
     /// Returns the number of the incident the notice belongs to, and whether it
-    /// was closed by it.
+    /// is now closed and has to be kept as it is.
     pub fn record(
         &mut self,
         notice: &Notice,
         now: Time,
         next_number: &mut u64,
     ) -> Option<(u64, bool)> {
+        if let Notice::StatusKnown {
+            generation, status, ..
+        } = notice
+        {
+            return self.amend(*generation, *status, notice, now);
+        }
         if self.open.is_none() && begins(notice) {
             let opened_at = began_at(notice).unwrap_or(now);
             self.open = Some(Incident::new(*next_number, opened_at));
@@ -97,6 +108,32 @@ impl Incidents {
         incident.closed = Some((now, end));
         self.last = self.open.take();
         Some((number, true))
+    }
+}
+
+impl Incidents {
+    /// Completes a death, also of an incident that has been closed since; a
+    /// death that nobody remembers any more is left as it was told.
+    fn amend(
+        &mut self,
+        generation: u64,
+        status: WaitStatus,
+        notice: &Notice,
+        now: Time,
+    ) -> Option<(u64, bool)> {
+        let told = |incident: &&mut Incident| {
+            incident.timeline.iter().any(|(_, earlier)| {
+                matches!(earlier, Notice::Died(death) if death.generation == generation)
+            })
+        };
+        let incident = (self.open.iter_mut().chain(&mut self.last)).find(told)?;
+        if let Some(death) = &mut incident.death
+            && death.generation == generation
+        {
+            death.status.get_or_insert(status);
+        }
+        incident.note(notice, now);
+        Some((incident.number, incident.closed.is_some()))
     }
 }
 
@@ -177,7 +214,12 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::core::{effect::StartVerb, identity::Identity};
+    use crate::core::{
+        death::{LastSeen, SourceName},
+        effect::StartVerb,
+        evidence::Evidence,
+        identity::Identity,
+    };
 
     const PROCESS: Identity = Identity {
         pid: 7,
@@ -220,6 +262,58 @@ mod tests {
         assert_eq!(incident.attempts, 1);
         assert_eq!(incident.timeline.len(), 4);
         assert!(incidents.open().is_none());
+    }
+
+    fn unexplained_death(generation: u64) -> Death {
+        Death {
+            identity: PROCESS,
+            generation,
+            died_at: None,
+            detected_at: at(2),
+            detected_by: SourceName::Pidfd,
+            confirmed_at: at(2),
+            status: None,
+            evidence: Evidence::default(),
+            last_seen: LastSeen::default(),
+        }
+    }
+
+    #[test]
+    fn a_status_that_comes_late_completes_its_own_death_wherever_that_is() {
+        let status = WaitStatus(7 << 8);
+        let known = |generation| Notice::StatusKnown {
+            identity: PROCESS,
+            generation,
+            status,
+        };
+        let mut incidents = Incidents::default();
+        let mut next = 5;
+        assert_eq!(incidents.record(&known(1), at(1), &mut next), None);
+        let died = Notice::Died(unexplained_death(1));
+        incidents.record(&died, at(2), &mut next);
+        assert_eq!(incidents.record(&known(2), at(2), &mut next), None);
+        assert_eq!(
+            incidents.record(&known(1), at(3), &mut next),
+            Some((5, false))
+        );
+        let status_of = |incidents: &Incidents| {
+            let incident = incidents.newest().unwrap();
+            incident.death.as_ref().unwrap().status
+        };
+        assert_eq!(status_of(&incidents), Some(status));
+
+        let mut incidents = Incidents::default();
+        incidents.record(&died, at(2), &mut next);
+        incidents.record(&Notice::Recovered(PROCESS), at(3), &mut next);
+        assert!(incidents.open().is_none());
+        assert_eq!(status_of(&incidents), None);
+        // It is to be kept once more.
+        assert_eq!(
+            incidents.record(&known(1), at(4), &mut next),
+            Some((6, true))
+        );
+        assert_eq!(status_of(&incidents), Some(status));
+        assert_eq!(next, 7, "no incident begins with it");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod death;
 pub mod effect;
 pub mod entity;
 pub mod event;
+pub mod evidence;
 pub mod forecast;
 pub mod identity;
 pub mod incident;

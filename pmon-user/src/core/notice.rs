@@ -8,10 +8,11 @@
 use std::{fmt, time::Duration};
 
 use super::{
-    death::{Death, Hint},
+    death::{Death, Hint, WaitStatus},
     effect::StartVerb,
     entity::Severity,
     event::OperatorRequest,
+    evidence::Sender,
     identity::Identity,
 };
 
@@ -33,6 +34,15 @@ pub enum Notice {
     Hinted(Hint),
     /// The death is verified.
     Died(Death),
+    /// How a process had ended, whose death was told without that.
+    StatusKnown {
+        /// Who.
+        identity: Identity,
+        /// Of which registration.
+        generation: u64,
+        /// How.
+        status: WaitStatus,
+    },
     /// There is no process although there should be one.
     Missing {
         /// What the look showed.
@@ -88,6 +98,13 @@ pub enum Notice {
         /// The one there is now.
         new: Identity,
     },
+    /// The process went into the background: its child has taken its place.
+    Followed {
+        /// The one that exited with status 0.
+        old: Identity,
+        /// Its child.
+        new: Identity,
+    },
     /// The start window closed well; the successor must now stay alive.
     Monitoring(Identity),
     /// An attempt failed.
@@ -137,6 +154,7 @@ impl Notice {
             Self::NotRegistered { .. } => "not_registered",
             Self::Hinted(_) => "hint",
             Self::Died(_) => "died",
+            Self::StatusKnown { .. } => "status_known",
             Self::Missing { .. } => "missing",
             Self::Unverifiable { .. } => "unverifiable",
             Self::Signalled { .. } => "signalled",
@@ -146,6 +164,7 @@ impl Notice {
             Self::StartFailed { .. } => "start_failed",
             Self::Successor { .. } => "successor",
             Self::PidChanged { .. } => "pid_changed",
+            Self::Followed { .. } => "followed",
             Self::Monitoring(_) => "monitoring",
             Self::AttemptFailed { .. } => "attempt_failed",
             Self::Stable(_) => "stable",
@@ -175,7 +194,9 @@ impl Notice {
             | Self::Unkillable(identity)
             | Self::Successor { identity, .. }
             | Self::PidChanged { new: identity, .. }
+            | Self::Followed { new: identity, .. }
             | Self::Leftovers { dead: identity, .. }
+            | Self::StatusKnown { identity, .. }
             | Self::Monitoring(identity)
             | Self::Stable(identity)
             | Self::Recovered(identity)
@@ -213,20 +234,12 @@ impl fmt::Display for Notice {
                 hint.source.as_str(),
                 hint.identity.pid
             ),
-            Self::Died(death) => {
-                write!(f, "Died ({})", death.identity.pid)?;
-                match death.status {
-                    None => f.write_str(": cause unknown"),
-                    Some(status) => match (status.exit_code(), status.signal()) {
-                        (Some(code), _) => write!(f, ": exit code {code}"),
-                        (None, Some(signal)) if status.core_dumped() => {
-                            write!(f, ": signal {signal}, core dumped")
-                        }
-                        (None, Some(signal)) => write!(f, ": signal {signal}"),
-                        (None, None) => write!(f, ": wait status {:#x}", status.0),
-                    },
-                }
-            }
+            Self::Died(death) => write!(f, "Died ({}): {}", death.identity.pid, Ending(death)),
+            Self::StatusKnown {
+                identity,
+                generation: _,
+                status,
+            } => write!(f, "({}) had ended with {status}", identity.pid),
             Self::Missing { reason } => write!(f, "not running: {reason}"),
             Self::Unverifiable { reason } => write!(f, "cannot be verified: {reason}"),
             Self::Signalled { identity, signal } => {
@@ -260,6 +273,9 @@ impl fmt::Display for Notice {
             Self::PidChanged { old, new } => {
                 write!(f, "pid changed from ({}) to ({})", old.pid, new.pid)
             }
+            Self::Followed { old, new } => {
+                write!(f, "({}) went into the background as ({})", old.pid, new.pid)
+            }
             Self::Monitoring(identity) => write!(f, "Monitor ({})", identity.pid),
             Self::AttemptFailed { reason, next_in } => {
                 write!(f, "attempt failed: {reason}; next in {next_in:?}")
@@ -284,5 +300,32 @@ impl fmt::Display for Notice {
             Self::AlarmRefreshed(severity) => write!(f, "{severity} alarm still raised"),
             Self::AlarmCleared => f.write_str("alarm cleared"),
         }
+    }
+}
+
+/// How a process ended, and at whose hands, in one line.
+struct Ending<'a>(&'a Death);
+
+impl fmt::Display for Ending<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(death) = self;
+        match death.status {
+            Some(status) => status.fmt(f)?,
+            None => f.write_str("cause unknown")?,
+        }
+        if death.is_oom_kill() {
+            return f.write_str(", chosen by the OOM killer");
+        }
+        if let Some(Sender { pid, uid, comm }) = death.killer() {
+            f.write_str(" from ")?;
+            if let Some(comm) = comm {
+                write!(f, "`{comm}` ")?;
+            }
+            match pid {
+                Some(pid) => write!(f, "(pid {pid}, uid {uid})")?,
+                None => write!(f, "(uid {uid}, outside of the pid namespace)")?,
+            }
+        }
+        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use super::{
     effect::Effect,
     entity::EntitySpec,
     event::{Event, Occasion, Outcome, Sighting, StartEnd},
+    evidence::Evidence,
     identity::Identity,
     recovery::Recovery,
     time::Time,
@@ -214,17 +215,36 @@ impl<'a> Simulation<'a> {
         if let Some(registered) = self.recovery.current()
             && registered.identity == identity
         {
-            self.happen(Event::Died(Death {
-                identity,
-                generation: registered.generation.unwrap_or_default(),
-                died_at: Some(self.now),
-                detected_at: self.now,
-                detected_by: SourceName::Ebpf,
-                confirmed_at: self.now,
-                status: Some(status),
-                last_seen: LastSeen::default(),
-            }));
+            self.happen(Event::Died(self.death(identity, status)));
         }
+    }
+
+    /// How the table would tell the death of the process at this moment.
+    #[must_use]
+    pub fn death(&self, identity: Identity, status: WaitStatus) -> Death {
+        Death {
+            identity,
+            generation: self.generation,
+            died_at: Some(self.now),
+            detected_at: self.now,
+            detected_by: SourceName::Ebpf,
+            confirmed_at: self.now,
+            status: Some(status),
+            evidence: Evidence::default(),
+            last_seen: LastSeen::default(),
+        }
+    }
+
+    /// The process exits with status 0 and leaves a child that was followed.
+    pub fn go_into_background(&mut self) -> Option<Identity> {
+        let old = self.alive?;
+        let child = self.new_identity();
+        self.alive = Some(child);
+        self.happen(Event::Followed {
+            death: self.death(old, WaitStatus(0)),
+            child,
+        });
+        Some(child)
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {

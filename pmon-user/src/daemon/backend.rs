@@ -16,7 +16,7 @@ use crate::{
     audit::AuditStatus,
     causes::in_full,
     config::{self, Sources, settings::DaemonSettings},
-    control::backend::{Backend, Refusal, RegisterRequest},
+    control::backend::{Backend, Refusal, RegisterRequest, WantedEvents},
     core::{event::OperatorAction, identity::Identity},
     doctor, look,
     state::StoreStatus,
@@ -192,8 +192,11 @@ impl Backend for Daemon {
         self.inbox.ask(Request::Bpf).await
     }
 
-    fn events(&self, recent: usize) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>) {
-        self.telling.listen(recent)
+    fn events(
+        &self,
+        wanted: WantedEvents,
+    ) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>) {
+        self.telling.listen(wanted)
     }
 }
 

@@ -3,9 +3,10 @@
 //!
 //! It runs under SCHED_FIFO where permitted and owns the pid table and all
 //! entities. Must stay true: it never blocks (no file of unknown kind, no
-//! socket, no lock held across I/O); within one wake-up it drains the ring
-//! before it looks at pidfds, and the pidfds before the inbox, so that what the
-//! kernel said first is heard first; without events or deadlines it sleeps.
+//! socket, no lock held across I/O); within one wake-up it drains the ring and
+//! the proc connector before it looks at pidfds, and the pidfds before the inbox,
+//! so that what the kernel said first is heard first; without events or deadlines
+//! it sleeps.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -27,22 +28,29 @@ use crate::{
         discrepancy::{Discrepancies, Registered as Compared, compare},
     },
     core::{
-        death::LastSeen,
+        death::{Hint, LastSeen},
+        effect::Effect,
+        entity::EntitySpec,
         event::{Event, Occasion, Outcome},
         recovery::Registered,
         time::Time,
     },
     effect::Job,
     look::Look,
-    source::ebpf::PinHealth,
+    source::pinning::PinHealth,
     sys::{clock, epoll::Epoll, wake::Wake},
-    table::{Ended, EntityName, FIRST_GENERATION, Table},
+    table::{Ended, EntityName, FIRST_GENERATION, FromConnector, Table},
 };
 
 /// Epoll token of the ring buffer.
 const RING: u64 = 0;
 /// Epoll token of the inbox.
 const INBOX: u64 = 1;
+/// Epoll token of the proc connector.
+const CONNECTOR: u64 = 2;
+
+/// Exits, mostly of strangers, that are heard before somebody else has a turn.
+const EXITS_AT_ONCE: usize = 1024;
 
 /// The engine's state. Everything in here belongs to its thread.
 pub struct Engine {
@@ -60,6 +68,8 @@ pub struct Engine {
     pub(super) work: UnboundedSender<Work>,
     pub(super) schedule: BTreeSet<(Time, EntityName)>,
     tokens: Vec<u64>,
+    /// Effects that wait until a process can be told apart.
+    pub(super) deferred: Vec<(EntityName, Arc<EntitySpec>, Effect)>,
     stopping: bool,
     pub(super) inheritance: Inheritance,
 }
@@ -79,6 +89,8 @@ pub struct Facts {
     pub socket: String,
     /// Why the kernel source is not in use.
     pub ebpf_off: Option<String>,
+    /// Why the proc connector is not in use; nothing when it only stands by.
+    pub connector_off: Option<String>,
     /// Degraded conditions that were known at the start.
     pub degraded: Vec<String>,
     /// What is wrong with the configuration in force.
@@ -107,6 +119,9 @@ impl Engine {
         if let Some(kernel) = table.kernel() {
             epoll.add(kernel.ring_fd(), RING)?;
         }
+        if let Some(connector) = table.connector() {
+            epoll.add(connector.fd(), CONNECTOR)?;
+        }
         epoll.add(&wake, INBOX)?;
         Ok(Self {
             table,
@@ -123,6 +138,7 @@ impl Engine {
             work,
             schedule: BTreeSet::new(),
             tokens: Vec::new(),
+            deferred: Vec::new(),
             stopping: false,
             inheritance: Inheritance::default(),
         })
@@ -139,10 +155,33 @@ impl Engine {
     /// One wake-up.
     fn turn(&mut self) {
         let next = self.schedule.first().map(|(due, _)| *due);
+        let next = next.into_iter().chain(self.table.next_due()).min();
         let timeout = next.map(|due| due.since(clock::now()));
         self.receive(timeout);
+        self.tick_table();
         self.read_inbox();
         self.tick_due();
+        self.inquire();
+    }
+
+    /// Verifies what is due, and looks for deaths behind drops.
+    fn tick_table(&mut self) {
+        let now = clock::now();
+        if self.table.next_due().is_none_or(|due| now < due) {
+            return;
+        }
+        self.hear_of_drops();
+        for ended in self.table.tick(now, &self.epoll) {
+            self.process_ended(ended);
+        }
+        self.carry_out_deferred();
+    }
+
+    fn inquire(&mut self) {
+        let inquiries = self.table.take_inquiries();
+        if !inquiries.is_empty() {
+            self.hand_out(Work::Inquire(inquiries));
+        }
     }
 
     /// Waits for the kernel and handles everything it has said by then.
@@ -157,6 +196,13 @@ impl Engine {
             }
             if tokens.contains(&RING) {
                 self.drain_ring();
+            }
+            // A pidfd becomes readable a moment before the connector tells.
+            if tokens
+                .iter()
+                .any(|token| *token == CONNECTOR || *token >= FIRST_GENERATION)
+            {
+                self.hear_connector();
             }
             for token in &tokens {
                 if *token >= FIRST_GENERATION {
@@ -177,22 +223,86 @@ impl Engine {
     fn drain_ring(&mut self) {
         while let Some((entity, hint)) = self.table.next_hint() {
             self.ring_events += 1;
-            self.happen(&entity, Event::Hint(hint), clock::now());
+            self.hinted(&entity, hint);
         }
+        self.hear_of_drops();
+    }
+
+    fn hear_of_drops(&mut self) {
         for (entity, hint) in self.table.hints_behind_drops() {
-            self.happen(&entity, Event::Hint(hint), clock::now());
+            self.hinted(&entity, hint);
+        }
+    }
+
+    fn hinted(&mut self, entity: &EntityName, hint: Hint) {
+        let generation = hint.generation;
+        self.happen(entity, Event::Hint(hint), clock::now());
+        if self.table.is_on_demand(generation) {
+            self.pidfd_readable(generation);
+        }
+    }
+
+    /// What is left for later wakes the thread again.
+    fn hear_connector(&mut self) {
+        for _ in 0..EXITS_AT_ONCE {
+            match self.table.next_from_connector() {
+                None => return,
+                Some(FromConnector::Exit(hints)) => {
+                    for (entity, hint) in hints {
+                        self.happen(&entity, Event::Hint(hint), clock::now());
+                    }
+                }
+                Some(FromConnector::Overrun) => self.resync(),
+                Some(FromConnector::Broken(errno)) => self.connector_broke(errno),
+            }
+        }
+    }
+
+    /// Without the connector the pidfds go on.
+    fn connector_broke(&mut self, errno: rustix::io::Errno) {
+        if let Some(connector) = self.table.set_connector(None) {
+            self.epoll.remove(connector.fd());
+        }
+        let reason = format!("its socket failed: {errno}; restart the daemon");
+        tracing::error!("the proc connector is lost: {reason}");
+        self.facts.connector_off = Some(reason);
+        self.resync();
+    }
+
+    /// A source may have missed deaths: all processes are looked at.
+    fn resync(&mut self) {
+        for ended in self.table.resync(&self.epoll) {
+            self.process_ended(ended);
         }
     }
 
     fn pidfd_readable(&mut self, generation: u64) {
-        match self.table.ended(generation, &self.epoll) {
-            Some(Ended::Died(entity, death)) => {
+        if let Some(ended) = self.table.ended(generation, &self.epoll) {
+            self.process_ended(ended);
+        }
+    }
+
+    fn process_ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Died(entity, death) => {
                 self.happen(&entity, Event::Died(death), clock::now());
             }
-            Some(Ended::Gone(entity, identity)) => {
+            Ended::Gone(entity, identity) => {
                 self.happen(&entity, Event::Gone { identity }, clock::now());
             }
-            None => {}
+            Ended::StatusKnown {
+                entity,
+                identity,
+                generation,
+                status,
+            } => {
+                let known = Event::StatusKnown {
+                    identity,
+                    generation,
+                    status,
+                };
+                self.happen(&entity, known, clock::now());
+            }
         }
     }
 
@@ -216,15 +326,19 @@ impl Engine {
                 }
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
-                Message::Settled {
-                    entity,
-                    identity,
-                    generation,
-                } => {
-                    self.table.settle(generation);
+                Message::Settled { entity, identity } => {
+                    self.table.on_record(identity);
                     if let Some(entity) = self.entities.get_mut(&entity) {
                         entity.unsettled.retain(|dead| *dead != identity);
                     }
+                }
+                Message::Answered(answers) => {
+                    for answer in answers {
+                        if let Some(ended) = self.table.answered(answer, &self.epoll) {
+                            self.process_ended(ended);
+                        }
+                    }
+                    self.carry_out_deferred();
                 }
                 Message::Audit(Due::Changed(entity)) => {
                     self.look(&entity, Occasion::PidfileChanged, false);
@@ -294,7 +408,9 @@ impl Engine {
             self.audit(name, &sighting);
         }
         // A death that is known to the kernel comes before what was seen since.
-        if let Some(generation) = self.current(name).and_then(|current| current.generation)
+        if let Some(current) = self.current(name)
+            && sighting.outcome != Outcome::Process(current.identity)
+            && let Some(generation) = current.generation
             && !self.table.is_alive(generation)
         {
             self.drain_ring();
@@ -354,9 +470,11 @@ impl Engine {
             return;
         }
         let known = entity.recovery.current().and_then(|current| {
+            let generation = current.generation?;
+            let seen = sighting.outcome == Outcome::Process(current.identity);
             Some(Compared {
                 identity: current.identity,
-                alive: self.table.is_alive(current.generation?),
+                alive: seen || self.table.is_alive(generation),
             })
         });
         if let Some(discrepancy) = compare(known, sighting) {

@@ -7,13 +7,15 @@ use jiff::Timestamp;
 use super::entity::Entity;
 use crate::{
     core::{
-        death::{Death, WaitStatus},
+        death::{Death, LastSeen, WaitStatus},
+        evidence::{Evidence, Sender, SentSignal, SignalOrigin},
         incident::{End, Incident},
         time::Time,
     },
     sys::clock,
     view::incident::{
-        Cause, DeathCertificate, DeathMark, IncidentResult, IncidentView, TimelineEntry,
+        Cause, DeathCertificate, DeathMark, IncidentResult, IncidentView, Killer, LastSignal,
+        SignalFrom, TimelineEntry,
     },
 };
 
@@ -103,8 +105,22 @@ pub(super) fn certificate(
         detected_by,
         confirmed_at,
         status,
+        evidence,
         last_seen,
     } = death;
+    let Evidence {
+        peak_rss_bytes,
+        cpu,
+        oom_victim,
+        last_signal,
+    } = evidence;
+    let LastSeen {
+        comm,
+        cgroup,
+        // Of some time before the death.
+        rss_bytes: _,
+        cpu: _,
+    } = last_seen;
     let exit_code = status.and_then(WaitStatus::exit_code);
     let signal = status.and_then(WaitStatus::signal);
     let core_dumped = status.map(WaitStatus::core_dumped);
@@ -116,6 +132,7 @@ pub(super) fn certificate(
         died_at: Some(clock::wall(began)),
         uptime_s: Some(death.uptime().as_secs_f64()),
         cause: match (exit_code, signal, core_dumped) {
+            _ if death.is_oom_kill() => Cause::Oom,
             (Some(_), _, _) => Cause::Exit,
             (None, Some(_), Some(true)) => Cause::Core,
             (None, Some(_), _) => Cause::Signal,
@@ -124,12 +141,13 @@ pub(super) fn certificate(
         exit_code: exit_code.map(i32::from),
         signal: signal.map(i32::from),
         core_dumped,
-        killer: None,
-        oom_victim: None,
-        comm: last_seen.comm.clone(),
-        cgroup: last_seen.cgroup.clone(),
-        rss_bytes: last_seen.rss_bytes,
-        cpu_s: last_seen.cpu.map(|cpu| cpu.as_secs_f64()),
+        killer: death.killer().map(killer),
+        last_signal: last_signal.as_ref().map(|sent| signal_view(sent, *died_at)),
+        oom_victim: *oom_victim,
+        comm: comm.clone(),
+        cgroup: cgroup.clone(),
+        rss_bytes: *peak_rss_bytes,
+        cpu_s: cpu.map(|cpu| cpu.as_secs_f64()),
         detected_by: detected_by.as_str().to_owned(),
         detect_latency_us: died_at.map(|died_at| microseconds(detected_at.since(died_at))),
         resources_released_us: died_at.map(|died_at| microseconds(confirmed_at.since(died_at))),
@@ -138,10 +156,43 @@ pub(super) fn certificate(
     }
 }
 
+fn killer(sender: &Sender) -> Killer {
+    let Sender { pid, uid, comm } = sender;
+    Killer {
+        pid: *pid,
+        uid: *uid,
+        comm: comm.clone(),
+    }
+}
+
+fn signal_view(sent: &SentSignal, died_at: Option<Time>) -> LastSignal {
+    let SentSignal {
+        signal,
+        code: _,
+        origin,
+        at,
+    } = sent;
+    let (from, sender, why) = match origin {
+        SignalOrigin::Process(sender) => (SignalFrom::Process, Some(sender), None),
+        SignalOrigin::Pmon { sender, why } => (SignalFrom::Pmon, Some(sender), why.clone()),
+        SignalOrigin::Kernel => (SignalFrom::Kernel, None, None),
+        SignalOrigin::Unknown => (SignalFrom::Unknown, None, None),
+    };
+    LastSignal {
+        signal: i32::try_from(*signal).unwrap_or(i32::MAX),
+        from,
+        sender: sender.map(killer),
+        why,
+        fault: sent.is_fault(),
+        before_death_us: died_at.map(|died_at| microseconds(died_at.since(*at))),
+    }
+}
+
 fn wall_start(start_time: u64) -> Timestamp {
     clock::wall(Time::from_start_ticks(start_time))
 }
 
-fn microseconds(duration: Duration) -> u64 {
+/// Whole microseconds.
+pub(super) fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

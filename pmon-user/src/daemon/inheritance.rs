@@ -159,7 +159,7 @@ impl Engine {
         for death in self.inherited_deaths(name, look) {
             self.table.told(&death);
             if self.inheritance.has(name, &death) {
-                self.table.settle(death.generation);
+                self.table.on_record(death.identity);
                 if let Some(entity) = self.entities.get_mut(name) {
                     entity.unsettled.retain(|dead| *dead != death.identity);
                 }

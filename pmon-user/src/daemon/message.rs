@@ -22,7 +22,7 @@ use crate::{
     look::{Look, LookRequest},
     state::registrations::EntityRecord,
     sys::{pidfd::VerifiedPid, wake::Wake},
-    table::EntityName,
+    table::{Answer, EntityName, Inquiry},
     view::{
         diagnosis::{BpfView, ReloadView},
         entity::{EntityView, ExplainView, ShowView},
@@ -73,9 +73,9 @@ pub enum Message {
         entity: EntityName,
         /// Who died.
         identity: Identity,
-        /// Of which registration.
-        generation: u64,
     },
+    /// What was asked with [`Work::Inquire`].
+    Answered(Vec<Answer>),
     /// The audit says where to look.
     Audit(Due),
     /// The control service asks.
@@ -145,6 +145,8 @@ pub enum Work {
         /// Where.
         request: Box<LookRequest>,
     },
+    /// Questions of the pid table.
+    Inquire(Vec<Inquiry>),
     /// Something for the entity's lane.
     Job {
         /// Whose.
@@ -166,8 +168,6 @@ pub enum Work {
         incident: Box<IncidentView>,
         /// Who died.
         identity: Identity,
-        /// Of which registration.
-        generation: u64,
     },
     /// A program is about to be executed for an entity.
     Launched {

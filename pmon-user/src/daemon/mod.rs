@@ -59,7 +59,10 @@ use crate::{
     core::notice::Notice,
     effect::{self, Executor, Report},
     look,
-    source::ebpf::{Ebpf, MapSizes},
+    source::{
+        connector::Connector,
+        ebpf::{Ebpf, MapSizes},
+    },
     state::{
         Store, journal,
         lock::Lock,
@@ -262,8 +265,15 @@ fn start_engine(
         }
         Err(reason) => (None, Some(reason)),
     };
+    let (connector, connector_off) = match start_connector(settings, kernel.is_some()) {
+        Ok(connector) => (Some(connector), None),
+        Err(reason) => (None, reason),
+    };
     if let Some(reason) = &ebpf_off {
-        tracing::warn!("deaths are reported by pidfds only: {reason}");
+        tracing::warn!("the BPF program does not report deaths: {reason}");
+    }
+    if let Some(reason) = &connector_off {
+        tracing::warn!("the proc connector does not report deaths: {reason}");
     }
     let facts = Facts {
         host: host_name(),
@@ -272,6 +282,7 @@ fn start_engine(
         scheduling: String::new(),
         socket: socket.display().to_string(),
         ebpf_off,
+        connector_off,
         degraded,
         findings: Vec::new(),
         unmonitored: Vec::new(),
@@ -285,14 +296,9 @@ fn start_engine(
             let mut facts = facts;
             facts.scheduling = schedule_receiver(priority, &mut facts.degraded);
             let next_incident = remembered.registrations.next_incident;
-            match Engine::new(
-                Table::new(kernel),
-                facts,
-                wake,
-                messages,
-                work,
-                next_incident,
-            ) {
+            let mut table = Table::new(kernel);
+            table.set_connector(connector);
+            match Engine::new(table, facts, wake, messages, work, next_incident) {
                 Ok(mut engine) => {
                     engine.begin(loaded, remembered);
                     let _start_waits: Result<(), _> = ready.send(Ok(()));
@@ -318,6 +324,14 @@ async fn end_engine(engine: Running) {
         tracing::error!("the receiver thread did not end in order");
         return;
     };
+    if let Some(connector) = table.set_connector(None)
+        && let Err(error) = connector.stop()
+    {
+        tracing::warn!(
+            error = in_full(&error),
+            "the proc connector was not told to stop"
+        );
+    }
     if let Some(kernel) = table.take_kernel()
         && let Err(error) = kernel.stop()
     {
@@ -329,9 +343,7 @@ fn load_kernel_source(settings: &Settings) -> Result<Ebpf, String> {
     match settings.daemon.source {
         SourceChoice::Auto | SourceChoice::Ebpf => {}
         SourceChoice::Pidfd => return Err("`source = pidfd`".to_owned()),
-        SourceChoice::ProcConnector => {
-            return Err("the proc connector is not available in this version".to_owned());
-        }
+        SourceChoice::ProcConnector => return Err("`source = proc-connector`".to_owned()),
     }
     let sizes = MapSizes {
         max_pids: settings.daemon.max_pids,
@@ -340,6 +352,19 @@ fn load_kernel_source(settings: &Settings) -> Result<Ebpf, String> {
     let kernel = Ebpf::start(sizes, settings.daemon.pin_dir.as_deref());
     memory::trim();
     kernel.map_err(|error| in_full(&error))
+}
+
+/// The proc connector where it is asked for, or where there is nothing better;
+/// else why not, if there is more to say than that it stands by.
+fn start_connector(settings: &Settings, has_better: bool) -> Result<Connector, Option<String>> {
+    match settings.daemon.source {
+        SourceChoice::Auto if has_better => Err(None),
+        SourceChoice::Auto | SourceChoice::ProcConnector => {
+            Connector::start().map_err(|error| Some(in_full(&error)))
+        }
+        SourceChoice::Ebpf => Err(Some("`source = ebpf`".to_owned())),
+        SourceChoice::Pidfd => Err(Some("`source = pidfd`".to_owned())),
+    }
 }
 
 /// Puts the calling thread under SCHED_FIFO if asked to, and says what it is.

@@ -313,6 +313,7 @@ pub(super) fn ad_hoc_spec(
             signal: libc::SIGTERM,
             timeout: Duration::from_secs(10),
         },
+        follow: false,
         quorum: false,
         subfunction: None,
         active: None,

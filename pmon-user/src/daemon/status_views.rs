@@ -2,7 +2,7 @@
 
 use super::{engine::Engine, views::entity_view};
 use crate::{
-    source::ebpf::Ebpf,
+    source::{connector::Connector, ebpf::Ebpf},
     sys::clock,
     view::{
         diagnosis::{BpfMapView, BpfProgramView, BpfStatsView, BpfView},
@@ -88,14 +88,35 @@ impl Engine {
             lost: 0,
             last_canary_s: None,
         };
-        vec![ebpf, pidfd]
+        vec![ebpf, self.connector(), pidfd]
+    }
+
+    fn connector(&self) -> SourceView {
+        let stats = self.table.connector().map(Connector::stats);
+        let misunderstood = stats.and_then(|stats| {
+            let error = stats.misunderstood?;
+            Some(format!(
+                "{} messages of the kernel were not understood, the last one was {error}",
+                stats.malformed
+            ))
+        });
+        SourceView {
+            name: "proc-connector".to_owned(),
+            state: match (&stats, &misunderstood) {
+                (None, _) => SourceState::Off,
+                (Some(_), None) => SourceState::Healthy,
+                (Some(_), Some(_)) => SourceState::Degraded,
+            },
+            reason: misunderstood.or_else(|| self.facts.connector_off.clone()),
+            events: self.table.connector_events(),
+            lost: stats.map_or(0, |stats| stats.overruns),
+            last_canary_s: None,
+        }
     }
 
     fn degraded(&self) -> Vec<String> {
         let mut degraded = self.facts.degraded.clone();
-        if let Some(reason) = &self.facts.ebpf_off {
-            degraded.push(format!("deaths are reported by pidfds only: {reason}"));
-        }
+        degraded.extend(self.deaths_are_reported_by());
         if let Some(why) = self.table.kernel().and_then(Ebpf::unpinned) {
             degraded.push(format!("maps and links are not pinned: {why}"));
         }
@@ -114,6 +135,26 @@ impl Engine {
         degraded
     }
 
+    /// When it is not by the BPF program, although it should be.
+    fn deaths_are_reported_by(&self) -> Option<String> {
+        let ebpf = self.facts.ebpf_off.as_deref()?;
+        let is_chosen = ebpf == "`source = proc-connector`";
+        if self.table.connector().is_some() {
+            return (!is_chosen)
+                .then(|| format!("deaths are reported by the proc connector: {ebpf}"));
+        }
+        let mut reasons: Vec<&str> = Vec::new();
+        if !is_chosen {
+            reasons.push(ebpf);
+        }
+        let connector = self.facts.connector_off.as_deref();
+        reasons.extend(connector.filter(|reason| !reasons.contains(reason)));
+        Some(format!(
+            "deaths are reported by pidfds only: {}",
+            reasons.join("; and the proc connector: ")
+        ))
+    }
+
     pub(super) fn bpf_view(&self) -> BpfView {
         let Some(kernel) = self.table.kernel() else {
             return BpfView {
@@ -126,19 +167,26 @@ impl Engine {
                 stats: None,
             };
         };
-        let runs = kernel.run_statistics().filter(|(count, _)| *count > 0);
         let stats = kernel.stats();
         BpfView {
             off: None,
-            programs: vec![BpfProgramView {
-                id: kernel.program().id,
-                name: pmon_common::EXIT_PROGRAM.to_owned(),
-                attached_to: "tp_btf/sched_process_exit".to_owned(),
-                tag: format!("{:016x}", kernel.program().tag),
-                run_count: runs.map(|(count, _)| count),
-                #[expect(clippy::cast_precision_loss, reason = "a mean, for people")]
-                ns_per_run: runs.map(|(count, time)| time.as_nanos() as f64 / count as f64),
-            }],
+            programs: kernel
+                .programs()
+                .into_iter()
+                .map(|program| {
+                    let counted = program.run_count > 0;
+                    BpfProgramView {
+                        id: program.id,
+                        name: program.name.to_owned(),
+                        attached_to: program.tracepoint.to_owned(),
+                        tag: format!("{:016x}", program.tag),
+                        run_count: counted.then_some(program.run_count),
+                        #[expect(clippy::cast_precision_loss, reason = "a mean, for people")]
+                        ns_per_run: counted
+                            .then(|| program.run_time.as_nanos() as f64 / program.run_count as f64),
+                    }
+                })
+                .collect(),
             maps: kernel
                 .maps()
                 .iter()

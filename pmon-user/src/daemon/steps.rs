@@ -25,7 +25,7 @@ use crate::{
     effect::Job,
     look::{Remembered, pidfile::Stamp},
     sys::{clock, pidfd::VerifiedPid},
-    table::EntityName,
+    table::{EntityName, Reach},
 };
 
 /// The process that an event brings along.
@@ -115,7 +115,9 @@ impl Engine {
             Effect::Look { foreign_script } => {
                 return self.look(name, Occasion::Asked, foreign_script);
             }
-            Effect::Unregister { identity } => return self.table.unregister(name, identity),
+            Effect::Unregister { identity } => {
+                return self.table.unregister(name, identity, &self.epoll);
+            }
             Effect::Release { identity } => {
                 return self.table.release(name, identity, &self.epoll);
             }
@@ -126,13 +128,16 @@ impl Engine {
                 },
                 None => return,
             },
-            Effect::Signal { identity, signal } => match self.table.process(identity) {
-                Some(process) => Job::Signal {
-                    process: process.clone(),
-                    signal,
-                },
-                None => return,
-            },
+            Effect::Signal { identity, signal } => {
+                match self.table.process(identity, &self.epoll) {
+                    Reach::Process(process) => Job::Signal { process, signal },
+                    Reach::Gone => return,
+                    Reach::Later => {
+                        let later = (Arc::clone(name), spec, effect.clone());
+                        return self.deferred.push(later);
+                    }
+                }
+            }
             Effect::EndLeftovers { identity, died } => Job::EndLeftovers {
                 identity,
                 died,
@@ -151,6 +156,13 @@ impl Engine {
         });
     }
 
+    /// Carries out what had to wait until a process could be told apart.
+    pub(super) fn carry_out_deferred(&mut self) {
+        for (name, spec, effect) in std::mem::take(&mut self.deferred) {
+            self.carry_out(&name, &spec, &effect);
+        }
+    }
+
     pub(super) fn tell(&mut self, name: &EntityName, notice: Notice, now: Time) {
         let Some(entity) = self.entities.get_mut(name) else {
             return;
@@ -160,10 +172,10 @@ impl Engine {
             .record(&notice, now, &mut self.next_incident);
         let closed = matches!(noted, Some((_, true)));
         let died = match &notice {
-            Notice::Died(death) => Some((death.identity, death.generation)),
+            Notice::Died(death) => Some(death.identity),
             _ => None,
         };
-        if let Some((identity, _)) = died {
+        if let Some(identity) = died {
             entity.unsettled.push(identity);
         }
         self.hand_out(Work::Tell(Told {
@@ -172,14 +184,13 @@ impl Engine {
             incident: noted.map(|(number, _)| number),
             what: Tale::Notice(notice),
         }));
-        if let Some((identity, generation)) = died
+        if let Some(identity) = died
             && let Some(view) = self.newest_incident_view(name)
         {
             self.hand_out(Work::Died {
                 entity: Arc::clone(name),
                 incident: Box::new(view),
                 identity,
-                generation,
             });
         }
         if closed && let Some(view) = self.newest_incident_view(name) {

@@ -8,9 +8,13 @@ use std::{
 
 use tokio::sync::broadcast;
 
-use super::message::{Tale, Told};
+use super::{
+    incident_views::microseconds,
+    message::{Tale, Told},
+};
 use crate::{
-    core::notice::Notice,
+    control::backend::WantedEvents,
+    core::{notice::Notice, time::Time},
     sys::clock,
     view::event::{EventView, Level},
 };
@@ -24,7 +28,10 @@ const BACKLOG: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Telling {
     state: Mutex<Recent>,
+    /// Everything that is verified.
     listeners: broadcast::Sender<Arc<EventView>>,
+    /// That, and what kernel sources say before it is.
+    early_listeners: broadcast::Sender<Arc<EventView>>,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +45,7 @@ impl Default for Telling {
         Self {
             state: Mutex::default(),
             listeners: broadcast::channel(BACKLOG).0,
+            early_listeners: broadcast::channel(BACKLOG).0,
         }
     }
 }
@@ -61,40 +69,76 @@ impl Telling {
             Tale::Trouble(text) => ("trouble", Level::Warning, None, text.clone()),
         };
         log(level, &entity, incident, pid, kind, &text);
-        self.publish(|seq| EventView {
-            seq,
+        let (early, died_at, known_at) = death(&what, at);
+        self.publish(EventView {
+            seq: 0,
             at: clock::wall(at),
             kind: kind.to_owned(),
             level,
             entity: Some(entity.to_string()),
             pid,
             incident,
-            text,
+            early,
+            died_at: died_at.map(clock::wall),
+            detect_latency_us: died_at.map(|died_at| microseconds(known_at.since(died_at))),
+            text: if early {
+                format!("{text}; not verified yet")
+            } else {
+                text
+            },
         });
     }
 
-    fn publish(&self, event: impl FnOnce(u64) -> EventView) {
+    /// Numbers an event and sends it. An early one takes no number, so that those
+    /// who are not sent it see no gap.
+    fn publish(&self, mut event: EventView) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.seq += 1;
-        let event = Arc::new(event(state.seq));
+        if !event.early {
+            state.seq += 1;
+        }
+        event.seq = state.seq;
+        let event = Arc::new(event);
         if state.events.len() == RECENT {
             state.events.pop_front();
         }
         state.events.push_back(Arc::clone(&event));
         // Sent under the lock, so that nobody gets an event twice or not at all.
-        let _nobody_listens = self.listeners.send(event);
+        let _nobody_listens = self.early_listeners.send(Arc::clone(&event));
+        if !event.early {
+            let _nobody_listens = self.listeners.send(event);
+        }
     }
 
     /// The last events, oldest first, and a receiver for all that follow.
     #[must_use]
     pub(super) fn listen(
         &self,
-        recent: usize,
+        wanted: WantedEvents,
     ) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>) {
+        let WantedEvents { recent, early } = wanted;
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let skip = state.events.len().saturating_sub(recent);
-        let events = state.events.iter().skip(skip).cloned().collect();
-        (events, self.listeners.subscribe())
+        let mut events: Vec<_> = (state.events.iter().rev())
+            .filter(|event| early || !event.early)
+            .take(recent)
+            .cloned()
+            .collect();
+        events.reverse();
+        let listeners = if early {
+            &self.early_listeners
+        } else {
+            &self.listeners
+        };
+        (events, listeners.subscribe())
+    }
+}
+
+/// Whether it is a death that is not verified yet; with a death, the kernel's
+/// time of it, and when we knew.
+fn death(what: &Tale, now: Time) -> (bool, Option<Time>, Time) {
+    match what {
+        Tale::Notice(Notice::Hinted(hint)) => (true, hint.died_at, now),
+        Tale::Notice(Notice::Died(death)) => (false, death.died_at, death.detected_at),
+        Tale::Notice(_) | Tale::Trouble(_) => (false, None, now),
     }
 }
 
@@ -121,11 +165,13 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Signalled { .. }
         | Notice::Spawned { .. }
         | Notice::Successor { .. }
+        | Notice::Followed { .. }
         | Notice::Monitoring(_)
         | Notice::Stable(_)
         | Notice::Recovered(_)
         | Notice::Restarted(_)
         | Notice::Operator(_)
+        | Notice::StatusKnown { .. }
         | Notice::Stopped
         | Notice::Waiting { .. }
         | Notice::AlarmCleared => Level::Info,
@@ -143,5 +189,82 @@ const fn level(notice: &Notice) -> Level {
         | Notice::GaveUp { .. }
         | Notice::AlarmRaised(_)
         | Notice::AlarmRefreshed(_) => Level::Error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::{
+        core::{
+            death::{Hint, SourceName},
+            identity::Identity,
+        },
+        table::EntityName,
+    };
+
+    const PROCESS: Identity = Identity {
+        pid: 4700,
+        start_time: 1,
+    };
+
+    fn told(us: u64, notice: Notice) -> Told {
+        Told {
+            at: Time::from_boot_ns(us * 1000),
+            entity: EntityName::from("web"),
+            incident: Some(1),
+            what: Tale::Notice(notice),
+        }
+    }
+
+    fn hinted(died_us: u64) -> Notice {
+        Notice::Hinted(Hint {
+            identity: PROCESS,
+            generation: 1,
+            source: SourceName::Ebpf,
+            died_at: Some(Time::from_boot_ns(died_us * 1000)),
+            status: None,
+        })
+    }
+
+    fn kinds(events: &[Arc<EventView>]) -> Vec<(u64, &str)> {
+        events
+            .iter()
+            .map(|event| (event.seq, event.kind.as_str()))
+            .collect()
+    }
+
+    #[test]
+    fn hints_are_told_to_those_who_ask_and_leave_no_gap_with_the_others() {
+        let telling = Telling::default();
+        let wanted = |early| WantedEvents { recent: 2, early };
+        let (_, mut plain) = telling.listen(wanted(false));
+        let (_, mut early) = telling.listen(wanted(true));
+        telling.tell(told(1, Notice::Registered(PROCESS)));
+        telling.tell(told(100, hinted(86)));
+        telling.tell(told(300, Notice::Stopped));
+
+        let (recent, _) = telling.listen(wanted(true));
+        assert_eq!(kinds(&recent), [(1, "hint"), (2, "stopped")]);
+        let (recent, _) = telling.listen(wanted(false));
+        assert_eq!(kinds(&recent), [(1, "registered"), (2, "stopped")]);
+
+        for expected in ["registered", "stopped"] {
+            assert_eq!(plain.try_recv().unwrap().kind, expected);
+        }
+        plain.try_recv().unwrap_err();
+        for expected in ["registered", "hint", "stopped"] {
+            let event = early.try_recv().unwrap();
+            assert_eq!(event.kind, expected);
+            assert_eq!(event.early, expected == "hint");
+            if event.early {
+                assert_eq!(event.pid, Some(4700));
+                assert_eq!(event.detect_latency_us, Some(14));
+                assert!(event.died_at.is_some());
+                assert!(event.text.ends_with("not verified yet"), "{}", event.text);
+            }
+        }
     }
 }

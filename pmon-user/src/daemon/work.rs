@@ -28,7 +28,7 @@ use crate::{
         registrations::{EntityRecord, Registrations},
     },
     sys::clock,
-    table::EntityName,
+    table::{EntityName, Inquiry},
     view::incident::IncidentView,
 };
 
@@ -68,6 +68,13 @@ impl Workers {
                     request.own_scripts = Arc::new(self.executor.at_work());
                     tokio::spawn(look_within_deadline(self.inbox.clone(), entity, *request));
                 }
+                Work::Inquire(inquiries) => {
+                    let inbox = self.inbox.clone();
+                    tokio::task::spawn_blocking(move || {
+                        let answers = inquiries.into_iter().map(Inquiry::answer).collect();
+                        inbox.send(Message::Answered(answers));
+                    });
+                }
                 Work::Job { entity, job } => self.executor.submit(&entity, job),
                 Work::Tell(told) => self.telling.tell(told),
                 Work::Closed(incident) => self.closed(*incident),
@@ -75,8 +82,7 @@ impl Workers {
                     entity,
                     incident,
                     identity,
-                    generation,
-                } => self.died(entity, &incident, identity, generation),
+                } => self.died(entity, &incident, identity),
                 Work::Remember(entity, record) => {
                     self.remember(&entity, *record);
                     self.save();
@@ -109,6 +115,13 @@ impl Workers {
             tracing::warn!(%error, incident = incident.incident, "incident not saved");
         }
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have been closed before and be complete only now.
+        if let Some(known) =
+            (history.iter_mut().rev()).find(|one| one.incident == incident.incident)
+        {
+            *known = incident;
+            return;
+        }
         if history.len() == HISTORY {
             history.pop_front();
         }
@@ -116,22 +129,12 @@ impl Workers {
     }
 
     /// The death goes into the journal, and the engine is told when it is there.
-    fn died(
-        &mut self,
-        entity: EntityName,
-        incident: &IncidentView,
-        identity: Identity,
-        generation: u64,
-    ) {
+    fn died(&mut self, entity: EntityName, incident: &IncidentView, identity: Identity) {
         self.registrations.next_incident =
             self.registrations.next_incident.max(incident.incident + 1);
         let inbox = self.inbox.clone();
         let settled = move || {
-            inbox.send(Message::Settled {
-                entity,
-                identity,
-                generation,
-            });
+            inbox.send(Message::Settled { entity, identity });
         };
         if let Err(error) = self.store.append_then(incident, settled) {
             tracing::warn!(%error, incident = incident.incident, "incident not saved");

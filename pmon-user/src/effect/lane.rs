@@ -36,8 +36,8 @@ use crate::{
 /// Longest time a pidfile's removal may hold up the signal behind it.
 const PIDFILE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Longest time a cancelled command may take to let go: it sends one signal,
-/// so this only passes on a runtime without a free thread.
+/// Longest time a cancelled command may take to let go: it kills its process
+/// and waits for that for a second at most.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What a lane is told.
@@ -52,6 +52,8 @@ pub(super) enum Order {
 pub(super) struct Voice {
     entity: Arc<str>,
     silent: AtomicBool,
+    /// Whether `cancelled` was notified, for those who cannot wait for it.
+    is_cancelled: AtomicBool,
     /// Notified when the command is to be cancelled.
     pub(super) cancelled: Notify,
     /// Shared by all lanes.
@@ -63,6 +65,7 @@ impl Voice {
         Arc::new(Self {
             entity: Arc::clone(entity),
             silent: AtomicBool::new(false),
+            is_cancelled: AtomicBool::new(false),
             cancelled: Notify::new(),
             shared: Arc::clone(shared),
         })
@@ -71,6 +74,32 @@ impl Voice {
     /// Whose command.
     pub(super) const fn entity(&self) -> &Arc<str> {
         &self.entity
+    }
+
+    /// The voice of no entity, for tests.
+    #[cfg(test)]
+    pub(super) fn of_nobody() -> Arc<Self> {
+        let settings = super::Settings::detect(std::path::Path::new("/nonexistent"));
+        let shared = Shared {
+            cgroups: super::Cgroups::new(None),
+            settings,
+            said_no_cgroup: AtomicBool::new(false),
+            at_work: super::AtWork::default(),
+            report: Arc::new(|_, _| {}),
+            record: None,
+        };
+        Self::new(&Arc::from("nobody"), &Arc::new(shared))
+    }
+
+    /// Silences the command and tells it to end.
+    pub(super) fn cancel(&self) {
+        self.silent.store(true, Ordering::Release);
+        self.is_cancelled.store(true, Ordering::Release);
+        self.cancelled.notify_one();
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Acquire)
     }
 
     pub(super) fn report(&self, report: Report) {
@@ -95,10 +124,10 @@ impl Running {
         self.voice.silent.store(true, Ordering::Release);
     }
 
-    /// Silences the command and ends it, with its process group.
+    /// Silences the command and ends it, with its process group; the next one
+    /// shall not meet it.
     async fn cancel(self) {
-        self.silence();
-        self.voice.cancelled.notify_one();
+        self.voice.cancel();
         let _ = timeout(CANCEL_DEADLINE, self.task).await;
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Must stay true: a process that nobody claims, because the deadline passed or
 //! the start was cancelled while execve(2) was still hanging, is killed with
-//! its group as soon as there is one; a program that is itself the monitored
-//! process executes nothing before its identity is on record.
+//! its group as soon as there is one. A start command that nobody claims
+//! because pmon is ending goes on, as all that pmon has started does; a
+//! foreground program does not, and executes nothing before its identity is on
+//! record, so that the next daemon knows it.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -63,7 +65,7 @@ pub(super) async fn launch(
     voice: &Arc<Voice>,
     deadline: Instant,
 ) -> Result<Launched, String> {
-    let recorded = invocation.is_foreground() && voice.shared.record.is_some();
+    let foreground = invocation.is_foreground();
     let preparing = {
         let voice = Arc::clone(voice);
         spawn_blocking(move || prepare(&invocation, &voice))
@@ -72,6 +74,7 @@ pub(super) async fn launch(
     let launch = Arc::new(launch);
     let mut retries = 0;
     loop {
+        let recorded = foreground && voice.shared.record.is_some();
         let (gate, barrier) = match recorded.then(gate) {
             Some(Ok((gate, barrier))) => (Some(gate), Some(barrier)),
             Some(Err(error)) => {
@@ -82,7 +85,15 @@ pub(super) async fn launch(
         };
         let mut attempt = {
             let launch = Arc::clone(&launch);
-            spawn_blocking(move || spawn(&launch, barrier).map(Unclaimed::new))
+            let voice = Arc::clone(voice);
+            spawn_blocking(move || {
+                spawn(&launch, barrier).map(|spawned| Unclaimed {
+                    spawned: Some(spawned),
+                    foreground,
+                    voice,
+                    deadline,
+                })
+            })
         };
         let spawned = match gate {
             None => attempt.await,
@@ -164,21 +175,25 @@ async fn describe(launch: Arc<Launch>, error: SpawnError, retries: usize) -> Str
 }
 
 /// A process between its start and somebody who waits for it.
-struct Unclaimed(Option<Spawned>);
+struct Unclaimed {
+    /// Until it is claimed.
+    spawned: Option<Spawned>,
+    foreground: bool,
+    voice: Arc<Voice>,
+    deadline: Instant,
+}
 
 impl Unclaimed {
-    const fn new(spawned: Spawned) -> Self {
-        Self(Some(spawned))
-    }
-
     fn claim(mut self) -> Option<Spawned> {
-        self.0.take()
+        self.spawned.take()
     }
 }
 
 impl Drop for Unclaimed {
     fn drop(&mut self) {
-        if let Some(spawned) = &self.0 {
+        let unwanted =
+            self.foreground || self.voice.is_cancelled() || Instant::now() >= self.deadline;
+        if let Some(spawned) = self.spawned.as_ref().filter(|_| unwanted) {
             spawned.kill_group();
             // tokio reaps it: a dropped child goes to its queue of orphans.
         }
@@ -187,7 +202,63 @@ impl Drop for Unclaimed {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::{fs::File, thread};
+
     use super::*;
+    use crate::sys::pidfd::{VerifiedPid, verify};
+
+    fn unclaimed(
+        voice: &Arc<Voice>,
+        foreground: bool,
+        limit: Duration,
+    ) -> (Unclaimed, VerifiedPid) {
+        let launch = Launch {
+            program: c"/bin/sleep".into(),
+            arguments: vec![c"sleep".into(), c"1000".into()],
+            environment: Vec::new(),
+            directory: c"/".into(),
+            credentials: None,
+            output: File::create("/dev/null").unwrap().into(),
+            cgroup: None,
+        };
+        let spawned = spawn(&launch, None).unwrap();
+        let process = verify(spawned.pid()).unwrap();
+        let unclaimed = Unclaimed {
+            spawned: Some(spawned),
+            foreground,
+            voice: Arc::clone(voice),
+            deadline: Instant::now() + limit,
+        };
+        (unclaimed, process)
+    }
+
+    /// As when the runtime ends between execve and the claim.
+    #[tokio::test]
+    async fn who_is_unclaimed_lives_on_unless_unwanted() {
+        const LONG: Duration = Duration::from_secs(60);
+        let voice = Voice::of_nobody();
+        let (start_command, process) = unclaimed(&voice, false, LONG);
+        drop(start_command);
+        // Long enough to die of a signal that should not have been sent.
+        thread::sleep(Duration::from_millis(100));
+        assert!(!process.is_dead());
+        process.signal(9).unwrap();
+
+        let past_its_deadline = unclaimed(&voice, false, Duration::ZERO);
+        let foreground = unclaimed(&voice, true, LONG);
+        let cancelled = unclaimed(&voice, false, LONG);
+        voice.cancel();
+        for (unclaimed, process) in [past_its_deadline, foreground, cancelled] {
+            drop(unclaimed);
+            let begun = Instant::now();
+            while !process.is_dead() {
+                assert!(begun.elapsed() < LONG);
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
 
     #[test]
     fn only_passing_conditions_are_retried() {

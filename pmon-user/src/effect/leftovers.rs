@@ -92,7 +92,7 @@ mod tests {
 
     use std::{
         os::unix::process::CommandExt as _,
-        process::{Child, Command, Stdio},
+        process::{Command, Stdio},
     };
 
     use super::*;
@@ -109,7 +109,21 @@ mod tests {
         identity: Identity,
         died: Time,
         worker: VerifiedPid,
-        _master: Child,
+    }
+
+    impl Drop for Dead {
+        fn drop(&mut self) {
+            // Dead already is as good.
+            self.worker.signal(SIGKILL).ok();
+        }
+    }
+
+    fn eventually(condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !condition() {
+            assert!(Instant::now() < deadline, "it never came");
+            thread::sleep(POLL);
+        }
     }
 
     fn master_that_left(text: &str) -> Dead {
@@ -131,7 +145,6 @@ mod tests {
             identity,
             died: clock::now(),
             worker,
-            _master: master,
         }
     }
 
@@ -149,8 +162,13 @@ mod tests {
     fn one_that_ignores_the_signal_is_killed() {
         for stop in [GRACEFUL, StopPolicy::KillFirst] {
             let dead = master_that_left("(trap '' TERM; while :; do sleep 0.1; done)");
-            // The trap must be set before the signal comes.
-            thread::sleep(Duration::from_millis(200));
+            let status = format!("/proc/{}/status", dead.worker.identity().pid);
+            eventually(|| {
+                let status = fs::read_to_string(&status).unwrap();
+                let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+                let ignored = u64::from_str_radix(ignored.unwrap().trim(), 16).unwrap();
+                ignored >> (15 - 1) & 1 == 1
+            });
             let (found, gone) = end(dead.identity, dead.died, stop);
             assert!(found.contains(&dead.worker.identity()) && gone, "{stop:?}");
             assert!(dead.worker.is_dead());
@@ -161,10 +179,11 @@ mod tests {
     fn strangers_are_spared() {
         // In a session of its own, as a login is.
         let session = master_that_left("exec setsid sleep 1000");
-        thread::sleep(Duration::from_millis(200));
+        let pid = i32::try_from(session.worker.identity().pid).unwrap();
+        let process = Process::new(pid).unwrap();
+        eventually(|| process.stat().unwrap().session == pid);
         assert_eq!(end(session.identity, session.died, GRACEFUL).0, []);
         assert!(!session.worker.is_dead());
-        session.worker.signal(SIGKILL).unwrap();
 
         let other = master_that_left("sleep 1000");
         // A group of that number, but of another time.

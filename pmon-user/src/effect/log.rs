@@ -234,8 +234,9 @@ mod tests {
     use rustix::fs::{CWD, FileType, mknodat};
 
     use super::*;
+    use crate::specimen::executable;
 
-    const SOON: Duration = Duration::from_secs(5);
+    const SOON: Duration = Duration::from_secs(60);
 
     fn write(output: &Output, text: &str) {
         File::from(output.writer.try_clone().unwrap())
@@ -321,15 +322,13 @@ mod tests {
         };
         let listener = UnixListener::bind(&journal.stream).unwrap();
         let asked = directory.path().join("asked");
-        fs::write(
+        executable(
             &journal.reader,
-            format!(
+            &format!(
                 "#!/bin/sh\necho \"$@\" >>{0}\n[ $(wc -l <{0}) -gt 1 ] && echo 'it broke'\nexit 0\n",
                 asked.display()
             ),
-        )
-        .unwrap();
-        fs::set_permissions(&journal.reader, fs::Permissions::from_mode(0o755)).unwrap();
+        );
         let server = thread::spawn(move || {
             let mut text = String::new();
             listener

@@ -101,16 +101,12 @@ async fn run_to_end(
     let status = tokio::select! {
         biased;
         () = voice.cancelled.notified() => {
-            spawned.kill_group();
-            reap(spawned);
+            kill(spawned).await;
             return None;
         }
         status = spawned.wait() => status,
         () = sleep_until(deadline) => {
-            spawned.kill_group();
-            if timeout(REAP_DEADLINE, spawned.wait()).await.is_err() {
-                reap(spawned);
-            }
+            kill(spawned).await;
             return Some((StartEnd::TimedOut, None));
         }
     };
@@ -128,6 +124,14 @@ async fn run_to_end(
         Err(error) => return not_executed(format!("its exit status is unknown: {error}")),
     };
     Some((end, None))
+}
+
+/// Kills a command with its group, and is done when it is gone, or late.
+async fn kill(mut spawned: Spawned) {
+    spawned.kill_group();
+    if timeout(REAP_DEADLINE, spawned.wait()).await.is_err() {
+        reap(spawned);
+    }
 }
 
 /// Waits for the end of a program in the background. Its death is not ours to

@@ -244,6 +244,14 @@ fn by_memory(known: Option<&Remembered>) -> Found {
 /// same before and after.
 fn by_pidfile(
     path: &Path,
+    follow: impl FnMut(u32, Stamp, Writer) -> Result<VerifiedPid, Misled>,
+) -> Found {
+    by_pidfile_with_pauses(path, || thread::sleep(PAUSE), follow)
+}
+
+fn by_pidfile_with_pauses(
+    path: &Path,
+    mut pause: impl FnMut(),
     mut follow: impl FnMut(u32, Stamp, Writer) -> Result<VerifiedPid, Misled>,
 ) -> Found {
     for round in 1..=ROUNDS {
@@ -257,7 +265,7 @@ fn by_pidfile(
             Reading::Refused { reason } => return Found::no(unverifiable(reason), None),
             Reading::Junk { stamp, reason } => {
                 if round < ROUNDS && is_fresh(stamp) {
-                    thread::sleep(PAUSE);
+                    pause();
                     continue;
                 }
                 return Found::no(nothing(reason), Some(stamp));
@@ -281,9 +289,7 @@ fn by_pidfile(
             // Removed meanwhile: the next round says so, there is nothing to
             // wait for while the entity is down.
             Reading::Absent => {}
-            Reading::Pid { .. } | Reading::Junk { .. } | Reading::Refused { .. } => {
-                thread::sleep(PAUSE);
-            }
+            Reading::Pid { .. } | Reading::Junk { .. } | Reading::Refused { .. } => pause(),
         }
     }
     let reason = format!(

@@ -8,12 +8,15 @@ use std::{
     fs::{self, File},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
-    process::{Child, Command},
+    process::Command,
     time::{Instant, SystemTime},
 };
 
 use super::*;
-use crate::core::entity::{CommandSpec, Mode, Origin, Severity, StopPolicy};
+use crate::{
+    core::entity::{CommandSpec, Mode, Origin, Severity, StopPolicy},
+    specimen::{Sleeper, executable},
+};
 
 fn spec(pidfile: Option<PathBuf>) -> EntitySpec {
     EntitySpec {
@@ -30,6 +33,7 @@ fn spec(pidfile: Option<PathBuf>) -> EntitySpec {
             reason: "test".to_owned(),
         },
         stop: StopPolicy::KillFirst,
+        follow: false,
         quorum: false,
         subfunction: None,
         active: None,
@@ -79,26 +83,6 @@ impl Place {
     }
 }
 
-/// A process that sleeps, ended with the test.
-struct Sleeper(Child);
-
-impl Sleeper {
-    fn spawn() -> Self {
-        Self(Command::new("sleep").arg("60").spawn().unwrap())
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-}
-
-impl Drop for Sleeper {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
 fn reason(look: &Look) -> (&'static str, String) {
     assert!(look.process.is_none());
     match &look.sighting.outcome {
@@ -127,7 +111,7 @@ fn a_live_process_is_found_and_signalable() {
     assert!(look.known_alive.is_none());
 
     process.signal(9).unwrap();
-    sleeper.0.wait().unwrap();
+    sleeper.end();
     let known = Some(Remembered {
         identity: process.identity(),
         stamp: look.stamp,
@@ -156,18 +140,22 @@ fn bad_pidfiles_have_their_reasons() {
 fn a_half_written_pidfile_is_read_again() {
     let place = place();
     let sleeper = Sleeper::spawn();
-    place.write("");
-    let writer = {
-        let pidfile = place.pidfile.clone();
-        let pid = sleeper.pid();
-        thread::spawn(move || {
-            thread::sleep(Duration::from_millis(5));
-            fs::write(pidfile, pid.to_string()).unwrap();
-        })
-    };
-    let look = place.look(None);
-    writer.join().unwrap();
-    assert_eq!(look.process.unwrap().identity().pid, sleeper.pid());
+    for pauses in 1..ROUNDS {
+        place.write("");
+        let mut paused = 0;
+        let write_at_last = || {
+            paused += 1;
+            if paused == pauses {
+                place.write(sleeper.pid());
+            }
+        };
+        let found = by_pidfile_with_pauses(&place.pidfile, write_at_last, |pid, _, _| {
+            Ok(verify(pid).unwrap())
+        });
+        let process = found.result.unwrap();
+        assert_eq!(process.identity().pid, sleeper.pid());
+        assert_eq!(paused, pauses);
+    }
 }
 
 #[test]
@@ -315,8 +303,7 @@ fn without_a_pidfile_the_known_process_counts() {
         ..identity
     };
     assert_reason(&ask(other), "nothing", "a stranger's");
-    sleeper.0.kill().unwrap();
-    sleeper.0.wait().unwrap();
+    sleeper.end();
     assert_reason(&ask(identity), "nothing", "is gone");
 }
 
@@ -346,8 +333,7 @@ fn a_lost_pidfile_does_not_hide_the_known_process() {
 fn a_running_init_script_is_seen_when_asked_for() {
     let place = place();
     let script = place.pidfile.with_extension("sh");
-    fs::write(&script, "#!/bin/sh\nread line\n").unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    executable(&script, "#!/bin/sh\nread line\n");
     let mut spec = spec(Some(place.pidfile));
     spec.start = StartMethod::Script {
         path: script.clone(),
@@ -389,8 +375,38 @@ fn spawn_as(pid: u32) -> Result<Sleeper, String> {
     }
 }
 
+/// Runs itself once more in a pid namespace of its own: the pids of other tests'
+/// dead processes shall not be handed out anew.
 #[test]
 fn a_stranger_with_a_reused_pid_is_nothing() {
+    const INNER: &str = "PMON_TEST_OWN_PIDS";
+    if std::env::var_os(INNER).is_some() {
+        reuse_a_pid();
+        return;
+    }
+    let output = Command::new("unshare")
+        .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg("look::tests::a_stranger_with_a_reused_pid_is_nothing")
+        .env(INNER, "1")
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if stderr.contains("unshare failed") {
+        println!("SKIP: no pid namespace of its own: {stderr}");
+        return;
+    }
+    assert!(output.status.success(), "{stdout}{stderr}");
+    if let Some(why) = stdout.lines().find(|line| line.starts_with("SKIP: ")) {
+        println!("{why}");
+    } else {
+        assert!(stdout.contains("inner test passed"), "{stdout}");
+    }
+}
+
+fn reuse_a_pid() {
     let place = place();
     let mut first = Sleeper::spawn();
     let pid = first.pid();
@@ -400,13 +416,12 @@ fn a_stranger_with_a_reused_pid_is_nothing() {
         identity: look.process.unwrap().identity(),
         stamp: look.stamp,
     };
-    first.0.kill().unwrap();
-    first.0.wait().unwrap();
+    first.end();
     thread::sleep(Duration::from_millis(20));
     let stranger = match spawn_as(pid) {
         Ok(stranger) => stranger,
         Err(why) => {
-            println!("skipped: {why}");
+            println!("SKIP: {why}");
             return;
         }
     };
@@ -432,4 +447,5 @@ fn a_stranger_with_a_reused_pid_is_nothing() {
     // Its own pidfile, written anew, makes it the entity's process.
     place.write(pid);
     assert_eq!(place.look(Some(known)).process.unwrap().identity(), found);
+    println!("inner test passed");
 }

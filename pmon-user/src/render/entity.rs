@@ -278,8 +278,9 @@ configuration
 
 last incidents
 #12 web: recovered, 1 attempt, 2026-08-01T11:57:00.000Z (3m00s ago)
-  pid 4700 died after 1h57m: SIGKILL by bash[812]
-  seen by ebpf; detected in 87 µs, resources released after 1.20 ms, recovered in 41 ms
+  pid 4700: killed by SIGKILL from `bash` (pid 812, uid 0) after 1 h 57 min; seen by ebpf after \
+87 µs; memory released 1.20 ms later; used 1.25 s of CPU time and 12 MiB of memory at its peak; \
+successor up after 41 ms
          +0 µs  ebpf: (4700) died
       +1.20 ms  Killed (4700)
         +41 ms  successor (4711) is running

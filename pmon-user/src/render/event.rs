@@ -14,8 +14,12 @@ pub fn event(view: &EventView, look: &Look) -> String {
         entity,
         pid: _,
         incident,
+        early,
+        died_at: _,
+        detect_latency_us: _,
         text,
     } = view;
+    let early = if *early { " early:" } else { "" };
     let tone = match level {
         Level::Debug => Tone::Quiet,
         Level::Info => Tone::Plain,
@@ -25,7 +29,7 @@ pub fn event(view: &EventView, look: &Look) -> String {
     let entity = printable(entity.as_deref().unwrap_or("pmon"));
     let incident = incident.map_or_else(String::new, |number| format!(" #{number}"));
     format!(
-        "{} {}{} {}\n",
+        "{} {}{}{early} {}\n",
         look.paint(Tone::Quiet, &span::stamp(*at)),
         look.paint(Tone::Strong, &entity),
         look.paint(Tone::Quiet, &incident),
@@ -56,6 +60,10 @@ mod tests {
         assert_eq!(
             event(&view, &look),
             "2026-08-01T12:00:00.000Z web #12 Killed (4700)\\n\n"
+        );
+        assert_eq!(
+            event(&samples::early_event(3, "web", "ebpf reports"), &look),
+            "2026-08-01T12:00:00.000Z web #12 early: ebpf reports\n"
         );
         view.entity = None;
         view.incident = None;

@@ -36,18 +36,34 @@ pub fn seconds(s: u64) -> String {
     }
 }
 
+/// A duration given in microseconds, for sentences: `87 µs`, `1.20 s`, `3 min 12 s`,
+/// `3 h 12 min`, `2 d 4 h`.
+#[must_use]
+pub fn in_words(us: u64) -> String {
+    let s = us / 1_000_000;
+    match s {
+        0..60 => micros(us),
+        60..3_600 => format!("{} min {} s", s / 60, s % 60),
+        3_600..86_400 => format!("{} h {} min", s / 3_600, s % 3_600 / 60),
+        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3_600),
+    }
+}
+
 /// A duration given in seconds with a fraction, as the views have some.
 #[must_use]
 pub fn fractional(s: f64) -> String {
-    if !s.is_finite() || s < 0.0 {
-        return "?".to_owned();
-    }
+    whole_micros(s).map_or_else(|| "?".to_owned(), micros)
+}
+
+/// Seconds with a fraction as microseconds; `None` for what is no duration.
+#[must_use]
+pub fn whole_micros(s: f64) -> Option<u64> {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "not negative, and a cast from float saturates"
     )]
-    micros((s * 1e6) as u64)
+    (s.is_finite() && s >= 0.0).then_some((s * 1e6) as u64)
 }
 
 /// Time from `then` to `now`; zero where clocks disagree.
@@ -91,6 +107,15 @@ mod tests {
             (187_200_000_000, "2d04h"),
         ] {
             assert_eq!(micros(us), text);
+        }
+        for (us, text) in [
+            (87, "87 µs"),
+            (59_999_999, "59.99 s"),
+            (192_000_000, "3 min 12 s"),
+            (11_520_000_000, "3 h 12 min"),
+            (187_200_000_000, "2 d 4 h"),
+        ] {
+            assert_eq!(in_words(us), text);
         }
         assert_eq!(millis(5_000), "5 s");
         assert_eq!(millis(1_500), "1.50 s");

@@ -105,7 +105,14 @@ fn source(source: &SourceView, look: &Look) -> String {
     };
     let mut text = format!("{} {}", printable(&source.name), look.paint(tone, word));
     if source.lost > 0 {
-        let lost = format!(" ({} dropped)", source.lost);
+        let what = match source.name.as_str() {
+            "proc-connector" => counted(
+                usize::try_from(source.lost).unwrap_or(usize::MAX),
+                "overrun",
+            ),
+            _ => format!("{} dropped", source.lost),
+        };
+        let lost = format!(" ({what})");
         text.push_str(&look.paint(Tone::Uneasy, &lost));
     }
     text

@@ -5,41 +5,42 @@
 //! is free, so that two registrations never overwrite each other.
 
 use std::{
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
 use aya::{
     Btf, EbpfError, EbpfLoader,
-    maps::{HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::ProgramError,
 };
 use aya_log::EbpfLogger;
-use pmon_common::{
-    EVENTS_MAP, EXIT_PROGRAM, Event, PIDS_MAP, Registration, STATS_MAP, Stats, Tgid,
-};
+use pmon_common::{EVENTS_MAP, Event, PIDS_MAP, Registration, STATS_MAP, Stats, Tgid, flag};
+use rustix::io::Errno;
 use thiserror::Error;
 
 use super::{
-    btf::{KernelLayout, LayoutError},
+    btf::KernelLayout,
     facts::{self, MapFacts, ProgramFacts},
-    pinning::{self, Pins},
+    pinning::Pins,
     pins::{PinDirectory, PinDirectoryError},
-    programs::{self, Attached, MissingProgram, ProgramLink},
-    takeover::{self, Inventory},
+    programs::{self, Attached, MissingProgram, ProgramLink, Selection},
+    takeover,
 };
-use crate::causes::in_full;
+use crate::{
+    causes::in_full,
+    sys::{
+        map_batch::{self, Cursor},
+        record,
+    },
+};
 
 /// The object that `cargo xtask ebpf` built.
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/pmon.bpf.o"));
 
-/// The maps that are pinned.
-const MAPS: [&str; 3] = [PIDS_MAP, EVENTS_MAP, STATS_MAP];
 /// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
 const BPF_NOEXIST: u64 = 1;
-/// The initial pid namespace's inode, `PROC_PID_INIT_INO` of `include/linux/proc_ns.h`.
-const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Sizes of the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,41 +53,32 @@ pub struct MapSizes {
 
 /// The loaded and attached program with its maps.
 pub struct Ebpf {
-    object: aya::Ebpf,
-    pids: HashMap<MapData, Tgid, Registration>,
-    events: RingBuf<MapData>,
-    stats: PerCpuArray<MapData, Stats>,
-    maps: Vec<MapFacts>,
-    program: ProgramFacts,
+    pub(super) object: aya::Ebpf,
+    pub(super) pids: HashMap<MapData, Tgid, Registration>,
+    /// The same map, to be read many entries at a time.
+    pids_fd: OwnedFd,
+    pub(super) events: RingBuf<MapData>,
+    pub(super) stats: PerCpuArray<MapData, Stats>,
+    pub(super) maps: Vec<MapFacts>,
+    programs: Vec<ProgramFacts>,
+    foreign_records: u64,
     layout: KernelLayout,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Where to pin; nowhere if not asked for, or if another daemon has it.
-    pins: Option<Pins>,
+    pub(super) pins: Option<Pins>,
     /// Why nothing is pinned although it was asked for.
-    unpinned: Option<String>,
+    pub(super) unpinned: Option<String>,
     /// What was wrong with the pins and has been put right, the latest last.
-    repairs: Vec<String>,
+    pub(super) repairs: Vec<String>,
     /// What this kernel's programs cannot tell, and why.
     missing: Vec<MissingProgram>,
     /// Detach when dropped, unless pinned.
-    links: Vec<ProgramLink>,
+    pub(super) links: Vec<ProgramLink>,
 }
 
 /// Why the source cannot be used; each message names the remedy where there is one.
 #[derive(Debug, Error)]
 pub enum SourceError {
-    /// Not in the host's pid namespace.
-    #[error(
-        "this pid namespace is not the host's, whose pids the kernel program sees; \
-         run with the host's pid namespace (`--pid=host`)"
-    )]
-    PidNamespace,
-    /// No BTF.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// The kernel's BTF did not suit aya.
-    #[error("cannot use the kernel's BTF")]
-    Btf(#[source] aya::BtfError),
     /// The maps could not be made.
     #[error("cannot create the maps; needs CAP_BPF and CAP_PERFMON (or root) and Linux 5.8")]
     Load(#[source] EbpfError),
@@ -129,39 +121,37 @@ pub enum Inserted {
     Full,
 }
 
-/// How the pins are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PinHealth {
-    /// Why not everything is pinned although it was asked for.
-    pub unpinned: Option<String>,
-    /// What was wrong and has just been put right.
-    pub repaired: Vec<String>,
-}
-
 impl Ebpf {
-    /// Loads, attaches and, with a base directory, takes over what is pinned
-    /// there and pins.
+    /// Loads, attaches and, with a base directory, pins.
     ///
     /// # Errors
     ///
     /// See [`SourceError`]. That nothing could be pinned is not an error; see
     /// [`Ebpf::unpinned`].
     pub fn start(sizes: MapSizes, pin_base: Option<&Path>) -> Result<Self, SourceError> {
-        let namespace = std::fs::read_link("/proc/self/ns/pid");
-        if namespace.is_ok_and(|link| link.as_os_str() != INITIAL_PID_NAMESPACE) {
-            return Err(SourceError::PidNamespace);
-        }
-        let layout = checked_for_this_process(KernelLayout::of_running_kernel()?);
-        let btf = Btf::from_sys_fs().map_err(SourceError::Btf)?;
-        let globals = layout.globals();
+        Self::start_with(sizes, pin_base, &Selection::of_this_host())
+    }
+
+    /// The same with programs of the caller's choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ebpf::start`].
+    pub fn start_with(
+        sizes: MapSizes,
+        pin_base: Option<&Path>,
+        selection: &Selection,
+    ) -> Result<Self, SourceError> {
+        let btf = Btf::from_sys_fs()
+            .inspect_err(|error| tracing::debug!(error = in_full(error), "no BTF"))
+            .ok();
+        let globals = selection.globals();
         let mut loader = EbpfLoader::new();
         loader
-            .btf(Some(&btf))
+            .btf(btf.as_ref())
             .map_max_entries(PIDS_MAP, sizes.max_pids)
             .map_max_entries(EVENTS_MAP, sizes.ring_bytes);
-        for (name, value) in &globals {
-            loader.override_global(name, value, true);
-        }
+        selection.configure(&mut loader, &globals);
         let mut repairs = Vec::new();
         let (pins, mut unpinned) = match pin_base.map(|base| Pins::acquire(base, &mut repairs)) {
             None => (None, None),
@@ -173,29 +163,34 @@ impl Ebpf {
             .unwrap_or_default();
         if let Some(directory) = directory {
             for name in &inventory.reuse {
-                loader.map_pin_path(*name, directory.pin(name));
+                loader.map_pin_path(name, directory.pin(name));
             }
         }
         let mut object = loader.load(OBJECT).map_err(SourceError::Load)?;
 
-        let Attached { links, missing } = programs::attach_all(&mut object, &btf)?;
-        let program = facts::of_program(&object)?;
+        let Attached { links, missing } =
+            programs::attach_all(&mut object, btf.as_ref(), selection)?;
+        let programs = facts::of_programs(&object, &links)?;
         let maps = facts::of_maps(&object)?;
-        let log = match EbpfLogger::init(&mut object) {
-            Ok(log) => Some(log),
-            Err(error) => {
-                tracing::debug!(error = in_full(&error), "no log of the kernel program");
-                None
-            }
+        let log = if selection.log {
+            EbpfLogger::init(&mut object)
+                .inspect_err(|error| {
+                    tracing::debug!(error = in_full(error), "no log of the kernel programs");
+                })
+                .ok()
+        } else {
+            None
         };
         let mut ebpf = Self {
+            pids_fd: descriptor(&object, PIDS_MAP)?,
             pids: take(&mut object, PIDS_MAP)?,
             events: take(&mut object, EVENTS_MAP)?,
             stats: take(&mut object, STATS_MAP)?,
             object,
             maps,
-            program,
-            layout,
+            programs,
+            foreign_records: 0,
+            layout: selection.layout,
             log,
             pins,
             unpinned: None,
@@ -218,151 +213,13 @@ impl Ebpf {
         ebpf.unpinned = unpinned;
         if ebpf.links.is_empty() {
             // Links went down with the failed pins; attach once more.
-            ebpf.links = programs::attach_all(&mut ebpf.object, &btf)?.links;
+            let again = programs::attach_all(&mut ebpf.object, btf.as_ref(), selection)?;
+            ebpf.links = again.links;
         }
         for repair in &ebpf.repairs {
             tracing::warn!("pins repaired: {repair}");
         }
         Ok(ebpf)
-    }
-
-    /// Takes over the entries and counters of earlier maps that are not reused.
-    fn copy_from(&mut self, inventory: &Inventory) -> Result<(), String> {
-        for counters in &inventory.counters {
-            takeover::copy_counters(counters, &mut self.stats)?;
-        }
-        for table in &inventory.tables {
-            let copied = takeover::copy_table(table, self)?;
-            tracing::info!(
-                entries = copied.entries,
-                left_out = copied.left_out,
-                map = table.info().id(),
-                "took over an earlier table"
-            );
-        }
-        Ok(())
-    }
-
-    /// Pins everything, in place of what an earlier daemon has pinned. On an
-    /// error the links may be lost; what is pinned already stays.
-    fn pin_all(&mut self, others: Vec<PinDirectory>) -> Result<(), String> {
-        let Some(directory) = self.pins.as_ref().and_then(Pins::directory) else {
-            return Ok(());
-        };
-        for (name, map) in self.map_descriptors() {
-            pinning::stage(directory, name, map).map_err(|error| in_full(&error))?;
-        }
-        let links = std::mem::take(&mut self.links);
-        self.links = pinning::stage_links(directory, links)?;
-        // From here on the new programs outlive us, whatever happens.
-        let mut names: Vec<&str> = MAPS.to_vec();
-        names.extend(self.links.iter().map(|link| link.program));
-        for name in &names {
-            pinning::clear_the_way(directory, name, &mut self.repairs)?;
-            directory
-                .put_into_force(name)
-                .map_err(|error| in_full(&error))?;
-        }
-        directory
-            .tidy(&names, &mut self.repairs)
-            .map_err(|error| in_full(&error))?;
-        for other in others {
-            let path = other.path().to_owned();
-            other.remove().map_err(|error| in_full(&error))?;
-            tracing::info!(path = %path.display(), "another layout's pins were taken over");
-        }
-        Ok(())
-    }
-
-    fn map_descriptors(&self) -> [(&'static str, BorrowedFd<'_>); 3] {
-        [
-            (PIDS_MAP, self.pids.map().fd().as_fd()),
-            (EVENTS_MAP, self.events.as_fd()),
-            (STATS_MAP, self.stats.map().fd().as_fd()),
-        ]
-    }
-
-    /// Looks whether everything is still pinned, and pins again what is not.
-    /// To be called now and then; costs some ten system calls on a file system
-    /// in memory.
-    pub fn check_pins(&mut self) -> PinHealth {
-        let before = self.repairs.len();
-        if self.pins.is_some() {
-            self.unpinned = self.repair_pins().err();
-        }
-        let repaired = self.repairs.split_off(before);
-        for repair in &repaired {
-            tracing::warn!("pins repaired: {repair}");
-        }
-        if !repaired.is_empty() {
-            self.repairs.clone_from(&repaired);
-        }
-        PinHealth {
-            unpinned: self.unpinned.clone(),
-            repaired,
-        }
-    }
-
-    fn repair_pins(&mut self) -> Result<(), String> {
-        let Some(pins) = &mut self.pins else {
-            return Ok(());
-        };
-        let directory = pins.renew(&mut self.repairs)?;
-        pinning::writable(directory)?;
-        let mut wrong = Vec::new();
-        for map in &self.maps {
-            if !pinning::is_map(&directory.pin(map.name), map.id) {
-                wrong.push(map.name);
-            }
-        }
-        let mut lost = Vec::new();
-        for link in &self.links {
-            if !pinning::is_link(&directory.pin(link.program), &link.link) {
-                lost.push(link.program);
-            }
-        }
-        for name in wrong.iter().chain(&lost) {
-            pinning::clear_the_way(directory, name, &mut self.repairs)?;
-        }
-        for (name, map) in self.map_descriptors() {
-            if wrong.contains(&name) {
-                let pins = self.pins.as_ref().and_then(Pins::directory);
-                let Some(directory) = pins else { continue };
-                pinning::stage(directory, name, map).map_err(|error| in_full(&error))?;
-                directory
-                    .put_into_force(name)
-                    .map_err(|error| in_full(&error))?;
-            }
-        }
-        for name in &lost {
-            // A second link first: the one there is would be lost with a failure.
-            let again =
-                programs::attach_again(&mut self.object, name).map_err(|error| in_full(&error))?;
-            let Some(directory) = self.pins.as_ref().and_then(Pins::directory) else {
-                continue;
-            };
-            let staged = pinning::stage_links(directory, vec![again])?;
-            directory
-                .put_into_force(name)
-                .map_err(|error| in_full(&error))?;
-            self.links.retain(|link| link.program != *name);
-            self.links.extend(staged);
-        }
-        if wrong.is_empty() && lost.is_empty() {
-            return Ok(());
-        }
-        for name in wrong.into_iter().chain(lost) {
-            self.repairs
-                .push(format!("the pin `{name}` was lost; pinned again"));
-        }
-        let mut names: Vec<&str> = MAPS.to_vec();
-        names.extend(self.links.iter().map(|link| link.program));
-        match self.pins.as_ref().and_then(Pins::directory) {
-            Some(directory) => directory
-                .tidy(&names, &mut self.repairs)
-                .map_err(|error| in_full(&error)),
-            None => Ok(()),
-        }
     }
 
     /// Becomes readable when there are records.
@@ -371,10 +228,22 @@ impl Ebpf {
         self.events.as_fd()
     }
 
-    /// The next record, if there is one.
+    /// The next record, if there is one. Records of another size or layout are
+    /// counted and passed over.
     pub fn next_event(&mut self) -> Option<Event> {
-        let item = self.events.next()?;
-        crate::sys::record::event(&item)
+        loop {
+            let item = self.events.next()?;
+            match record::event(&item) {
+                Some(event) => return Some(event),
+                None => self.foreign_records += 1,
+            }
+        }
+    }
+
+    /// Records that were not ours to read.
+    #[must_use]
+    pub const fn foreign_records(&self) -> u64 {
+        self.foreign_records
     }
 
     /// Has the kernel watch a process.
@@ -394,10 +263,59 @@ impl Ebpf {
         }
     }
 
-    /// The kernel's entry.
+    /// The kernel's entry, with flags only for what is about this generation.
     #[must_use]
     pub fn get(&self, tgid: Tgid) -> Option<Registration> {
-        self.pids.get(&tgid, 0).ok()
+        let entry = self.pids.get(&tgid, 0).ok()?;
+        if entry.flags & flag::DEAD == 0 {
+            return Some(of_its_generation(entry));
+        }
+        // The flag is written last, so a second look has all that it announces.
+        Some(of_its_generation(self.pids.get(&tgid, 0).unwrap_or(entry)))
+    }
+
+    /// All entries, as [`Ebpf::get`] tells them, in no order.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn registrations(&self) -> Result<Vec<(Tgid, Registration)>, Errno> {
+        let (mut pids, mut entries, mut cursor) = (Vec::new(), Vec::new(), Cursor::default());
+        while self.read_entries(&mut cursor, &mut pids, &mut entries)? {}
+        Ok(pids.into_iter().zip(entries).collect())
+    }
+
+    /// Reads the next entries of the whole table, as [`Ebpf::get`] tells them;
+    /// whether there may be more. An entry that is there all the time is given
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said; the walk cannot go on then.
+    pub fn read_entries(
+        &self,
+        cursor: &mut Cursor,
+        pids: &mut Vec<Tgid>,
+        entries: &mut Vec<Registration>,
+    ) -> Result<bool, Errno> {
+        let read = entries.len();
+        let more = map_batch::read(&self.pids_fd, cursor, pids, entries)?;
+        for (tgid, entry) in pids.iter().zip(entries.iter_mut()).skip(read) {
+            if entry.flags & flag::DEAD != 0 {
+                *entry = self.get(*tgid).unwrap_or(*entry);
+            }
+            *entry = of_its_generation(*entry);
+        }
+        Ok(more)
+    }
+
+    /// Whether the kernel program knows a thread group's death from a thread's
+    /// exit, and one process from the next with its pid. Without either an entry
+    /// is no reason to do without a pidfd.
+    #[must_use]
+    pub const fn tells_deaths_apart(&self) -> bool {
+        self.layout.group_dead != pmon_common::group_dead::UNKNOWN
+            && self.layout.task_start_boottime != 0
     }
 
     /// Ends the watch. That there was none is no error.
@@ -412,7 +330,7 @@ impl Ebpf {
     /// Number of entries.
     #[must_use]
     pub fn entries(&self) -> u64 {
-        self.pids.keys().flatten().count() as u64
+        self.registrations().map_or(0, |all| all.len() as u64)
     }
 
     /// The counters, summed over all CPUs.
@@ -435,17 +353,17 @@ impl Ebpf {
         &self.maps
     }
 
-    /// The program.
+    /// The attached programs, the exit program first, with their run statistics
+    /// as of now.
     #[must_use]
-    pub const fn program(&self) -> &ProgramFacts {
-        &self.program
-    }
-
-    /// Runs and time of the program, counted while `kernel.bpf_stats_enabled` is 1.
-    #[must_use]
-    pub fn run_statistics(&self) -> Option<(u64, std::time::Duration)> {
-        let info = self.object.program(EXIT_PROGRAM)?.info().ok()?;
-        Some((info.run_count(), info.run_time()))
+    pub fn programs(&self) -> Vec<ProgramFacts> {
+        self.programs
+            .iter()
+            .map(|program| {
+                facts::of_program(&self.object, program.name, program.tracepoint)
+                    .unwrap_or_else(|_| program.clone())
+            })
+            .collect()
     }
 
     /// What this kernel's programs cannot tell, and why.
@@ -478,12 +396,6 @@ impl Ebpf {
         &self.repairs
     }
 
-    /// Every entry that there is.
-    #[must_use]
-    pub fn table(&self) -> Vec<(Tgid, Registration)> {
-        self.pids.iter().flatten().collect()
-    }
-
     /// Detaches and leaves nothing behind.
     ///
     /// # Errors
@@ -513,6 +425,17 @@ impl takeover::Table for Ebpf {
     }
 }
 
+fn descriptor(object: &aya::Ebpf, name: &'static str) -> Result<OwnedFd, SourceError> {
+    let failed = |source: std::io::Error| SourceError::Map {
+        name,
+        source: MapError::IoError(source),
+    };
+    match object.map(name) {
+        Some(Map::HashMap(data)) => data.fd().as_fd().try_clone_to_owned().map_err(failed),
+        _ => Err(SourceError::Missing { name }),
+    }
+}
+
 fn take<T: TryFrom<Map, Error = MapError>>(
     object: &mut aya::Ebpf,
     name: &'static str,
@@ -521,42 +444,19 @@ fn take<T: TryFrom<Map, Error = MapError>>(
     T::try_from(map).map_err(|source| SourceError::Map { name, source })
 }
 
-/// The kernel compares start times on its own boot clock; in a time namespace
-/// with an offset `/proc` shows another one, and the comparison must be left out.
-fn checked_for_this_process(layout: KernelLayout) -> KernelLayout {
-    let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
-    if shifts_boot_time(&offsets) {
-        KernelLayout {
-            task_start_boottime: 0,
-            ..layout
-        }
-    } else {
-        layout
+/// Takes back the flags whose fields are about an earlier owner of the entry's
+/// memory (see [`Registration::dead_generation`]).
+const fn of_its_generation(mut entry: Registration) -> Registration {
+    const OF_THE_DEATH: u32 = flag::DEAD
+        | flag::GROUP_DEAD
+        | flag::EXIT_CODE_KNOWN
+        | flag::IDENTITY_CHECKED
+        | flag::USAGE_KNOWN;
+    if entry.dead_generation != entry.generation {
+        entry.flags &= !OF_THE_DEATH;
     }
-}
-
-/// Whether `/proc/PID/timens_offsets` (time_namespaces(7)) has a boot time
-/// offset: a line of the clock's name, seconds and nanoseconds.
-fn shifts_boot_time(offsets: &str) -> bool {
-    offsets
-        .lines()
-        .filter(|line| line.starts_with("boottime"))
-        .flat_map(|line| line.split_whitespace().skip(1))
-        .any(|number| number != "0")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_part_of_a_boot_time_offset_counts() {
-        let none = "monotonic           0         0\nboottime            0         0\n";
-        assert!(!shifts_boot_time(none));
-        assert!(!shifts_boot_time(""));
-        assert!(!shifts_boot_time("monotonic 5 5\nboottime 0 0\n"));
-        for offset in ["boottime 100 0", "boottime 0 7", "boottime -3 0"] {
-            assert!(shifts_boot_time(offset), "{offset}");
-        }
+    if entry.signal_generation != entry.generation {
+        entry.flags &= !flag::SIGNAL_KNOWN;
     }
+    entry
 }

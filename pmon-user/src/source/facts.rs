@@ -1,9 +1,12 @@
-//! What the kernel says of our program and maps: ids, tag, capacities.
+//! What the kernel says of our programs and maps: ids, tags, capacities, run
+//! statistics.
+
+use std::time::Duration;
 
 use aya::maps::Map;
-use pmon_common::{EVENTS_MAP, EXIT_PROGRAM, PIDS_MAP, STATS_MAP};
+use pmon_common::{EVENTS_MAP, PIDS_MAP, STATS_MAP};
 
-use super::ebpf::SourceError;
+use super::{ebpf::SourceError, programs::ProgramLink};
 
 /// What the kernel said of a map when it was made.
 #[derive(Clone, Debug)]
@@ -18,28 +21,56 @@ pub struct MapFacts {
     pub max_entries: u32,
 }
 
-/// What the kernel said of the program when it was loaded.
-#[derive(Clone, Debug)]
+/// What the kernel says of an attached program.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramFacts {
+    /// Name.
+    pub name: &'static str,
+    /// The tracepoint with the kind of the program: `tp_btf/…` or `raw_tp/…`.
+    pub tracepoint: &'static str,
     /// Kernel id.
     pub id: u32,
     /// Hash of the instructions.
     pub tag: u64,
+    /// Runs, counted while `kernel.bpf_stats_enabled` is 1.
+    pub run_count: u64,
+    /// Time of these runs.
+    pub run_time: Duration,
 }
 
-pub(super) fn of_program(object: &aya::Ebpf) -> Result<ProgramFacts, SourceError> {
+/// The facts of the attached programs, in the links' order.
+pub(super) fn of_programs(
+    object: &aya::Ebpf,
+    links: &[ProgramLink],
+) -> Result<Vec<ProgramFacts>, SourceError> {
+    links
+        .iter()
+        .map(|link| of_program(object, link.program, link.tracepoint))
+        .collect()
+}
+
+/// The facts of one program, as of now.
+pub(super) fn of_program(
+    object: &aya::Ebpf,
+    name: &'static str,
+    tracepoint: &'static str,
+) -> Result<ProgramFacts, SourceError> {
     let info = object
-        .program(EXIT_PROGRAM)
-        .ok_or(SourceError::Missing { name: EXIT_PROGRAM })?
+        .program(name)
+        .ok_or(SourceError::Missing { name })?
         .info()
         .map_err(|source| SourceError::Program {
-            name: EXIT_PROGRAM,
+            name,
             what: "inspect",
             source,
         })?;
     Ok(ProgramFacts {
+        name,
+        tracepoint,
         id: info.id(),
         tag: info.tag(),
+        run_count: info.run_count(),
+        run_time: info.run_time(),
     })
 }
 

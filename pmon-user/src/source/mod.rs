@@ -4,9 +4,11 @@
 //! pidfd, by the pid table.
 
 pub mod btf;
+pub mod connector;
 pub mod ebpf;
 pub mod facts;
-mod pinning;
+pub mod namespace;
+pub mod pinning;
 pub mod pins;
 pub mod programs;
 mod takeover;

@@ -99,8 +99,8 @@ pub(super) fn inspect(
             }
             Found::Map { map, writable } => match expected.differs(&map) {
                 None if writable => inventory.reuse.push(expected.name),
-                None => inventory.copy(expected.name, map),
-                Some(_) if is_donor(expected.name, &map) => inventory.copy(expected.name, map),
+                None => inventory.copy(expected.name, *map),
+                Some(_) if is_donor(expected.name, &map) => inventory.copy(expected.name, *map),
                 Some(why) => {
                     drop(map);
                     if let Err(error) = pins.set_aside(&path, &why, repairs) {
@@ -115,7 +115,7 @@ pub(super) fn inspect(
             if let Found::Map { map, .. } = look(&other.pin(name))
                 && is_donor(name, &map)
             {
-                inventory.copy(name, map);
+                inventory.copy(name, *map);
             }
         }
         inventory.others.push(other);
@@ -138,7 +138,7 @@ impl Inventory {
 enum Found {
     Nothing,
     Map {
-        map: PinnedMap,
+        map: Box<PinnedMap>,
         writable: bool,
     },
     /// And why it is none of ours.
@@ -157,12 +157,12 @@ fn look(path: &Path) -> Found {
     }
     match PinnedMap::open(path, Access::ReadWrite) {
         Ok(map) => Found::Map {
-            map,
+            map: Box::new(map),
             writable: true,
         },
         Err(error) => match PinnedMap::open(path, Access::Read) {
             Ok(map) => Found::Map {
-                map,
+                map: Box::new(map),
                 writable: false,
             },
             Err(_) => Found::Foreign(error.to_string()),
@@ -300,12 +300,19 @@ fn frozen(bytes: &[u8]) -> Option<Registration> {
     /// behind it.
     const FLAGS: u32 =
         flag::DEAD | flag::EXIT_CODE_KNOWN | flag::IDENTITY_CHECKED | flag::GROUP_DEAD;
+    let generation = long(8)?;
+    let flags = int(28)? & FLAGS;
     Some(Registration {
         start_time: long(0)?,
-        generation: long(8)?,
+        generation,
+        dead_generation: if flags & flag::DEAD != 0 {
+            generation
+        } else {
+            0
+        },
         died_at: long(16)?,
         exit_code: int(24)?,
-        flags: int(28)? & FLAGS,
+        flags,
         ..Registration::default()
     })
 }

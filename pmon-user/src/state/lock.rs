@@ -159,7 +159,12 @@ fn written_pid(file: &mut File) -> Option<u32> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use std::process::{Command, Stdio};
+    use std::{
+        process::{Command, Stdio},
+        sync::atomic::{AtomicU32, Ordering},
+    };
+
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
     use super::*;
 
@@ -185,8 +190,10 @@ mod tests {
     #[test]
     fn a_dead_daemons_child_is_waited_for() {
         let directory = tempfile::tempdir().unwrap();
+        // Dead and not reaped, so that nobody else gets its pid.
         let mut dead = Command::new("true").spawn().unwrap();
-        dead.wait().unwrap();
+        let status = WaitId::Pid(Pid::from_child(&dead));
+        waitid(status, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
         let path = directory.path().join(FILE);
         fs::write(&path, dead.id().to_string()).unwrap();
         let held = File::open(&path).unwrap();
@@ -197,6 +204,7 @@ mod tests {
         });
         Lock::acquire(directory.path()).unwrap();
         child.join().unwrap();
+        dead.wait().unwrap();
     }
 
     #[test]
@@ -237,27 +245,28 @@ mod tests {
     fn never_two_holders_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
         let marker = directory.path().join("held");
-        let until = Instant::now() + Duration::from_millis(300);
-        let mut taken = 0;
+        let begun = Instant::now();
+        let taken = AtomicU32::new(0);
+        let enough = || {
+            let taken = taken.load(Ordering::Relaxed);
+            taken > 10 && begun.elapsed() > Duration::from_millis(300)
+        };
         thread::scope(|scope| {
             let contender = || {
-                let mut taken = 0;
-                while Instant::now() < until {
+                while !enough() && begun.elapsed() < Duration::from_secs(60) {
                     if let Ok(_lock) = Lock::acquire(directory.path()) {
                         File::create_new(&marker).unwrap();
                         thread::yield_now();
                         fs::remove_file(&marker).unwrap();
-                        taken += 1;
+                        taken.fetch_add(1, Ordering::Relaxed);
                     }
                 }
-                taken
             };
-            let contenders: Vec<_> = (0..4).map(|_| scope.spawn(contender)).collect();
-            for contender in contenders {
-                taken += contender.join().unwrap();
+            for _ in 0..4 {
+                scope.spawn(contender);
             }
         });
-        assert!(taken > 10, "{taken}");
+        assert!(enough(), "{taken:?}");
     }
 
     #[test]

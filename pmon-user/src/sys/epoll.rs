@@ -41,6 +41,18 @@ impl Epoll {
         epoll::add(&self.fd, fd, data, epoll::EventFlags::IN)
     }
 
+    /// Watches a descriptor for its hangup only: of a pidfd, that the process has
+    /// been reaped (Linux 6.9 and later). Its events carry `token`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::add`].
+    pub fn add_for_hangup(&self, fd: impl AsFd, token: u64) -> Result<(), Errno> {
+        let data = epoll::EventData::new_u64(token);
+        // EPOLLHUP is always reported (epoll_ctl(2)).
+        epoll::add(&self.fd, fd, data, epoll::EventFlags::empty())
+    }
+
     /// Stops watching a descriptor. Must come before the last copy of it is
     /// closed, or events would go on.
     pub fn remove(&self, fd: impl AsFd) {

@@ -4,8 +4,12 @@
 pub mod bpf;
 pub mod clock;
 pub mod epoll;
+#[cfg(test)]
+pub mod exchange;
+pub mod map_batch;
 pub mod memory;
 pub mod pidfd;
+pub mod pidfd_info;
 pub mod readable;
 pub mod record;
 pub mod sched;

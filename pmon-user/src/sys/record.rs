@@ -1,8 +1,8 @@
 //! Records of the ring buffer and values of maps, from bytes to types.
 
-use pmon_common::{Event, Registration, Stats};
+use pmon_common::{Event, LAYOUT_VERSION, Registration, Stats};
 
-/// Reads a record; `None` when its size is not ours.
+/// Reads a record; `None` when its size or its layout is not ours.
 #[must_use]
 pub fn event(bytes: &[u8]) -> Option<Event> {
     if bytes.len() != size_of::<Event>() {
@@ -10,7 +10,8 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
     }
     // SAFETY: the length was checked, every bit pattern is a valid `Event`
     // (integers only), and the read does not assume alignment.
-    Some(unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() })
+    let event = unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() };
+    (event.layout == LAYOUT_VERSION).then_some(event)
 }
 
 /// Reads a table entry of our layout; `None` when its size is not ours.
@@ -40,15 +41,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_of_another_size_is_refused() {
-        assert!(event(&[0; 71]).is_none());
-        assert!(event(&[0; 73]).is_none());
+    fn a_record_of_another_size_or_layout_is_refused() {
+        let mut bytes = [0_u8; 73];
+        bytes[0] = 2;
+        assert!(event(&bytes[..72]).is_some());
+        assert!(event(&bytes[..71]).is_none());
+        assert!(event(&bytes).is_none());
+        bytes[0] = 3;
+        assert!(event(&bytes[..72]).is_none());
     }
 
     #[test]
     fn fields_are_where_the_kernel_writes_them() {
         let mut bytes = [0_u8; 72];
-        bytes[0] = 9;
+        bytes[0] = 2;
         bytes[4] = 8;
         bytes[8] = 1;
         bytes[16] = 2;
@@ -58,7 +64,7 @@ mod tests {
         bytes[45] = 1;
         bytes[56] = b'x';
         let expected = Event {
-            layout: 9,
+            layout: LAYOUT_VERSION,
             kind: 8,
             start_time: 1,
             generation: 2,

@@ -7,7 +7,7 @@
 //! 1. The kernel writes the death into the entry.
 //! 2. The daemon tells it, and the journal gets a line with the process's
 //!    identity and the kernel's time.
-//! 3. Only then the entry is removed ([`Table::settle`]).
+//! 3. Only then the entry is removed ([`Table::on_record`]).
 //!
 //! A daemon that finds entries therefore tells those deaths that are not in the
 //! journal, and no others. A crash before 2 loses nothing, because the entry is
@@ -17,29 +17,62 @@
 //! A live process that is found again keeps its entry and its generation, so
 //! that there is no moment in which the kernel does not watch it.
 
+use std::collections::{HashMap, HashSet, hash_map};
+
 use pmon_common::{KERNEL_GENERATIONS, Registration, flag};
 
-use super::{FIRST_GENERATION, Table};
+use super::{EntryState, FIRST_GENERATION, Table};
 use crate::{
     core::{
         death::{Death, LastSeen, SourceName, WaitStatus},
+        evidence::Evidence,
         identity::Identity,
         time::Time,
     },
+    source::ebpf::Ebpf,
     sys::clock,
     table::zombie,
 };
 
-/// Above every generation of user space in these entries.
-pub(super) fn first_free_generation<'a>(
-    entries: impl IntoIterator<Item = &'a Registration>,
-) -> u64 {
-    entries
-        .into_iter()
-        .map(|entry| entry.generation)
-        .filter(|generation| generation & KERNEL_GENERATIONS == 0)
-        .map(|generation| generation + 1)
-        .fold(FIRST_GENERATION, u64::max)
+/// Entries in the kernel's table that belong to no live registration.
+#[derive(Debug, Default)]
+pub(super) struct Inherited {
+    /// What an earlier daemon left, as it was seen last, by pid.
+    entries: HashMap<u32, Registration>,
+    /// Deaths that were told and are not on record yet, by pid.
+    unrecorded: HashMap<u32, u32>,
+    /// Pids whose entry is that of a told death.
+    kept: HashSet<u32>,
+}
+
+impl Inherited {
+    pub(super) fn from(kernel: Option<&Ebpf>) -> Self {
+        let entries = kernel.map_or_else(Vec::new, |kernel| {
+            kernel.registrations().unwrap_or_else(|errno| {
+                tracing::error!(%errno, "the kernel's table cannot be read");
+                Vec::new()
+            })
+        });
+        Self {
+            entries: entries.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Above every generation of user space in these entries.
+    pub(super) fn first_free_generation(&self) -> u64 {
+        self.entries
+            .values()
+            .map(|entry| entry.generation)
+            .filter(|generation| generation & KERNEL_GENERATIONS == 0)
+            .map(|generation| generation + 1)
+            .fold(FIRST_GENERATION, u64::max)
+    }
+
+    /// Whether the entry of this pid is there for a reason.
+    pub(super) fn knows(&self, pid: u32) -> bool {
+        self.kept.contains(&pid) || self.entries.contains_key(&pid)
+    }
 }
 
 impl Table {
@@ -47,29 +80,27 @@ impl Table {
     /// has claimed the entry yet.
     #[must_use]
     pub fn is_inherited(&self, identity: Identity) -> bool {
-        self.inherited
-            .get(&identity.pid)
-            .is_some_and(|entry| entry.start_time == identity.start_time)
+        self.inherited_as(identity.pid) == Some(identity)
     }
 
-    /// Who has an unclaimed entry under this pid.
+    /// Who has an entry of an earlier daemon under this pid.
     #[must_use]
     pub fn inherited_as(&self, pid: u32) -> Option<Identity> {
-        let start_time = self.inherited.get(&pid)?.start_time;
+        let start_time = self.inherited.entries.get(&pid)?.start_time;
         Some(Identity { pid, start_time })
     }
 
     /// The death of a process that the kernel watched for an earlier daemon, if
     /// it wrote one. The caller knows that the process is gone.
-    #[must_use]
-    pub fn inherited_death(&self, identity: Identity) -> Option<Death> {
-        let found = self.inherited.get(&identity.pid)?;
-        let entry = self
-            .kernel
-            .as_ref()
-            .and_then(|kernel| kernel.get(identity.pid))
-            .filter(|entry| entry.generation == found.generation)
-            .unwrap_or(*found);
+    pub fn inherited_death(&mut self, identity: Identity) -> Option<Death> {
+        let oom_watched = self.watches_oom();
+        let entry = self.inherited.entries.get_mut(&identity.pid)?;
+        if let Some(kernel) = &self.kernel
+            && let Some(last) = kernel.get(identity.pid)
+            && last.generation == entry.generation
+        {
+            *entry = last;
+        }
         if entry.start_time != identity.start_time || entry.flags & flag::DEAD == 0 {
             return None;
         }
@@ -84,6 +115,7 @@ impl Table {
             detected_by: SourceName::Ebpf,
             confirmed_at: now,
             status,
+            evidence: Evidence::from_entry(entry, oom_watched),
             last_seen: LastSeen {
                 comm: zombie::comm(&entry.comm),
                 ..LastSeen::default()
@@ -91,41 +123,47 @@ impl Table {
         })
     }
 
-    /// A death of an earlier daemon's registration has been told.
+    /// A death of an earlier daemon's registration is told.
     pub fn told(&mut self, death: &Death) {
         let pid = death.identity.pid;
-        if self.is_inherited(death.identity) {
-            self.inherited.remove(&pid);
-            self.in_kernel.entry(pid).or_insert(death.generation);
+        *self.inherited.unrecorded.entry(pid).or_default() += 1;
+        // Unless the pid has a new owner.
+        if self.is_inherited(death.identity) && self.in_kernel(pid).is_none() {
+            self.inherited.kept.insert(pid);
         }
-        self.unsettled.insert(death.generation, pid);
     }
 
     /// A death that was told is on record: the kernel need not know it any more.
-    pub fn settle(&mut self, generation: u64) {
-        let Some(pid) = self.unsettled.remove(&generation) else {
+    pub fn on_record(&mut self, dead: Identity) {
+        let hash_map::Entry::Occupied(mut count) = self.inherited.unrecorded.entry(dead.pid) else {
             return;
         };
         // Several entities may watch one process.
-        if self.unsettled.values().any(|other| *other == pid) {
+        *count.get_mut() -= 1;
+        if *count.get() > 0 {
             return;
         }
-        if let Some(owner) = self.in_kernel.get(&pid).copied()
-            && !self.entries.contains_key(&owner)
+        count.remove();
+        if self.inherited.kept.remove(&dead.pid)
+            && let Some(kernel) = &mut self.kernel
         {
-            self.remove_from_kernel(pid, owner);
+            kernel.remove(dead.pid);
         }
     }
 
     /// Removes what an earlier daemon left and nobody has claimed.
     pub fn forget_unclaimed(&mut self) {
-        for (pid, entry) in std::mem::take(&mut self.inherited) {
-            tracing::debug!(pid, entry.generation, "nobody knows this entry");
-            if let Some(kernel) = &mut self.kernel
-                && kernel
+        for (pid, entry) in std::mem::take(&mut self.inherited.entries) {
+            let Some(kernel) = &mut self.kernel else {
+                return;
+            };
+            let is_there = |kernel: &Ebpf| {
+                kernel
                     .get(pid)
                     .is_some_and(|last| last.generation == entry.generation)
-            {
+            };
+            if !self.inherited.kept.contains(&pid) && is_there(kernel) {
+                tracing::debug!(pid, entry.generation, "nobody knows this entry");
                 kernel.remove(pid);
             }
         }
@@ -136,38 +174,68 @@ impl Table {
         if !self.is_inherited(identity) {
             return None;
         }
-        let entry = self.inherited.remove(&identity.pid)?;
-        if entry.generation & KERNEL_GENERATIONS != 0 || entry.generation < FIRST_GENERATION {
-            // Not a number that this table could have given.
-            if let Some(kernel) = &mut self.kernel {
-                kernel.remove(identity.pid);
-            }
+        let found = self.inherited.entries.remove(&identity.pid)?;
+        let kernel = self.kernel.as_mut()?;
+        let is_there = kernel
+            .get(identity.pid)
+            .is_some_and(|last| last.generation == found.generation);
+        let generation = found.generation;
+        if !is_there || self.inherited.kept.contains(&identity.pid) {
             return None;
         }
-        self.in_kernel.insert(identity.pid, entry.generation);
-        Some(entry.generation)
+        // Not a number that this table could have given, or given twice.
+        let usable = (FIRST_GENERATION..KERNEL_GENERATIONS).contains(&generation)
+            && !self.entries.contains_key(&generation);
+        if !usable {
+            kernel.remove(identity.pid);
+        }
+        usable.then_some(generation)
     }
 
-    /// The number of a process that is gone has another owner now: what is
-    /// known of the old one is kept here, the entry becomes free.
+    /// The entry of a death that is about to be told stays for now.
+    pub(super) fn keep_until_recorded(&mut self, generation: u64) {
+        if let Some(entry) = self.entries.get_mut(&generation)
+            && entry.state == EntryState::Registered
+        {
+            let pid = entry.identity.pid;
+            if std::mem::take(&mut entry.in_kernel) {
+                self.inherited.kept.insert(pid);
+            }
+            *self.inherited.unrecorded.entry(pid).or_default() += 1;
+        }
+    }
+
+    /// A pid has another owner now: what is known of the old one is kept here,
+    /// the entry becomes free.
     pub(super) fn make_way(&mut self, pid: u32) {
         let Some(kernel) = &mut self.kernel else {
             return;
         };
-        if let Some(entry) = self.inherited.get_mut(&pid) {
-            if let Some(last) = kernel.get(pid) {
-                *entry = last;
+        let kept = self.inherited.kept.remove(&pid);
+        if let Some(entry) = self.inherited.entries.get_mut(&pid) {
+            match kernel.get(pid) {
+                Some(last) if last.generation == entry.generation => {
+                    *entry = last;
+                    kernel.remove(pid);
+                }
+                Some(_) | None => {}
             }
+        }
+        if kept {
             kernel.remove(pid);
         }
     }
 
-    /// Makes room in a full table; whether there was any to make.
-    pub(super) fn release_unsettled(&mut self) -> bool {
-        let generations: Vec<u64> = self.unsettled.keys().copied().collect();
-        for generation in &generations {
-            self.settle(*generation);
+    /// Makes room in a full table by giving up what a crash would need; whether
+    /// there was any.
+    pub(super) fn make_room(&mut self) -> bool {
+        let Some(kernel) = &mut self.kernel else {
+            return false;
+        };
+        let kept = std::mem::take(&mut self.inherited.kept);
+        for pid in &kept {
+            kernel.remove(*pid);
         }
-        !generations.is_empty()
+        !kept.is_empty()
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// Rises by one per event of this daemon; a gap means a slow reader lost some.
+    /// An early event has the number of the event before it.
     pub seq: u64,
     /// When.
     #[schemars(with = "String")]
@@ -22,6 +23,14 @@ pub struct EventView {
     pub pid: Option<u32>,
     /// Incident, where one is open.
     pub incident: Option<u64>,
+    /// A kernel source's word that is not verified yet. Only those are sent such
+    /// events who ask for them; the verified death follows as an event of its own.
+    pub early: bool,
+    /// With a death, early or verified: its kernel time, where a source told it.
+    #[schemars(with = "Option<String>")]
+    pub died_at: Option<Timestamp>,
+    /// From that time to our knowledge of it.
+    pub detect_latency_us: Option<u64>,
     /// For people.
     pub text: String,
 }

@@ -95,23 +95,26 @@ pub struct DeathCertificate {
     pub signal: Option<i32>,
     /// Whether a core was dumped.
     pub core_dumped: Option<bool>,
-    /// Who sent the signal.
+    /// Who sent that signal, where it was a process.
     pub killer: Option<Killer>,
+    /// The last signal that was sent to it, whether or not it ended it.
+    pub last_signal: Option<LastSignal>,
     /// Whether the OOM killer chose it.
     pub oom_victim: Option<bool>,
     /// Its `comm`.
     pub comm: Option<String>,
     /// Its cgroup.
     pub cgroup: Option<String>,
-    /// Resident set at death, in bytes.
+    /// Peak of its resident set, as it was at death, in bytes.
     pub rss_bytes: Option<u64>,
-    /// CPU time used, in seconds.
+    /// CPU time of all its threads until death, in seconds.
     pub cpu_s: Option<f64>,
     /// First source that reported it.
     pub detected_by: String,
     /// From the kernel's time of death to our knowledge of it.
     pub detect_latency_us: Option<u64>,
-    /// From the kernel's time of death to the release of its memory, files and sockets.
+    /// From the kernel's time of death until its memory, files and sockets were
+    /// seen to be released: an upper bound where that was seen together with the death.
     pub resources_released_us: Option<u64>,
     /// When a successor was verified.
     #[schemars(with = "Option<String>")]
@@ -138,13 +141,45 @@ pub enum Cause {
     Unknown,
 }
 
-/// Who sent the deadly signal.
+/// A process that sent a signal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Killer {
-    /// Process id.
-    pub pid: u32,
-    /// User id.
+    /// Process id; absent for one that the daemon's pid namespace does not show.
+    pub pid: Option<u32>,
+    /// Real user id.
     pub uid: u32,
     /// `comm`.
-    pub comm: String,
+    pub comm: Option<String>,
+}
+
+/// A signal that was sent to a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LastSignal {
+    /// Number.
+    pub signal: i32,
+    /// Who sent it.
+    pub from: SignalFrom,
+    /// The process, with [`SignalFrom::Process`] and [`SignalFrom::Pmon`].
+    pub sender: Option<Killer>,
+    /// With [`SignalFrom::Pmon`], why, where that is known.
+    pub why: Option<String>,
+    /// With [`SignalFrom::Kernel`], whether it was for a fault of the process:
+    /// an address or an instruction that it may not use.
+    pub fault: bool,
+    /// From the signal to the kernel's time of death.
+    pub before_death_us: Option<u64>,
+}
+
+/// Who sent a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SignalFrom {
+    /// A process.
+    Process,
+    /// This daemon.
+    Pmon,
+    /// The kernel.
+    Kernel,
+    /// It does not tell.
+    Unknown,
 }

@@ -16,7 +16,8 @@ use super::{
     },
     event::{EventView, Level},
     incident::{
-        Cause, DeathCertificate, DeathMark, IncidentResult, IncidentView, Killer, TimelineEntry,
+        Cause, DeathCertificate, DeathMark, IncidentResult, IncidentView, Killer, LastSignal,
+        SignalFrom, TimelineEntry,
     },
     status::{AuditView, DaemonView, SourceState, SourceView, StatusView},
 };
@@ -69,10 +70,14 @@ pub(crate) fn death() -> DeathCertificate {
         exit_code: None,
         signal: Some(9),
         core_dumped: Some(false),
-        killer: Some(Killer {
-            pid: 812,
-            uid: 0,
-            comm: "bash".to_owned(),
+        killer: Some(bash()),
+        last_signal: Some(LastSignal {
+            signal: 9,
+            from: SignalFrom::Process,
+            sender: Some(bash()),
+            why: None,
+            fault: false,
+            before_death_us: Some(30),
         }),
         oom_victim: Some(false),
         comm: Some("web".to_owned()),
@@ -84,6 +89,14 @@ pub(crate) fn death() -> DeathCertificate {
         resources_released_us: Some(1_200),
         recovered_at: Some(before(179)),
         recovery_latency_us: Some(41_000),
+    }
+}
+
+pub(crate) fn bash() -> Killer {
+    Killer {
+        pid: Some(812),
+        uid: 0,
+        comm: Some("bash".to_owned()),
     }
 }
 
@@ -260,6 +273,21 @@ pub(crate) fn event(seq: u64, entity: &str, text: &str) -> EventView {
         entity: Some(entity.to_owned()),
         pid: Some(4700),
         incident: Some(12),
+        early: false,
+        died_at: None,
+        detect_latency_us: None,
         text: text.to_owned(),
+    }
+}
+
+/// What is told of a death before it is verified.
+pub(crate) fn early_event(seq: u64, entity: &str, text: &str) -> EventView {
+    EventView {
+        kind: "hint".to_owned(),
+        level: Level::Debug,
+        early: true,
+        died_at: Some(noon()),
+        detect_latency_us: Some(14),
+        ..event(seq, entity, text)
     }
 }

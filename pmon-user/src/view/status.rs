@@ -61,7 +61,9 @@ pub struct SourceView {
     pub reason: Option<String>,
     /// Events received.
     pub events: u64,
-    /// Events the kernel could not deliver (their deaths were found in the table).
+    /// `ebpf`: records the ring had no room for; their deaths were found in the
+    /// table. `proc-connector`: times the kernel had to drop messages, how many is
+    /// not known; every registered process was looked at each time.
     pub lost: u64,
     /// Seconds since the last canary came through.
     pub last_canary_s: Option<f64>,

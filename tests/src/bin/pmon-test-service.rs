@@ -72,6 +72,8 @@ enum OnUsr1 {
     LeaderExecs,
     /// Another thread executes this program again.
     ThreadExecs,
+    /// The main thread reads memory that is not there.
+    Faults,
 }
 
 fn main() -> ExitCode {
@@ -179,6 +181,7 @@ fn serve(arguments: &Arguments) -> Result<()> {
         match arguments.on_usr1 {
             Some(OnUsr1::LeaderExits) => kernel::exit_this_thread(3),
             Some(OnUsr1::LeaderExecs) => exec_again(arguments),
+            Some(OnUsr1::Faults) => kernel::fault(),
             Some(OnUsr1::ThreadExecs) | None => {}
         }
     }

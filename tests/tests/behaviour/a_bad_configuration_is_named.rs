@@ -15,7 +15,7 @@ use pmon_tests::{
     privilege,
     process::Process,
     script::{Lsb, foreground_entity},
-    skip_if,
+    skip_if, wait,
 };
 
 /// What `pmon config check` says of the place.
@@ -97,7 +97,9 @@ fn in_the_directory_of_pmon_d() {
             about.iter().all(|finding| !finding.contains('\n')),
             "{about:?}"
         );
-        assert!(daemon.log().contains(file), "the log does not name {file}");
+        wait::until("the log names it", LONG, || {
+            daemon.log().contains(file).then_some(())
+        });
     }
     let checked = check(&place);
     assert_eq!(checked.code, Some(2), "{checked:?}");
@@ -225,6 +227,7 @@ fn at_a_reload_that_changes_nothing() {
     let process = Process::open(added).unwrap();
     assert!(process.is_alive());
     process.kill();
+    assert!(process.ends_within(LONG));
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(events.count(&other, "died"), 0);
     assert!(pmon_tests::process::instances(&other).is_empty());

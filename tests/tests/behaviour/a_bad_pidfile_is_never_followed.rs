@@ -17,7 +17,7 @@ use pmon_tests::{
     privilege,
     process::Process,
     script::{entity, executable, foreground_entity, quoted},
-    skip_if,
+    skip_if, wait,
 };
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -88,15 +88,20 @@ fn whatever_it_is() {
     thread::sleep(Duration::from_millis(2500));
 
     for ((name, pidfile), expected) in &cases {
-        let entity = daemon.entity(&place.name(name));
-        let explained = daemon.json(&["explain", &place.name(name)]).to_string();
-        let told = events.matching(|event| event.entity.as_deref() == Some(&place.name(name)));
-        let told = format!("{told:?}");
-        println!("{name}: {}, {}", entity["state"], entity["problem"]);
-        assert!(
-            explained.contains(expected) || told.contains(expected),
-            "{name}: `{expected}` in {explained}"
+        let what = format!("{name}: `{expected}` is told");
+        wait::until_seen(
+            &what,
+            LONG,
+            || {
+                let told =
+                    events.matching(|event| event.entity.as_deref() == Some(&place.name(name)));
+                let explained = daemon.json(&["explain", &place.name(name)]);
+                format!("{explained} {told:?}")
+            },
+            |all| all.contains(expected),
         );
+        let entity = daemon.entity(&place.name(name));
+        println!("{name}: {}, {}", entity["state"], entity["problem"]);
         assert_eq!(entity["pid"], serde_json::Value::Null, "{entity:#}");
         assert_eq!(entity["registered"], false);
         assert_ne!(entity["state"], "up");

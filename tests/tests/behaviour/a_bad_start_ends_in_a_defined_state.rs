@@ -4,7 +4,6 @@
 use std::{
     fs::{self, File},
     thread,
-    time::Duration,
 };
 
 use pmon_tests::{
@@ -14,6 +13,10 @@ use pmon_tests::{
     privilege, process,
     script::{Lsb, entity, executable, foreground, foreground_entity, quoted},
     skip_if, wait,
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::inotify,
 };
 
 /// The message of a failed start, in `status` and `explain`, and the entity in
@@ -69,7 +72,7 @@ fn that_hangs() {
     let place = Place::new();
     let tag = place.name("hanging");
     let body = format!("{} --tag {tag}", binary::service().display());
-    let name = scripted(&place, &body, &[("start_timeout", "\"700ms\"")]);
+    let name = scripted(&place, &body, &[("start_timeout", "\"3s\"")]);
     let daemon = Daemon::start(&place);
     wait::until("it hangs", LONG, || {
         (!process::instances(&tag).is_empty()).then_some(())
@@ -115,7 +118,6 @@ fn whose_program_is_being_written() {
             ("command", &command),
             ("interval", "\"1s\""),
             ("startuptime", "\"300ms\""),
-            ("start_timeout", "\"1s\""),
             ("restarts", "100"),
         ],
     ));
@@ -154,13 +156,19 @@ fn whose_program_is_busy_for_a_moment_only() {
         &[("command", &command), ("startuptime", "\"2s\"")],
     ));
     let writer = File::options().append(true).open(&program).unwrap();
-    thread::spawn(move || {
-        thread::sleep(Duration::from_millis(150));
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC).unwrap();
+    inotify::add_watch(&watch, &program, inotify::WatchFlags::CLOSE_NOWRITE).unwrap();
+    let writer = thread::spawn(move || {
+        // execve(2) opens the program, sees that it is busy, and closes it.
+        let limit = Timespec::try_from(LONG).unwrap();
+        let seen = poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&limit));
         drop(writer);
+        assert_eq!(seen, Ok(1), "no attempt was made");
     });
     let daemon = Daemon::start(&place);
     let events = daemon.events();
     let pid = daemon.up(&name);
+    writer.join().unwrap();
     assert_eq!(process::instances(&name), [pid]);
     assert_eq!(events.count(&name, "attempt_failed"), 0);
 }

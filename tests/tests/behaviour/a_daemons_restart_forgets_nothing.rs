@@ -78,7 +78,7 @@ fn both_kinds(key: &str, value: &str, test: impl Fn(&Place, &str)) {
 fn while_the_start_window_is_open() {
     skip_if!(privilege::no_bpf());
     for end in ENDS {
-        both_kinds("startuptime", "\"1s\"", |place, name| {
+        both_kinds("startuptime", "\"2s\"", |place, name| {
             during("monitor_wait", end, place, name);
         });
     }
@@ -88,7 +88,7 @@ fn while_the_start_window_is_open() {
 fn while_the_successor_is_monitored() {
     skip_if!(privilege::no_bpf());
     for end in ENDS {
-        both_kinds("debounce", "\"1s\"", |place, name| {
+        both_kinds("debounce", "\"2s\"", |place, name| {
             during("monitor", end, place, name);
         });
     }
@@ -109,7 +109,7 @@ fn while_it_pauses_between_attempts() {
         );
         place.configure(&pmon_tests::script::entity(
             &name,
-            &[("command", &command), ("interval", "\"700ms\"")],
+            &[("command", &command), ("interval", "\"3s\"")],
         ));
         let daemon = Daemon::start(&place);
         let pid = daemon.up(&name);

@@ -36,11 +36,14 @@ fn is_consistent(events: &Events, name: &str) {
         "{} deaths of {known} processes",
         deaths.len()
     );
-    let (begun, failed) = (
-        events.count(name, "spawned"),
-        events.count(name, "attempt_failed"),
+    // Both of one moment: it goes on meanwhile.
+    let all = events.all();
+    let count = |kind| all.iter().filter(|event| event.is(name, kind)).count();
+    let (begun, failed) = (count("spawned"), count("attempt_failed"));
+    assert!(
+        begun == failed || begun == failed + 1,
+        "{begun} attempts, {failed} failures"
     );
-    assert!(begun - failed <= 1, "{begun} attempts, {failed} failures");
     assert_eq!(events.count(name, "recovered"), 0);
 }
 
@@ -99,7 +102,7 @@ fn of_a_process_registered_by_pid() {
     let daemon = Daemon::start(&place);
     /// Around the milliseconds that the client takes on a fast machine, on a busy
     /// one, and far beyond.
-    const LIFETIMES_MS: [u64; 12] = [0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 100, 300];
+    const LIFETIMES_MS: [u64; 12] = [0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 100, 1500];
     let events = daemon.events();
     let (mut refused, mut died) = (0, 0);
     for life in 0..5 * LIFETIMES_MS.len() {

@@ -1,10 +1,8 @@
 //! Two entities may have one init script. pmon's own run of it for one of them
 //! is not taken for an operator's at the other, which would then wait for it.
 
-use std::time::Duration;
-
 use pmon_tests::{
-    daemon::Daemon,
+    daemon::{Daemon, LONG},
     place::Place,
     script::{entity, executable, quoted},
     wait,
@@ -14,7 +12,7 @@ use pmon_tests::{
 fn while_the_sibling_is_being_started() {
     let place = Place::new();
     let script = place.path("shared-script");
-    executable(&script, "#!/bin/sh\nsleep 5\nexit 1\n");
+    executable(&script, "#!/bin/sh\nwhile :; do sleep 0.1; done\n");
     let names = [place.name("one"), place.name("two")];
     let toml: String = names
         .iter()
@@ -25,6 +23,7 @@ fn while_the_sibling_is_being_started() {
                 &[
                     ("script", quoted(&script).as_str()),
                     ("pidfile", quoted(&pidfile).as_str()),
+                    ("start_timeout", "\"1h\""),
                 ],
             )
         })
@@ -39,9 +38,7 @@ fn while_the_sibling_is_being_started() {
     // Its look comes while the other's script is at work.
     daemon.ask(&["restart", two]);
     let spawned = || events.count(two, "spawned");
-    wait::until("the second start", Duration::from_secs(3), || {
-        (spawned() == 2).then_some(())
-    });
+    wait::until("the second start", LONG, || (spawned() == 2).then_some(()));
     assert_eq!(events.count(two, "waiting"), 0);
     assert_eq!(events.count(one, "spawned"), 1);
 }

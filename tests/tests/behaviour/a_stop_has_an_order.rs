@@ -9,7 +9,7 @@ use pmon_tests::{
     privilege,
     process::{self, Process},
     script::{Lsb, entity, executable, foreground, foreground_entity},
-    skip_if,
+    skip_if, wait,
 };
 
 #[test]
@@ -58,7 +58,7 @@ fn sigkill_after_the_timeout() {
         &name,
         &[
             ("command", &command),
-            ("stop", "{ signal = \"TERM\", timeout = \"700ms\" }"),
+            ("stop", "{ signal = \"TERM\", timeout = \"4s\" }"),
         ],
     ));
     let daemon = Daemon::start(&place);
@@ -140,8 +140,16 @@ fn and_a_start_that_was_under_way_is_not_taken_for_somebody_elses() {
     let daemon = Daemon::start(&place);
     daemon.in_stage(&name, "monitor_wait");
     thread::sleep(Duration::from_millis(200));
+    let events = daemon.events();
     daemon.json(&["stop", &name, "--wait"]);
-    thread::sleep(Duration::from_millis(1500));
+    // Whether it comes before the stop or after it.
+    events.after(0, "the late one is ended", LONG, |event| {
+        event.is(&name, "signalled")
+    });
+    wait::until("it is gone", LONG, || {
+        process::instances(&name).is_empty().then_some(())
+    });
+    thread::sleep(Duration::from_millis(500));
     let entity = daemon.entity(&name);
     assert_eq!(entity["state"], "down", "the stop was undone: {entity:#}");
     assert_eq!(entity["restarts"]["external"], 0);

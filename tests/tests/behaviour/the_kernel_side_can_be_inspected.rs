@@ -4,11 +4,11 @@
 use std::{fs, process::Command};
 
 use pmon_tests::{
-    daemon::Daemon,
+    daemon::{Daemon, LONG},
     place::{Place, is_bpffs},
     privilege, process,
     script::foreground_entity,
-    skip_if,
+    skip_if, wait,
 };
 use serde_json::Value;
 
@@ -64,12 +64,17 @@ fn by_bpftool_with_field_names() {
     let map = bpftool(&["map", "show", "pinned", &format!("{pins}/pmon_pids")]);
     assert_eq!(map["name"], "pmon_pids");
     assert_eq!(map["type"], "hash");
-    let by_name = bpftool(&["map", "show", "name", "pmon_pids"]);
-    assert!(
-        by_name
-            .to_string()
-            .contains(&format!("\"id\":{}", map["id"]))
-    );
+    // bpftool gives up when a map of another daemon goes while it is looking.
+    let id = format!("\"id\":{}", map["id"]);
+    wait::until("it is found by its name", LONG, || {
+        let shown = Command::new("bpftool")
+            .args(["--json", "map", "show", "name", "pmon_pids"])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&shown.stdout)
+            .contains(&id)
+            .then_some(())
+    });
 
     daemon.json(&["stop", &name, "--wait"]);
     let dump = bpftool(&["map", "dump", "pinned", &format!("{pins}/pmon_pids")]);

@@ -16,7 +16,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use pmon_tests::binary::pmon;
+use pmon_tests::{binary::pmon, daemon::LONG};
 
 use crate::{sandbox::BPFFS, service::Service};
 
@@ -27,6 +27,7 @@ pub(crate) struct Event {
     pub(crate) kind: String,
     pub(crate) entity: Option<String>,
     pub(crate) pid: Option<u32>,
+    pub(crate) early: bool,
     pub(crate) text: String,
 }
 
@@ -40,7 +41,7 @@ struct Stream {
 /// A running daemon; dropping it ends it.
 pub(crate) struct Daemon {
     process: Child,
-    listener: Child,
+    listener: Option<Child>,
     stream: Arc<Stream>,
     directory: PathBuf,
 }
@@ -73,12 +74,18 @@ impl Daemon {
             .stderr(File::create(directory.join("log")).unwrap())
             .spawn()
             .unwrap();
+        // Ends it, should it not get any further.
+        let mut daemon = Self {
+            process,
+            listener: None,
+            stream: Arc::default(),
+            directory: directory.to_owned(),
+        };
         let socket = directory.join("run/pmon.sock");
-        wait_for("the control socket", Duration::from_secs(20), || {
-            socket.exists().then_some(())
-        });
+        wait_for("the control socket", LONG, || socket.exists().then_some(()));
         let mut listener = Command::new(pmon())
-            .args(["events", "--follow", "--lines", "1000", "--output", "jsonl"])
+            .args(["events", "--follow", "--early", "--lines", "1000"])
+            .args(["--output", "jsonl"])
             .arg("--socket")
             .arg(&socket)
             .stdin(Stdio::null())
@@ -87,9 +94,8 @@ impl Daemon {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let stream = Arc::new(Stream::default());
         let lines = BufReader::new(listener.stdout.take().unwrap()).lines();
-        let writer = Arc::clone(&stream);
+        let writer = Arc::clone(&daemon.stream);
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let event = serde_json::from_str(&line).unwrap();
@@ -97,21 +103,31 @@ impl Daemon {
                 writer.more.notify_all();
             }
         });
-        Self {
-            process,
-            listener,
-            stream,
-            directory: directory.to_owned(),
-        }
+        daemon.listener = Some(listener);
+        daemon
+    }
+
+    /// Waits until everything has been heard that the daemon has told by now:
+    /// the stream comes through another process.
+    fn catch_up(&self) {
+        let newest = self.verb(&["events", "-n", "1", "-o", "jsonl"]).output();
+        let newest: Event = serde_json::from_slice(&newest.unwrap().stdout).unwrap();
+        wait_for("news of the event stream", LONG, || {
+            let events = self.stream.events.lock().unwrap();
+            let last = events.last()?.seq;
+            (last >= newest.seq).then_some(())
+        });
     }
 
     /// How much has been told.
     pub(crate) fn told(&self) -> usize {
+        self.catch_up();
         self.stream.events.lock().unwrap().len()
     }
 
     /// What was told of an entity after `mark`.
     pub(crate) fn since(&self, mark: usize, entity: &str) -> Vec<Event> {
+        self.catch_up();
         let events = self.stream.events.lock().unwrap();
         let of_entity = |event: &&Event| event.entity.as_deref() == Some(entity);
         events[mark..].iter().filter(of_entity).cloned().collect()
@@ -119,7 +135,7 @@ impl Daemon {
 
     /// Waits for an event of that kind after `mark`.
     pub(crate) fn wait_told(&self, mark: usize, entity: &str, kind: &str) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + LONG;
         let mut events = self.stream.events.lock().unwrap();
         while !events[mark..]
             .iter()
@@ -139,7 +155,9 @@ impl Daemon {
     /// No event was lost on its way here.
     pub(crate) fn assert_nothing_lost(&self) {
         let events = self.stream.events.lock().unwrap();
-        for (number, event) in (1..).zip(events.iter()) {
+        // Early ones have the number of the event before them.
+        let numbered = events.iter().filter(|event| !event.early);
+        for (number, event) in (1..).zip(numbered) {
             assert_eq!(event.seq, number, "the event stream has a gap");
         }
     }
@@ -190,8 +208,10 @@ impl Drop for Daemon {
             terminate(&self.process);
             let _already_gone = self.process.wait();
         }
-        let _already_gone = self.listener.kill();
-        let _already_gone = self.listener.wait();
+        if let Some(listener) = &mut self.listener {
+            let _already_gone = listener.kill();
+            let _already_gone = listener.wait();
+        }
     }
 }
 

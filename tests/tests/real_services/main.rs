@@ -24,6 +24,7 @@ use std::{
 };
 
 use daemon::{Daemon, Event, wait_for};
+use pmon_tests::daemon::LONG;
 use service::Service;
 
 /// SIGKILLs per service.
@@ -181,7 +182,7 @@ fn leaves_the_death_of_a_worker_alone(daemon: &Daemon, service: &Service) {
     let worker = service.workers(master)[0];
     let mark = daemon.told();
     service.kill(worker);
-    wait_for("another worker", QUIET, || {
+    wait_for("another worker", LONG, || {
         let workers = service.workers(master);
         (!workers.is_empty() && !workers.contains(&worker)).then_some(())
     });
@@ -195,7 +196,7 @@ fn is_restarted_by_hand(daemon: &Daemon, service: &Service) {
     let old = service.the_one();
     let mark = daemon.told();
     service.script("restart");
-    let new = wait_for("settled successor", Duration::from_secs(20), || {
+    let new = wait_for("settled successor", LONG, || {
         let status = daemon.entity(service.entity);
         let pid = service.main_process()?;
         (pid != old && status["pid"] == pid && status["stage"] == "manage").then_some(pid)
@@ -228,7 +229,7 @@ fn end(name: &str, daemon: Daemon, services: &[Service]) {
         let mark = daemon.told();
         sandbox::succeed(&mut daemon.verb(&["stop", service.entity]));
         daemon.wait_told(mark, service.entity, "stopped");
-        wait_for("end of the last process", Duration::from_secs(10), || {
+        wait_for("end of the last process", LONG, || {
             service.masters().is_empty().then_some(())
         });
         let told = daemon.since(mark, service.entity);

@@ -15,6 +15,7 @@ use std::{
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::{daemon::wait_for, sandbox::succeed};
+use pmon_tests::daemon::LONG;
 
 /// A service under test.
 pub(crate) struct Service {
@@ -177,7 +178,7 @@ impl Service {
 
     /// The one instance, which answers; its pid.
     pub(crate) fn the_one(&self) -> u32 {
-        wait_for(self.entity, Duration::from_secs(10), || {
+        wait_for(self.entity, LONG, || {
             let pid = self.main_process()?;
             (self.masters() == [pid] && (self.answers)()).then_some(pid)
         })
@@ -185,8 +186,13 @@ impl Service {
 
     /// Ends what the test started, without asking whether anything went well.
     pub(crate) fn clear_away(&self) {
-        for pid in processes().filter(|&pid| self.is_ours(pid)) {
-            self.kill(pid);
+        for pid in processes() {
+            let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            let pidfd = raw.and_then(|raw| pidfd_open(raw, PidfdFlags::empty()).ok());
+            if let Some(pidfd) = pidfd.filter(|_| self.is_ours(pid)) {
+                // Gone meanwhile is as good.
+                pidfd_send_signal(&pidfd, Signal::KILL).ok();
+            }
         }
     }
 }

@@ -185,6 +185,7 @@ fn a_foreground_command_with_all_defaults() {
                 signal: 15,
                 timeout: Duration::from_secs(10)
             },
+            follow: false,
             quorum: false,
             subfunction: None,
             active: None,

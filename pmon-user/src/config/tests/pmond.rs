@@ -98,6 +98,7 @@ fn a_complete_file_is_taken_as_it_is_and_without_a_word() {
                 signal: 15,
                 timeout: seconds(10)
             },
+            follow: false,
             quorum: false,
             subfunction: None,
             active: None,

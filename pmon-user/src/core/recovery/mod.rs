@@ -55,7 +55,7 @@ use std::collections::VecDeque;
 pub use stage::{AfterStop, Phase, Stage};
 
 use super::{
-    death::{Death, Hint},
+    death::{Death, Hint, WaitStatus},
     effect::Effect,
     entity::{EntitySpec, Mode, Severity},
     event::{Event, StartEnd},
@@ -277,6 +277,12 @@ impl Recovery {
             }
             Event::Hint(hint) => self.hinted(&mut step, hint),
             Event::Died(death) => self.died(&mut step, death),
+            Event::Followed { death, child } => self.followed(&mut step, &death, child),
+            Event::StatusKnown {
+                identity,
+                generation,
+                status,
+            } => self.status_known(&mut step, identity, generation, status),
             Event::Gone { identity } => self.gone(&mut step, identity),
             Event::StartEnded { run, end } => self.start_ended(&mut step, run, end),
             Event::Operator(request) => self.operator(&mut step, request),
@@ -357,6 +363,26 @@ impl Recovery {
         }
     }
 
+    /// Only the story becomes more complete; what is done was decided at the death.
+    fn status_known(
+        &mut self,
+        step: &mut Step<'_>,
+        identity: Identity,
+        generation: u64,
+        status: WaitStatus,
+    ) {
+        if let Some(death) = &mut self.last_death
+            && death.generation == generation
+        {
+            death.status.get_or_insert(status);
+        }
+        step.say(Notice::StatusKnown {
+            identity,
+            generation,
+            status,
+        });
+    }
+
     /// Asks for a look before anything is started.
     fn look(&mut self, step: &mut Step<'_>) {
         self.enter(step, Stage::Looking);
@@ -371,7 +397,7 @@ impl Recovery {
         step.effects.iter().any(|effect| match effect {
             Effect::Say(Notice::Died(death)) => death
                 .status
-                .and_then(super::death::WaitStatus::signal)
+                .and_then(WaitStatus::signal)
                 .is_some_and(|signal| !STOP_SIGNALS.contains(&signal)),
             Effect::Look { .. }
             | Effect::Register { .. }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{AfterStop, Phase, Recovery, Registered, Stage, Step};
 use crate::core::{
+    death::Death,
     effect::Effect,
     event::{Occasion, Outcome, Sighting},
     identity::Identity,
@@ -248,6 +249,26 @@ impl Recovery {
         }
         step.say(Notice::Successor { identity, external });
         self.register(step, identity);
+    }
+
+    /// The entity lives on in a child: neither a death nor a restart.
+    pub(super) fn followed(&mut self, step: &mut Step<'_>, death: &Death, child: Identity) {
+        let old = death.identity;
+        if let Stage::Stopping { then, .. } = self.stage
+            && self.leaving == Some(old)
+        {
+            // It left while it was to be ended; that goes for the child as well.
+            self.has_ended(old, step.now);
+            step.say(Notice::Followed { old, new: child });
+            self.register(step, child);
+            return self.end(step, child, then);
+        }
+        if self.registered.is_none_or(|r| r.identity != old) {
+            return;
+        }
+        self.has_ended(old, step.now);
+        step.say(Notice::Followed { old, new: child });
+        self.register(step, child);
     }
 
     fn register(&mut self, step: &mut Step<'_>, identity: Identity) {

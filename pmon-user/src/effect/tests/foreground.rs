@@ -32,9 +32,16 @@ fn portrait(fixture: &Fixture, change: impl FnOnce(&mut CommandSpec)) -> (Entity
     (spec, process)
 }
 
-/// Waits until the shell, with its own descriptors and signals, has become `sleep`.
+/// Waits until the shell, with its own descriptors and signals, has become
+/// `sleep`, and that has opened and closed its libraries.
 fn settle(process: &VerifiedPid) {
-    eventually(|| (stat(process).comm == "sleep").then_some(()));
+    let syscall = format!("/proc/{}/syscall", process.identity().pid);
+    let sleeping = [libc::SYS_nanosleep, libc::SYS_clock_nanosleep];
+    eventually(|| {
+        let number = fs::read_to_string(&syscall).unwrap();
+        let number = number.split(' ').next()?.parse().ok()?;
+        (stat(process).comm == "sleep" && sleeping.contains(&number)).then_some(())
+    });
 }
 
 fn status(process: &VerifiedPid, field: &str) -> String {
@@ -174,9 +181,18 @@ fn a_program_runs_as_its_user() {
     end(&fixture, &process);
 }
 
+/// Gives the limit back, also when the test fails: it is every test's.
+struct Restore(Rlimit);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        setrlimit(Resource::Nproc, self.0).unwrap();
+    }
+}
+
 /// A user with one process, which is more than it may have from now on:
 /// execve(2) fails with EAGAIN after a change to this user. Runs `true` as it.
-fn start_beyond_the_limit(fixture: &Fixture, uid: &str) -> (VerifiedPid, Rlimit) {
+fn start_beyond_the_limit(fixture: &Fixture, uid: &str) -> (VerifiedPid, Restore) {
     let switched = |argv: &[&str], daemonizes| {
         spec(StartMethod::Command(CommandSpec {
             user: Some(uid.to_owned()),
@@ -193,8 +209,9 @@ fn start_beyond_the_limit(fixture: &Fixture, uid: &str) -> (VerifiedPid, Rlimit)
         maximum: limit.maximum,
     };
     setrlimit(Resource::Nproc, none).unwrap();
+    let restore = Restore(limit);
     fixture.start("entity", &switched(&["/bin/true"], true));
-    (first, limit)
+    (first, restore)
 }
 
 #[test]
@@ -205,9 +222,9 @@ fn eagain_that_stays_is_not_executed_after_two_seconds() {
     let _turn = USER_SWITCH.lock().unwrap();
     let fixture = Fixture::new();
     let begun = Instant::now();
-    let (first, limit) = start_beyond_the_limit(&fixture, "54322");
+    let (first, limited) = start_beyond_the_limit(&fixture, "54322");
     let report = fixture.end().0;
-    setrlimit(Resource::Nproc, limit).unwrap();
+    drop(limited);
     assert_not_executed(&report, &["`/bin/true`: execve: EAGAIN", "7 tries"]);
     assert!(begun.elapsed() >= Duration::from_secs(2));
     end(&fixture, &first);
@@ -220,9 +237,9 @@ fn eagain_that_passes_is_no_failure() {
     }
     let _turn = USER_SWITCH.lock().unwrap();
     let fixture = Fixture::new();
-    let (first, limit) = start_beyond_the_limit(&fixture, "54323");
+    let (first, limited) = start_beyond_the_limit(&fixture, "54323");
     let early = fixture.reports.recv_timeout(Duration::from_millis(400));
-    setrlimit(Resource::Nproc, limit).unwrap();
+    drop(limited);
     assert!(early.is_err(), "{early:?}");
     assert_eq!(fixture.end().0, exited(0, ""));
     end(&fixture, &first);

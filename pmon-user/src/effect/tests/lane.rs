@@ -1,7 +1,7 @@
 //! Order within an entity, independence between entities.
 
 use super::*;
-use crate::{core::identity::Identity, sys::clock};
+use crate::{core::identity::Identity, specimen::Sleeper, sys::clock};
 
 #[test]
 fn the_pidfile_is_gone_before_the_signal_arrives() {
@@ -156,13 +156,9 @@ fn what_cannot_be_removed_or_signalled_is_said() {
 #[test]
 fn what_is_gone_or_another_process_is_no_failure() {
     let fixture = Fixture::new();
-    let mut child = std::process::Command::new("/bin/sleep")
-        .arg("1000")
-        .spawn()
-        .unwrap();
-    let process = verify(child.id()).unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let mut sleeper = Sleeper::spawn();
+    let process = sleeper.verified();
+    sleeper.end();
     fixture.submit(
         "entity",
         Job::Signal {

@@ -38,11 +38,12 @@ use crate::{
         entity::{CommandSpec, EntitySpec, Mode, Origin, Severity, StartMethod, StopPolicy},
         event::StartEnd,
     },
+    specimen::executable,
     sys::pidfd::{VerifiedPid, verify},
 };
 
 /// Longer than anything here takes, on a busy machine.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 struct Fixture {
     directory: TempDir,
@@ -108,12 +109,7 @@ impl Fixture {
     fn program(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         let text = text.replace("DIR", self.directory.path().to_str().unwrap());
-        // Under a name of its own first: a file that is just being executed
-        // cannot be written to.
-        let staged = self.path(&format!("{name}.new"));
-        fs::write(&staged, text).unwrap();
-        fs::set_permissions(&staged, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::rename(&staged, &path).unwrap();
+        executable(&path, &text);
         path
     }
 
@@ -234,6 +230,7 @@ fn spec(start: StartMethod) -> EntitySpec {
         pidfile: None,
         start,
         stop: StopPolicy::KillFirst,
+        follow: false,
         quorum: false,
         subfunction: None,
         active: None,

@@ -51,7 +51,8 @@ fn a_script_exits_badly_with_its_own_last_line() {
 fn a_script_past_its_deadline_dies_with_its_whole_group() {
     let fixture = Fixture::new();
     let script = EntitySpec {
-        start_timeout: Duration::from_secs(2),
+        // Time enough to look at them before.
+        start_timeout: Duration::from_secs(5),
         ..fixture.script("sleep 1000 & echo $! >DIR/grandchild; echo $$ >DIR/leader; wait")
     };
     let begun = Instant::now();
@@ -60,7 +61,7 @@ fn a_script_past_its_deadline_dies_with_its_whole_group() {
     let grandchild = fixture.process("grandchild");
     assert_eq!(stat(&grandchild).pgrp, stat(&leader).pid);
     assert_eq!(fixture.end().0, StartEnd::TimedOut);
-    assert!(begun.elapsed() >= Duration::from_secs(2));
+    assert!(begun.elapsed() >= Duration::from_secs(5));
     assert_dies(&leader);
     assert_dies(&grandchild);
 }
@@ -198,10 +199,13 @@ fn a_forgotten_start_goes_on_unreported() {
     let fixture = Fixture::new();
     fixture.start(
         "entity",
-        &fixture.script("echo $$ >DIR/leader; sleep 0.5; echo done >DIR/done"),
+        &fixture.script(
+            "echo $$ >DIR/leader; until [ -e DIR/go ]; do sleep 0.02; done; echo done >DIR/done",
+        ),
     );
     let leader = fixture.process("leader");
     fixture.executor.forget("entity");
+    fs::write(fixture.path("go"), "").unwrap();
     assert_eq!(fixture.read("done"), "done\n");
     assert_dies(&leader);
     fixture.assert_silence();

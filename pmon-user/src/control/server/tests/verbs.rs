@@ -43,7 +43,14 @@ async fn every_verb_reaches_the_backend_and_comes_back_typed() {
     client.register(parameters).await.unwrap();
     client.unregister("new").await.unwrap();
     daemon.fake.say("web", "Killed (4700)");
-    assert_eq!(client.recent_events(5).await.unwrap().len(), 1);
+    assert_eq!(
+        client
+            .recent_events(EventsParameters::recent(5))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 
     let by = format!(
         "uid {} (pid {})",

@@ -14,6 +14,7 @@ fn a_look_that_was_overtaken_by_the_death_revives_nobody() {
         detected_by: crate::core::death::SourceName::Ebpf,
         confirmed_at: DEATH,
         status: Some(KILLED),
+        evidence: crate::core::evidence::Evidence::default(),
         last_seen: crate::core::death::LastSeen::default(),
     };
     recovery.step(&spec, Event::Died(death), DEATH);

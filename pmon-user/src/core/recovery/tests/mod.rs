@@ -4,6 +4,7 @@
 
 mod adoption;
 mod ending;
+mod following;
 mod standing;
 mod starts;
 mod vectors;
@@ -44,6 +45,7 @@ fn spec(severity: Severity, restarts: u32) -> EntitySpec {
             signal: 15,
             timeout: Duration::from_secs(10),
         },
+        follow: false,
         quorum: false,
         subfunction: None,
         active: None,

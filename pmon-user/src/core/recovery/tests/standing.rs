@@ -17,6 +17,7 @@ fn a_death_of_somebody_else_changes_nothing() {
         detected_by: crate::core::death::SourceName::Pidfd,
         confirmed_at: DEATH,
         status: None,
+        evidence: crate::core::evidence::Evidence::default(),
         last_seen: crate::core::death::LastSeen::default(),
     }));
     assert!(world.log().is_empty());
