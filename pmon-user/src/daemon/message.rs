@@ -129,6 +129,8 @@ pub enum Request {
     Reload(Box<Loaded>, Reply<ReloadView>),
     /// Programs, maps, pins.
     Bpf(Reply<BpfView>),
+    /// Whether deaths would be seen while there is no daemon.
+    MayHandOver(Reply<()>),
     /// Incidents under way; of one entity when a name is given.
     OpenIncidents(Option<String>, Reply<Vec<IncidentView>>),
 }

@@ -8,6 +8,7 @@
 mod backend;
 pub mod engine;
 pub mod entity;
+mod handoff;
 mod incident_views;
 mod inheritance;
 mod logging;
@@ -32,7 +33,10 @@ use std::{
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc::{UnboundedSender, WeakUnboundedSender, unbounded_channel},
+    sync::{
+        Notify,
+        mpsc::{UnboundedSender, WeakUnboundedSender, unbounded_channel},
+    },
 };
 
 use self::{
@@ -104,17 +108,31 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = loaded.settings.clone();
     std::fs::create_dir_all(&settings.daemon.run_dir)
         .with_context(|| format!("cannot create `{}`", settings.daemon.run_dir.display()))?;
-    let lock = Lock::acquire(&settings.daemon.run_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("pmon-blocking")
         .max_blocking_threads(64)
         .build()
         .context("cannot start the runtime")?;
+    let run_dir = &settings.daemon.run_dir;
+    let lock = if options.handoff {
+        runtime.block_on(handoff::take_over(run_dir))?
+    } else {
+        Lock::acquire(run_dir)?
+    };
     let result = runtime.block_on(serve_until_stopped(&settings, sources, loaded));
     runtime.shutdown_timeout(SHUTDOWN);
     drop(lock);
     result
+}
+
+/// What comes after this daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nothing, as far as we know: nothing is left in the kernel.
+    ForGood,
+    /// Another daemon, which goes on where this one ends.
+    HandedOver,
 }
 
 /// The engine on its thread.
@@ -186,6 +204,7 @@ async fn serve_until_stopped(
         inbox: inbox.clone(),
     };
     let workers = tokio::spawn(workers.run(work));
+    let handed_over = Arc::new(Notify::new());
     let daemon = Arc::new(Daemon {
         inbox: inbox.clone(),
         telling,
@@ -193,33 +212,40 @@ async fn serve_until_stopped(
         sources,
         settings: settings.daemon.clone(),
         helpers,
+        handed_over: Arc::clone(&handed_over),
     });
     let (stop_serving, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = tokio::spawn(serve(socket, access, Arc::clone(&daemon), async {
         // Also when the sender is dropped: then the daemon ends as well.
         let _ended = stopped.await;
     }));
-    tell_init(&[sd_notify::NotifyState::Ready]);
+    tell_init(&[
+        sd_notify::NotifyState::MainPid(std::process::id()),
+        sd_notify::NotifyState::Ready,
+    ]);
     tracing::info!(socket = %socket_path.display(), "pmon is up");
 
-    loop {
+    let end = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break End::ForGood,
+            _ = interrupt.recv() => break End::ForGood,
+            () = handed_over.notified() => break End::HandedOver,
             _ = hangup.recv() => {
                 if let Err(refusal) = daemon.reload("SIGHUP".to_owned()).await {
                     tracing::warn!(%refusal, "reload");
                 }
             }
         }
-    }
+    };
 
-    tell_init(&[sd_notify::NotifyState::Stopping]);
+    if end == End::ForGood {
+        tell_init(&[sd_notify::NotifyState::Stopping]);
+    }
     tracing::info!("pmon ends; monitored processes are left alone");
     drop(stop_serving);
     service.await.context("the control service failed")?;
     inbox.send(Message::Stop);
-    end_engine(engine).await;
+    end_engine(engine, end).await;
     executor.shutdown(SHUTDOWN).await;
     let (store, volatile) = workers.await.context("the workers failed")?;
     save_all(&store, &volatile, run_dir).await;
@@ -318,7 +344,7 @@ fn start_engine(
     Ok(Running { inbox, thread })
 }
 
-async fn end_engine(engine: Running) {
+async fn end_engine(engine: Running, end: End) {
     let ended = tokio::task::spawn_blocking(move || engine.thread.join()).await;
     let Ok(Ok(mut table)) = ended else {
         tracing::error!("the receiver thread did not end in order");
@@ -332,10 +358,15 @@ async fn end_engine(engine: Running) {
             "the proc connector was not told to stop"
         );
     }
-    if let Some(kernel) = table.take_kernel()
-        && let Err(error) = kernel.stop()
-    {
-        tracing::warn!(error = in_full(&error), "pins are left behind");
+    match (table.take_kernel(), end) {
+        (Some(kernel), End::ForGood) => {
+            if let Err(error) = kernel.stop() {
+                tracing::warn!(error = in_full(&error), "pins are left behind");
+            }
+        }
+        // The pins keep programs and maps at work.
+        (Some(kernel), End::HandedOver) => drop(kernel),
+        (None, End::ForGood | End::HandedOver) => {}
     }
 }
 

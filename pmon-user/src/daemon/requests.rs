@@ -72,7 +72,28 @@ impl Engine {
             } => reply(to, self.unregister_ad_hoc(&name, &by)),
             Request::Reload(loaded, to) => reply(to, Ok(self.apply(*loaded))),
             Request::Bpf(to) => reply(to, Ok(self.bpf_view())),
+            Request::MayHandOver(to) => reply(to, self.may_hand_over()),
             Request::OpenIncidents(name, to) => reply(to, Ok(self.open_incidents(name.as_deref()))),
+        }
+    }
+
+    fn may_hand_over(&self) -> Result<(), Refusal> {
+        let why = match self.table.kernel() {
+            None => Some("the kernel program is not in use"),
+            Some(kernel) => match kernel.unpinned() {
+                Some(why) => Some(why),
+                None if kernel.pins().is_none() => Some("nothing is pinned (`--pin-dir none`)"),
+                None => None,
+            },
+        };
+        match why {
+            None => Ok(()),
+            Some(why) => Err(Refusal::Refused {
+                reason: format!(
+                    "nobody would see deaths during the handoff: {why}; stop this daemon and \
+                     start the other one"
+                ),
+            }),
         }
     }
 

@@ -37,7 +37,7 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 /// Pause before something that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 /// Journal lines that may wait for a disk; then the oldest are given up.
-const BACKLOG: usize = 1024;
+const BACKLOG: usize = 16 * 1024;
 
 /// Why there is no store.
 #[derive(Debug, Error)]
