@@ -12,6 +12,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+
 use crate::sys::pidfd::{VerifiedPid, verify};
 
 /// Writes an executable file, or replaces it.
@@ -50,6 +52,17 @@ impl Sleeper {
 
     pub(crate) fn verified(&self) -> VerifiedPid {
         verify(self.pid()).unwrap()
+    }
+
+    /// Kills it and leaves its zombie until [`Sleeper::end`].
+    pub(crate) fn leave_zombie(&self) {
+        let pid = Pid::from_child(&self.0);
+        kill_process(pid, Signal::KILL).unwrap();
+        waitid(
+            WaitId::Pid(pid),
+            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+        )
+        .unwrap();
     }
 
     /// Kills it; it is reaped and its pid free when this returns.

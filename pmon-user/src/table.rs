@@ -237,6 +237,12 @@ impl Table {
         self.held
     }
 
+    /// Registrations without one.
+    #[must_use]
+    pub fn without_pidfd(&self) -> usize {
+        self.entries.len().saturating_sub(self.held)
+    }
+
     /// How many there may be.
     #[must_use]
     pub const fn budget(&self) -> Budget {

@@ -83,13 +83,16 @@ pub fn exit_this_thread(code: i32) -> ! {
     unreachable!("exit(2) does not return")
 }
 
-/// Reads memory that is not there, which the kernel answers with SIGSEGV.
-pub fn fault() {
-    // SAFETY: the first page is never mapped (`vm.mmap_min_addr`), so the read
-    // ends the process before there is a value.
+/// Reads from where no process has memory: the kernel sends SIGSEGV.
+pub fn fault() -> ! {
+    // Below `vm.mmap_min_addr`, aligned, and not null.
+    let nowhere = ptr::without_provenance::<u64>(64);
+    // SAFETY: none can be given, and that is the point: the page at this address
+    // can't be mapped, so the read never gives a value to anybody.
     unsafe {
-        ptr::without_provenance::<u8>(8).read_volatile();
+        nowhere.read_volatile();
     }
+    unreachable!("the kernel ends the process")
 }
 
 /// Reaps a child, waiting for its end.
@@ -104,4 +107,10 @@ pub fn reap(pid: u32) -> Result<()> {
         .ok_or_else(|| Error::other("not a pid"))?;
     rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())?;
     Ok(())
+}
+
+/// Has a function called when the test program exits.
+pub fn at_exit(function: extern "C" fn()) {
+    // SAFETY: any safe function without arguments will do.
+    unsafe { libc::atexit(function) };
 }

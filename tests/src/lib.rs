@@ -12,9 +12,12 @@
 )]
 
 pub mod binary;
+pub mod container;
 pub mod daemon;
 pub mod events;
 pub mod kernel;
+pub mod killing;
+pub mod pins;
 pub mod place;
 pub mod privilege;
 pub mod process;

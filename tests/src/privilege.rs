@@ -30,6 +30,21 @@ pub fn no_root() -> Option<String> {
     (!rustix::process::geteuid().is_root()).then(|| "needs root".to_owned())
 }
 
+/// Why the status of somebody else's child cannot be had without privilege;
+/// `None` when it can: `PIDFD_INFO_EXIT`, since Linux 6.15.
+#[must_use]
+pub fn no_exit_info() -> Option<String> {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next()?, numbers.next()?);
+    (version < (6, 15)).then(|| format!("needs Linux 6.15, this is {release}"))
+}
+
 /// Why a program cannot be used here; `None` when it can.
 #[must_use]
 pub fn no_program(name: &str) -> Option<String> {

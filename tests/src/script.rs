@@ -138,8 +138,12 @@ alive() {{ grep -q '^State:[[:space:]]*[DIRSTt]' "/proc/$1/status" 2>/dev/null; 
 running() {{ [ -s "$PIDFILE" ] && alive "$(cat "$PIDFILE")"; }}
 case "$1" in
 start)
+    # A real daemon has a port or a lock of its own: of two starts at the same
+    # time one finds the other's.
+    exec 9>"$PIDFILE.lock"
+    flock 9
     running && exit 0
-    '{service}' --tag '{name}' --pidfile "$PIDFILE" --background {options}
+    '{service}' --tag '{name}' --pidfile "$PIDFILE" --background {options} 9>&-
     ;;
 stop)
     running || exit 0

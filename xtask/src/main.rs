@@ -8,11 +8,12 @@
 mod bench;
 mod command;
 mod ebpf;
+mod image;
 mod packages;
 mod run;
 mod test;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -39,6 +40,15 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Build pmon's OCI image offline, as an archive.
+    Image {
+        /// The `pmon` to put into it. Default: the release build
+        #[arg(long)]
+        binary: Option<PathBuf>,
+        /// Where to write the archive. Default: target/image/pmon.tar
+        #[arg(long)]
+        archive: Option<PathBuf>,
+    },
     /// Run the daemon on `examples/` in the foreground, with a live table.
     Run,
     /// Everything CI runs.
@@ -50,6 +60,7 @@ fn main() -> ExitCode {
         Verb::Bench { arguments } => bench::bench(&arguments),
         Verb::Ebpf { check: false } => ebpf::build(),
         Verb::Ebpf { check: true } => ebpf::check().map(|_| ()),
+        Verb::Image { binary, archive } => image::image(binary.as_deref(), archive.as_deref()),
         Verb::Run => run::run(),
         Verb::Test => test::test(),
     };

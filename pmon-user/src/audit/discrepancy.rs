@@ -4,7 +4,7 @@
 //! says which part of the detection is not doing its work. Pure: what to do
 //! about a discrepancy is the core's business, through the same sighting.
 
-use std::{collections::BTreeSet, fmt};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +27,10 @@ pub enum Discrepancy {
     StalePidfile,
     /// A live process is not in the pid table.
     Unregistered,
-    /// A registration belongs to no entity.
+    /// An entry of the kernel's pid table belongs to no registration.
     OrphanRegistration,
+    /// An entry of the kernel's pid table is not as pmon wrote it, or missing.
+    AlteredRegistration,
     /// The pidfile names another process than the registered one, and both live.
     Duplicate,
 }
@@ -43,6 +45,7 @@ impl Discrepancy {
             Self::StalePidfile => "stale_pidfile",
             Self::Unregistered => "unregistered",
             Self::OrphanRegistration => "orphan_registration",
+            Self::AlteredRegistration => "altered_registration",
             Self::Duplicate => "duplicate",
         }
     }
@@ -97,18 +100,6 @@ pub fn compare(known: Option<Registered>, sighting: &Sighting) -> Option<Discrep
     }
 }
 
-/// The registrations that belong to no entity.
-#[must_use]
-pub fn orphans(
-    registered: impl IntoIterator<Item = Identity>,
-    wanted: &BTreeSet<Identity>,
-) -> Vec<Identity> {
-    registered
-        .into_iter()
-        .filter(|identity| !wanted.contains(identity))
-        .collect()
-}
-
 /// How often each kind was found since the daemon started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Discrepancies {
@@ -122,6 +113,8 @@ pub struct Discrepancies {
     pub unregistered: u64,
     /// See [`Discrepancy::OrphanRegistration`].
     pub orphan_registration: u64,
+    /// See [`Discrepancy::AlteredRegistration`].
+    pub altered_registration: u64,
     /// See [`Discrepancy::Duplicate`].
     pub duplicate: u64,
 }
@@ -135,6 +128,7 @@ impl Discrepancies {
             Discrepancy::StalePidfile => &mut self.stale_pidfile,
             Discrepancy::Unregistered => &mut self.unregistered,
             Discrepancy::OrphanRegistration => &mut self.orphan_registration,
+            Discrepancy::AlteredRegistration => &mut self.altered_registration,
             Discrepancy::Duplicate => &mut self.duplicate,
         };
         *counter = counter.saturating_add(1);
@@ -142,13 +136,14 @@ impl Discrepancies {
 
     /// Each kind with its count.
     #[must_use]
-    pub const fn counts(&self) -> [(Discrepancy, u64); 6] {
+    pub const fn counts(&self) -> [(Discrepancy, u64); 7] {
         let Self {
             missed_exit,
             pid_changed,
             stale_pidfile,
             unregistered,
             orphan_registration,
+            altered_registration,
             duplicate,
         } = *self;
         [
@@ -157,6 +152,7 @@ impl Discrepancies {
             (Discrepancy::StalePidfile, stale_pidfile),
             (Discrepancy::Unregistered, unregistered),
             (Discrepancy::OrphanRegistration, orphan_registration),
+            (Discrepancy::AlteredRegistration, altered_registration),
             (Discrepancy::Duplicate, duplicate),
         ]
     }
@@ -247,12 +243,6 @@ mod tests {
                 assert_eq!(found, expected, "{sighting:?}");
             }
         }
-    }
-
-    #[test]
-    fn registrations_without_an_entity_are_orphans() {
-        let wanted = BTreeSet::from([KNOWN]);
-        assert_eq!(orphans([KNOWN, OTHER], &wanted), [OTHER]);
     }
 
     #[test]

@@ -8,9 +8,9 @@
 //! itself is `look`'s.
 
 use std::{
-    collections::BTreeSet,
+    collections::HashMap,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -97,7 +97,9 @@ pub enum AuditError {
 }
 
 enum Command {
-    Set(Vec<(Arc<str>, PathBuf)>, oneshot::Sender<()>),
+    Watch(Arc<str>, PathBuf),
+    Forget(Arc<str>),
+    Tell(oneshot::Sender<()>),
     Sweep,
 }
 
@@ -109,24 +111,33 @@ pub struct AuditHandle {
 }
 
 impl AuditHandle {
-    /// Replaces the entities. Once this has returned, every change of their
-    /// pidfiles will be told: look for new ones afterwards, not before.
-    pub async fn set_entities(&self, entities: Vec<(Arc<str>, Option<PathBuf>)>) {
-        let pidfiles = entities
-            .into_iter()
-            .filter_map(|(entity, pidfile)| Some((entity, pidfile?)))
-            .collect();
+    /// Watches an entity's pidfile from now on, in place of an earlier one; a
+    /// look that was made before the watch was established is made good by
+    /// another one, if the pidfile has changed lately. Without a pidfile the
+    /// entity is watched no more.
+    pub fn watch(&self, entity: Arc<str>, pidfile: Option<PathBuf>) {
+        self.send(match pidfile {
+            Some(pidfile) => Command::Watch(entity, pidfile),
+            None => Command::Forget(entity),
+        });
+    }
+
+    /// Waits until everything that was asked for is watched.
+    pub async fn established(&self) {
         let (done, established) = oneshot::channel();
-        if self.commands.send(Command::Set(pidfiles, done)).is_ok() {
-            // An error means that the auditor is gone, which `status` tells.
-            let _gone: Result<(), oneshot::error::RecvError> = established.await;
-        }
+        self.send(Command::Tell(done));
+        // An error means that the auditor is gone, which `status` tells.
+        let _gone: Result<(), oneshot::error::RecvError> = established.await;
     }
 
     /// Calls for a sweep now; the next one follows a full period later.
     pub fn sweep_now(&self) {
+        self.send(Command::Sweep);
+    }
+
+    fn send(&self, command: Command) {
         // The auditor is gone: `status` tells.
-        let _gone: Result<(), mpsc::error::SendError<Command>> = self.commands.send(Command::Sweep);
+        let _gone: Result<(), mpsc::error::SendError<Command>> = self.commands.send(command);
     }
 
     /// How it is doing. A receiver is woken when `degraded` changes, and only then.
@@ -165,7 +176,7 @@ pub fn start(
 }
 
 struct Auditor<R> {
-    pidfiles: Vec<(Arc<str>, PathBuf)>,
+    pidfiles: HashMap<Arc<str>, PathBuf>,
     /// `None` where inotify has failed; tried again with every sweep.
     watching: Option<Watching>,
     settle: Settle,
@@ -182,7 +193,7 @@ impl<R: FnMut(Due)> Auditor<R> {
         // A late sweep sees everything that the missed ones would have seen.
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut auditor = Self {
-            pidfiles: Vec::new(),
+            pidfiles: HashMap::new(),
             watching: None,
             settle: Settle::new(settle),
             sweep,
@@ -194,7 +205,7 @@ impl<R: FnMut(Due)> Auditor<R> {
     }
 
     fn begin_watching(&mut self) {
-        match Watching::begin(self.pidfiles.iter().cloned()) {
+        match Watching::begin(&self.pidfiles) {
             Ok(watching) => self.watching = Some(watching),
             Err(error) => self.stop_watching(format!("no inotify: {error}")),
         }
@@ -248,16 +259,25 @@ impl<R: FnMut(Due)> Auditor<R> {
     /// Carries a command out; whom to tell once the status is up to date.
     fn command(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
         match command {
-            Command::Set(pidfiles, done) => {
-                let entities: BTreeSet<_> =
-                    pidfiles.iter().map(|(entity, _)| entity.clone()).collect();
-                self.settle.retain(|entity| entities.contains(entity));
-                self.pidfiles = pidfiles;
+            Command::Watch(entity, pidfile) => {
                 if let Some(Watching { watch, .. }) = &mut self.watching {
-                    watch.set(self.pidfiles.iter().cloned());
+                    watch.add(&entity, pidfile.clone());
                 }
-                Some(done)
+                if changed_lately(&pidfile) {
+                    self.settle.changed(Arc::clone(&entity), Instant::now());
+                }
+                self.pidfiles.insert(entity, pidfile);
+                None
             }
+            Command::Forget(entity) => {
+                self.settle.forget(&entity);
+                if let Some(Watching { watch, .. }) = &mut self.watching {
+                    watch.remove(&entity);
+                }
+                self.pidfiles.remove(&entity);
+                None
+            }
+            Command::Tell(done) => Some(done),
             Command::Sweep => {
                 self.sweep.reset();
                 self.call_for_sweep(SweepReason::Asked);
@@ -319,7 +339,7 @@ struct Watching {
 }
 
 impl Watching {
-    fn begin(pidfiles: impl Iterator<Item = (Arc<str>, PathBuf)>) -> io::Result<Self> {
+    fn begin(pidfiles: &HashMap<Arc<str>, PathBuf>) -> io::Result<Self> {
         let mut watch = Watch::new().map_err(|errno| match errno {
             Errno::MFILE => io::Error::other(
                 "too many open files, or the limit `fs.inotify.max_user_instances` is reached",
@@ -327,9 +347,21 @@ impl Watching {
             errno => errno.into(),
         })?;
         let readable = Readable::new(watch.descriptor())?;
-        watch.set(pidfiles);
+        for (entity, pidfile) in pidfiles {
+            watch.add(entity, pidfile.clone());
+        }
         Ok(Self { watch, readable })
     }
+}
+
+/// Whether a pidfile has changed since an entity of it may have been looked at
+/// first.
+fn changed_lately(pidfile: &Path) -> bool {
+    /// Far more than lies between a look and the watch after it.
+    const LATELY: Duration = Duration::from_secs(10);
+    let changed = std::fs::metadata(pidfile).and_then(|metadata| metadata.modified());
+    // Of the future: as if it were now.
+    changed.is_ok_and(|changed| changed.elapsed().unwrap_or_default() < LATELY)
 }
 
 async fn next_changes(watching: Option<&mut Watching>) -> io::Result<watch::Changes> {

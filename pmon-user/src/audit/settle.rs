@@ -70,9 +70,9 @@ impl Settle {
             .min()
     }
 
-    /// Forgets all but the named entities.
-    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        self.changing.retain(|entity, _| keep(entity));
+    /// Forgets an entity.
+    pub fn forget(&mut self, entity: &str) {
+        self.changing.remove(entity);
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
         let mut settle = Settle::new(DELAY);
         settle.changed("a".into(), start);
         settle.changed("b".into(), start);
-        settle.retain(|name| name == "b");
+        settle.forget("a");
         assert_eq!(names(&settle.take_due(start + DELAY)), ["b"]);
     }
 }

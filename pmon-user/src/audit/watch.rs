@@ -53,19 +53,20 @@ const END: ReadFlags = ReadFlags::DELETE_SELF
 #[derive(Debug)]
 pub struct Watch {
     inotify: Arc<OwnedFd>,
-    places: Vec<Place>,
-    /// Watch descriptor of a directory → awaited name → places.
-    names: HashMap<i32, HashMap<OsString, Vec<usize>>>,
-    /// Watch descriptor of a pidfile → places.
-    files: HashMap<i32, Vec<usize>>,
+    places: HashMap<Arc<str>, Place>,
+    /// Watch descriptor of a directory → awaited name → entities.
+    names: HashMap<i32, HashMap<OsString, Vec<Arc<str>>>>,
+    /// Watch descriptor of a pidfile → entities.
+    files: HashMap<i32, Vec<Arc<str>>>,
     /// Every watch descriptor the kernel holds for us.
     held: BTreeSet<i32>,
+    /// Entities whose pidfiles are not (fully) watched.
+    troubled: BTreeSet<Arc<str>>,
 }
 
 /// One entity's pidfile.
 #[derive(Debug)]
 struct Place {
-    entity: Arc<str>,
     pidfile: PathBuf,
     anchor: Option<Anchor>,
     file: Option<i32>,
@@ -108,10 +109,11 @@ impl Watch {
     pub fn new() -> Result<Self, Errno> {
         Ok(Self {
             inotify: Arc::new(init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?),
-            places: Vec::new(),
+            places: HashMap::new(),
             names: HashMap::new(),
             files: HashMap::new(),
             held: BTreeSet::new(),
+            troubled: BTreeSet::new(),
         })
     }
 
@@ -121,29 +123,33 @@ impl Watch {
         Arc::clone(&self.inotify)
     }
 
-    /// Replaces the pidfiles to watch; once this returns, nothing that happens
-    /// to them is missed.
-    pub fn set(&mut self, pidfiles: impl IntoIterator<Item = (Arc<str>, PathBuf)>) {
-        self.places = pidfiles
-            .into_iter()
-            .map(|(entity, pidfile)| Place {
-                entity,
-                pidfile,
-                anchor: None,
-                file: None,
-                problem: None,
-            })
-            .collect();
-        for place in &mut self.places {
-            place.establish(&self.inotify, &mut self.held);
+    /// Watches an entity's pidfile, in place of an earlier one; once this
+    /// returns, nothing that happens to it is missed.
+    pub fn add(&mut self, entity: &Arc<str>, pidfile: PathBuf) {
+        let place = Place {
+            pidfile,
+            anchor: None,
+            file: None,
+            problem: None,
+        };
+        let old = self.places.insert(Arc::clone(entity), place);
+        let unused = old.map(|old| self.forget_place(entity, &old));
+        self.establish_one(entity);
+        self.give_back(unused.unwrap_or_default());
+    }
+
+    /// Watches an entity's pidfile no more.
+    pub fn remove(&mut self, entity: &Arc<str>) {
+        if let Some(place) = self.places.remove(entity) {
+            let unused = self.forget_place(entity, &place);
+            self.give_back(unused);
         }
-        self.index();
     }
 
     /// Establishes all watches again; tells the entities for which that
     /// changed anything.
     pub fn refresh(&mut self) -> BTreeSet<Arc<str>> {
-        let all: BTreeSet<usize> = (0..self.places.len()).collect();
+        let all: BTreeSet<Arc<str>> = self.places.keys().cloned().collect();
         self.establish(&all)
     }
 
@@ -156,8 +162,8 @@ impl Watch {
     /// What is not watched, and why; `None` when all is well.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
-        let mut with_problem = self.places.iter().filter_map(|place| {
-            let Problem { path, errno } = place.problem.as_ref()?;
+        let mut with_problem = self.troubled.iter().filter_map(|entity| {
+            let Problem { path, errno } = self.places.get(entity)?.problem.as_ref()?;
             Some((path, *errno))
         });
         let (path, errno) = with_problem.next()?;
@@ -203,18 +209,16 @@ impl Watch {
                     self.names
                         .get(&wd)
                         .into_iter()
-                        .flat_map(|names| names.values().flatten().copied()),
+                        .flat_map(|names| names.values().flatten().cloned()),
                 );
-                moved.extend(self.files.get(&wd).into_iter().flatten());
+                moved.extend(self.files.get(&wd).into_iter().flatten().cloned());
             } else if let Some(name) = event.file_name() {
                 let name = OsStr::from_bytes(name.to_bytes());
                 let places = self.names.get(&wd).and_then(|names| names.get(name));
-                moved.extend(places.into_iter().flatten());
+                moved.extend(places.into_iter().flatten().cloned());
             } else {
                 let places = self.files.get(&wd).into_iter().flatten();
-                changes
-                    .entities
-                    .extend(places.map(|&place| Arc::clone(&self.places[place].entity)));
+                changes.entities.extend(places.cloned());
             }
             if reader.is_buffer_empty() {
                 break;
@@ -224,9 +228,12 @@ impl Watch {
         changes.entities.extend(
             moved
                 .iter()
-                .map(|&place| &self.places[place])
-                .filter(|place| place.anchor.as_ref().is_some_and(|anchor| anchor.is_last))
-                .map(|place| Arc::clone(&place.entity)),
+                .filter(|entity| {
+                    let place = self.places.get(*entity);
+                    let anchor = place.and_then(|place| place.anchor.as_ref());
+                    anchor.is_some_and(|anchor| anchor.is_last)
+                })
+                .cloned(),
         );
         changes.entities.append(&mut if changes.overflow {
             self.refresh()
@@ -236,55 +243,111 @@ impl Watch {
         Ok(changes)
     }
 
-    fn establish(&mut self, places: &BTreeSet<usize>) -> BTreeSet<Arc<str>> {
+    fn establish(&mut self, entities: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
         let mut changed = BTreeSet::new();
-        for &index in places {
-            let place = &mut self.places[index];
-            let before = (place.anchor.clone(), place.file);
-            place.establish(&self.inotify, &mut self.held);
-            if before != (place.anchor.clone(), place.file) {
-                changed.insert(Arc::clone(&place.entity));
+        for entity in entities {
+            if self.establish_one(entity) {
+                changed.insert(Arc::clone(entity));
             }
-        }
-        if !places.is_empty() {
-            self.index();
         }
         changed
     }
 
-    /// Sorts the places by watch descriptor, and gives back watches without any.
-    fn index(&mut self) {
-        self.names.clear();
-        self.files.clear();
-        for (index, place) in self.places.iter().enumerate() {
-            if let Some(anchor) = &place.anchor {
-                self.names
-                    .entry(anchor.directory)
-                    .or_default()
-                    .entry(anchor.awaited.clone())
-                    .or_default()
-                    .push(index);
+    /// Establishes the watches of one pidfile; whether that changed anything.
+    fn establish_one(&mut self, entity: &Arc<str>) -> bool {
+        let Some(place) = self.places.get_mut(entity) else {
+            return false;
+        };
+        let before = (place.anchor.clone(), place.file);
+        let touched = place.establish(&self.inotify);
+        self.held.extend(&touched);
+        let after = (place.anchor.clone(), place.file);
+        if place.problem.is_some() {
+            self.troubled.insert(Arc::clone(entity));
+        } else {
+            self.troubled.remove(entity);
+        }
+        if before == after {
+            self.give_back(touched);
+            return false;
+        }
+        let mut unused = self.unindex(entity, before.0.as_ref(), before.1);
+        // On the way to a directory that was just made, watches are left behind.
+        unused.extend(touched);
+        let (anchor, file) = after;
+        if let Some(anchor) = anchor {
+            let names = self.names.entry(anchor.directory).or_default();
+            names
+                .entry(anchor.awaited)
+                .or_default()
+                .push(Arc::clone(entity));
+        }
+        if let Some(file) = file {
+            self.files.entry(file).or_default().push(Arc::clone(entity));
+        }
+        self.give_back(unused);
+        true
+    }
+
+    fn forget_place(&mut self, entity: &Arc<str>, place: &Place) -> Vec<i32> {
+        self.troubled.remove(entity);
+        self.unindex(entity, place.anchor.as_ref(), place.file)
+    }
+
+    /// Takes an entity away from its watch descriptors, which may be without
+    /// any entity then.
+    fn unindex(
+        &mut self,
+        entity: &Arc<str>,
+        anchor: Option<&Anchor>,
+        file: Option<i32>,
+    ) -> Vec<i32> {
+        if let Some(anchor) = anchor
+            && let Some(names) = self.names.get_mut(&anchor.directory)
+        {
+            if let Some(entities) = names.get_mut(&anchor.awaited) {
+                entities.retain(|other| other != entity);
+                if entities.is_empty() {
+                    names.remove(&anchor.awaited);
+                }
             }
-            if let Some(file) = place.file {
-                self.files.entry(file).or_default().push(index);
+            if names.is_empty() {
+                self.names.remove(&anchor.directory);
             }
         }
-        let (names, files, inotify) = (&self.names, &self.files, &self.inotify);
-        self.held.retain(|wd| {
-            let used = names.contains_key(wd) || files.contains_key(wd);
-            if !used {
-                // EINVAL: the kernel has removed it already.
-                let _gone: Result<(), Errno> = remove_watch(inotify, *wd);
+        if let Some(file) = file
+            && let Some(entities) = self.files.get_mut(&file)
+        {
+            entities.retain(|other| other != entity);
+            if entities.is_empty() {
+                self.files.remove(&file);
             }
-            used
-        });
+        }
+        anchor
+            .map(|anchor| anchor.directory)
+            .into_iter()
+            .chain(file)
+            .collect()
+    }
+
+    /// Gives back those watches that nobody needs any more.
+    fn give_back(&mut self, watches: Vec<i32>) {
+        for wd in watches {
+            let used = self.names.contains_key(&wd) || self.files.contains_key(&wd);
+            if !used && self.held.remove(&wd) {
+                // EINVAL: the kernel has removed it already.
+                let _gone: Result<(), Errno> = remove_watch(&self.inotify, wd);
+            }
+        }
     }
 }
 
 impl Place {
-    fn establish(&mut self, inotify: &OwnedFd, held: &mut BTreeSet<i32>) {
+    /// Returns the watch descriptors that it has come by.
+    fn establish(&mut self, inotify: &OwnedFd) -> Vec<i32> {
+        let mut held = Vec::new();
         self.problem = None;
-        self.anchor = match anchor(inotify, &self.pidfile, held) {
+        self.anchor = match anchor(inotify, &self.pidfile, &mut held) {
             Ok(anchor) => Some(anchor),
             Err(problem) => {
                 self.problem = Some(problem);
@@ -293,7 +356,7 @@ impl Place {
         };
         self.file = match add_watch(inotify, &self.pidfile, FILE) {
             Ok(file) => {
-                held.insert(file);
+                held.push(file);
                 Some(file)
             }
             // Without read permission there is nothing to look at, either.
@@ -306,11 +369,12 @@ impl Place {
                 None
             }
         };
+        held
     }
 }
 
 /// Watches the nearest existing directory above `pidfile`.
-fn anchor(inotify: &OwnedFd, pidfile: &Path, held: &mut BTreeSet<i32>) -> Result<Anchor, Problem> {
+fn anchor(inotify: &OwnedFd, pidfile: &Path, held: &mut Vec<i32>) -> Result<Anchor, Problem> {
     let problem = |path: &Path, errno| Problem {
         path: path.to_owned(),
         errno,
@@ -321,7 +385,7 @@ fn anchor(inotify: &OwnedFd, pidfile: &Path, held: &mut BTreeSet<i32>) -> Result
         while let (Some(directory), Some(name)) = (below.parent(), below.file_name()) {
             match add_watch(inotify, directory, DIRECTORY) {
                 Ok(wd) => {
-                    held.insert(wd);
+                    held.push(wd);
                     // It may have come into being before the watch did.
                     if below != pidfile && below.is_dir() && round < ROUNDS {
                         continue 'again;

@@ -47,6 +47,10 @@ pub struct DaemonSettings {
     pub max_pids: u32,
     /// Size of the kernel's ring buffer, in bytes: a power of two, whole pages.
     pub ring_bytes: u32,
+    /// Registrations that keep a pidfd of their own; further ones are watched by
+    /// the kernel's table alone. `None` = as many as the limit of open files
+    /// allows.
+    pub pidfd_budget: Option<u32>,
 }
 
 impl Default for DaemonSettings {
@@ -62,6 +66,7 @@ impl Default for DaemonSettings {
             receiver_priority: 10,
             max_pids: pmon_common::DEFAULT_MAX_PIDS,
             ring_bytes: pmon_common::DEFAULT_RING_BYTES,
+            pidfd_budget: None,
         }
     }
 }

@@ -29,14 +29,17 @@ pub struct Peer {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
-    /// Process.
-    pub pid: u32,
+    /// Process; none when it is outside of the daemon's pid namespace.
+    pub pid: Option<u32>,
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { uid, pid, .. } = self;
-        write!(f, "uid {uid} (pid {pid})")
+        match pid {
+            Some(pid) => write!(f, "uid {uid} (pid {pid})"),
+            None => write!(f, "uid {uid} (in another pid namespace)"),
+        }
     }
 }
 
@@ -194,7 +197,7 @@ mod tests {
             uid,
             gid,
             groups: groups.to_vec(),
-            pid: 4711,
+            pid: Some(4711),
         }
     }
 

@@ -25,6 +25,14 @@ pub enum Event {
         /// Why not.
         reason: String,
     },
+    /// The process lives, but its death could not be noticed: nothing is left to
+    /// watch it with.
+    Unwatchable {
+        /// Who.
+        identity: Identity,
+        /// Why.
+        reason: String,
+    },
     /// A kernel source reported the death; not yet verified.
     Hint(Hint),
     /// The registered process is dead.
@@ -139,6 +147,18 @@ pub struct OperatorRequest {
     pub reason: Option<String>,
     /// Who asked, for instance `uid 0 (pid 4711)`.
     pub by: String,
+}
+
+impl OperatorAction {
+    /// The verb.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
 }
 
 /// The operator's verbs.

@@ -63,7 +63,7 @@ pub enum SignalOrigin {
     },
     /// The kernel itself.
     Kernel,
-    /// Its `si_code` says neither; whoever ran at that moment need not have sent it.
+    /// Neither is known: a timer, a message queue and the like.
     Unknown,
 }
 
@@ -81,12 +81,8 @@ pub struct Sender {
 /// Values of `si_code` that any signal can have (sigaction(2),
 /// include/uapi/asm-generic/siginfo.h).
 pub mod si_code {
-    /// kill(2).
+    /// kill(2); below are the other ways for a process to send one.
     pub const USER: i32 = 0;
-    /// sigqueue(3).
-    pub const QUEUE: i32 = -1;
-    /// tkill(2) and tgkill(2).
-    pub const TKILL: i32 = -6;
     /// Sent by the kernel, without further reason.
     pub const KERNEL: i32 = 0x80;
 }

@@ -25,13 +25,14 @@ use super::{
 use crate::{
     audit::{
         Due,
-        discrepancy::{Discrepancies, Registered as Compared, compare},
+        discrepancy::{Discrepancies, Discrepancy, Registered as Compared, compare},
     },
     core::{
-        death::{Hint, LastSeen},
+        death::{Death, Hint, LastSeen},
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion, Outcome},
+        evidence::SignalOrigin,
         recovery::Registered,
         time::Time,
     },
@@ -39,7 +40,7 @@ use crate::{
     look::Look,
     source::pinning::PinHealth,
     sys::{clock, epoll::Epoll, wake::Wake},
-    table::{Ended, EntityName, FIRST_GENERATION, FromConnector, Table},
+    table::{Ended, EntityName, FIRST_GENERATION, FromConnector, Reconciled, Table},
 };
 
 /// Epoll token of the ring buffer.
@@ -51,6 +52,19 @@ const CONNECTOR: u64 = 2;
 
 /// Exits, mostly of strangers, that are heard before somebody else has a turn.
 const EXITS_AT_ONCE: usize = 1024;
+
+/// Messages handled before the kernel is listened to again.
+const MESSAGES: usize = 64;
+/// Looks of a sweep that are asked for in one go.
+const SLICE: usize = 1024;
+
+/// A sweep under way.
+#[derive(Default)]
+struct Sweeping {
+    left: Vec<EntityName>,
+    /// Looks that were asked for and have not been told.
+    under_way: usize,
+}
 
 /// The engine's state. Everything in here belongs to its thread.
 pub struct Engine {
@@ -70,6 +84,11 @@ pub struct Engine {
     tokens: Vec<u64>,
     /// Effects that wait until a process can be told apart.
     pub(super) deferred: Vec<(EntityName, Arc<EntitySpec>, Effect)>,
+    sweeping: Option<Sweeping>,
+    /// Looks have to wait for descriptors.
+    pub(super) exhausted: bool,
+    /// There may be more in the inbox.
+    more: bool,
     stopping: bool,
     pub(super) inheritance: Inheritance,
 }
@@ -139,6 +158,9 @@ impl Engine {
             schedule: BTreeSet::new(),
             tokens: Vec::new(),
             deferred: Vec::new(),
+            sweeping: None,
+            exhausted: false,
+            more: false,
             stopping: false,
             inheritance: Inheritance::default(),
         })
@@ -156,7 +178,11 @@ impl Engine {
     fn turn(&mut self) {
         let next = self.schedule.first().map(|(due, _)| *due);
         let next = next.into_iter().chain(self.table.next_due()).min();
-        let timeout = next.map(|due| due.since(clock::now()));
+        let timeout = if self.more {
+            Some(Duration::ZERO)
+        } else {
+            next.map(|due| due.since(clock::now()))
+        };
         self.receive(timeout);
         self.tick_table();
         self.read_inbox();
@@ -284,7 +310,8 @@ impl Engine {
 
     fn process_ended(&mut self, ended: Ended) {
         match ended {
-            Ended::Died(entity, death) => {
+            Ended::Died(entity, mut death) => {
+                self.explain_own_signal(&mut death);
                 self.happen(&entity, Event::Died(death), clock::now());
             }
             Ended::Gone(entity, identity) => {
@@ -306,10 +333,30 @@ impl Engine {
         }
     }
 
+    /// Where pmon itself sent the last signal, for another entity that watches
+    /// the same process: on whose behalf.
+    fn explain_own_signal(&self, death: &mut Death) {
+        let identity = death.identity;
+        if let Some(sent) = &mut death.evidence.last_signal
+            && let SignalOrigin::Pmon { why, .. } = &mut sent.origin
+        {
+            let mut entities = self.entities.values();
+            *why = entities
+                .find(|entity| entity.recovery.leaving() == Some(identity))
+                .and_then(|entity| entity.asked_for.clone());
+        }
+    }
+
     fn read_inbox(&mut self) {
-        while let Ok(message) = self.inbox.try_recv() {
+        for _ in 0..MESSAGES {
+            let Ok(message) = self.inbox.try_recv() else {
+                self.more = false;
+                return;
+            };
             match message {
                 Message::Looked { entity, look } => self.looked(&entity, look),
+                Message::Swept(looks) => self.swept(looks),
+                Message::Descriptors { exhausted } => self.exhausted = exhausted,
                 Message::StartEnded {
                     entity,
                     run,
@@ -348,6 +395,7 @@ impl Engine {
                 Message::Stop => self.stopping = true,
             }
         }
+        self.more = true;
     }
 
     fn tick_due(&mut self) {
@@ -374,15 +422,70 @@ impl Engine {
         }
     }
 
+    /// Begins a sweep, unless one is under way: that takes longer than the
+    /// audit's interval only where something hangs.
     fn sweep(&mut self) {
+        if self.sweeping.is_some() {
+            return;
+        }
         self.sweeps += 1;
         self.last_sweep = Some(clock::now());
         if let Some(kernel) = self.table.kernel_mut() {
             let _told: PinHealth = kernel.check_pins();
         }
-        let names: Vec<EntityName> = self.entities.keys().cloned().collect();
-        for name in names {
-            self.look(&name, Occasion::Sweep, false);
+        self.table.begin_comparison();
+        self.sweeping = Some(Sweeping {
+            left: self.entities.keys().cloned().collect(),
+            under_way: 0,
+        });
+        self.sweep_on();
+    }
+
+    /// The next slice of a sweep: some entries of the kernel's table, some looks.
+    fn sweep_on(&mut self) {
+        let compared = self.table.compare_some(&self.epoll);
+        let compared = compared.map(|reconciled| self.reconciled(&reconciled));
+        let Some(sweeping) = &mut self.sweeping else {
+            return;
+        };
+        let mut slice = Vec::new();
+        while slice.len() < SLICE
+            && let Some(name) = sweeping.left.pop()
+        {
+            if let Some(entity) = self.entities.get(&name) {
+                slice.push((name, entity.look_request(Occasion::Sweep, false)));
+            }
+        }
+        sweeping.under_way = slice.len();
+        match (slice.is_empty(), compared) {
+            (false, _) => self.hand_out(Work::Sweep(slice)),
+            (true, Some(())) => self.sweep_on(),
+            (true, None) => self.sweeping = None,
+        }
+    }
+
+    fn swept(&mut self, looks: Vec<(EntityName, Look)>) {
+        let count = looks.len();
+        for (entity, look) in looks {
+            self.looked(&entity, look);
+        }
+        if let Some(sweeping) = &mut self.sweeping {
+            sweeping.under_way = sweeping.under_way.saturating_sub(count);
+            if sweeping.under_way == 0 {
+                self.sweep_on();
+            }
+        }
+    }
+
+    /// What was wrong with the kernel's table.
+    fn reconciled(&mut self, reconciled: &Reconciled) {
+        let Reconciled { orphans, altered } = reconciled;
+        for _ in 0..*orphans {
+            self.discrepancies.count(Discrepancy::OrphanRegistration);
+        }
+        for name in altered {
+            self.discrepancies.count(Discrepancy::AlteredRegistration);
+            self.trouble(name, format!("audit: {}", Discrepancy::AlteredRegistration));
         }
     }
 
@@ -400,6 +503,7 @@ impl Engine {
             stamp,
             mut last_seen,
             stranger,
+            exhausted: _,
             known_alive,
             known_gone: _,
             names_gone: _,

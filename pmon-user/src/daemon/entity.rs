@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::{
     core::{
         entity::EntitySpec,
@@ -32,6 +34,8 @@ pub struct Entity {
     pub scheduled: Option<Time>,
     /// The last thing an executor could not do for it.
     pub last_trouble: Option<String>,
+    /// What an operator asked for last, and who that was.
+    pub asked_for: Option<String>,
     /// Who stopped it, while it is stopped.
     pub stopped_by: Option<StoppedByOperator>,
     /// How it was registered, if no file describes it.
@@ -43,8 +47,17 @@ pub struct Entity {
     pub inherited: Vec<Identity>,
     /// The incident that was under way when an earlier daemon ended.
     pub continued: Option<IncidentView>,
-    /// What was last given away to be remembered.
-    pub remembered: Option<EntityRecord>,
+    /// What the record was made of that was last given away to be remembered.
+    pub remembered: Option<RecordOf>,
+}
+
+/// Everything in an entity's record that changes, cheap to compare: after each
+/// step it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordOf {
+    process: Option<Remembered>,
+    /// When the operator stopped it.
+    stopped: Option<Timestamp>,
 }
 
 impl Entity {
@@ -77,6 +90,7 @@ impl Entity {
             pidfd_only: None,
             scheduled: None,
             last_trouble: None,
+            asked_for: None,
             stopped_by: stopped,
             ad_hoc,
             unsettled,
@@ -101,17 +115,9 @@ impl Entity {
     /// What is to survive the daemon.
     #[must_use]
     pub fn memory(&self) -> EntityRecord {
-        let stopped = match self.recovery.stage() {
-            Stage::Stopped
-            | Stage::Stopping {
-                then: AfterStop::StayDown,
-                ..
-            } => self.stopped_by.clone(),
-            _ => None,
-        };
         EntityRecord {
             process: self.known,
-            stopped,
+            stopped: self.stopped().cloned(),
             ad_hoc: self.ad_hoc.clone(),
             // As long as it is the known one it is remembered as that.
             unsettled: self
@@ -122,6 +128,27 @@ impl Entity {
                 .collect(),
             // Kept where the record is.
             launched: None,
+        }
+    }
+
+    /// What that is made of.
+    #[must_use]
+    pub fn record_of(&self) -> RecordOf {
+        RecordOf {
+            process: self.known,
+            stopped: self.stopped().map(|stopped| stopped.at),
+        }
+    }
+
+    /// Who stopped it, if it is stopped.
+    fn stopped(&self) -> Option<&StoppedByOperator> {
+        match self.recovery.stage() {
+            Stage::Stopped
+            | Stage::Stopping {
+                then: AfterStop::StayDown,
+                ..
+            } => self.stopped_by.as_ref(),
+            _ => None,
         }
     }
 }

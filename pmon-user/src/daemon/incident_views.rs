@@ -12,6 +12,7 @@ use crate::{
         incident::{End, Incident},
         time::Time,
     },
+    look::container,
     sys::clock,
     view::incident::{
         Cause, DeathCertificate, DeathMark, IncidentResult, IncidentView, Killer, LastSignal,
@@ -146,6 +147,7 @@ pub(super) fn certificate(
         oom_victim: *oom_victim,
         comm: comm.clone(),
         cgroup: cgroup.clone(),
+        container: container_of(cgroup.as_deref()),
         rss_bytes: *peak_rss_bytes,
         cpu_s: cpu.map(|cpu| cpu.as_secs_f64()),
         detected_by: detected_by.as_str().to_owned(),
@@ -154,6 +156,10 @@ pub(super) fn certificate(
         recovered_at: recovered_at.map(clock::wall),
         recovery_latency_us: recovered_at.map(|at| microseconds(at.since(began))),
     }
+}
+
+pub(super) fn container_of(cgroup: Option<&str>) -> Option<String> {
+    cgroup.and_then(container::id_of).map(str::to_owned)
 }
 
 fn killer(sender: &Sender) -> Killer {

@@ -3,7 +3,7 @@
 //! The engine never blocks: everything that could is asked for as [`Work`] and
 //! comes back as a [`Message`].
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 
@@ -39,6 +39,13 @@ pub enum Message {
         entity: EntityName,
         /// What it showed.
         look: Look,
+    },
+    /// Looks of the sweep have been made.
+    Swept(Vec<(EntityName, Look)>),
+    /// Looks have to wait for descriptors, or are tried again.
+    Descriptors {
+        /// There are none.
+        exhausted: bool,
     },
     /// A start command ended, or runs as the process itself.
     StartEnded {
@@ -181,9 +188,11 @@ pub enum Work {
         recorded: oneshot::Sender<()>,
     },
     /// What should survive the daemon has changed.
-    Remember(EntityName, Box<EntityRecord>),
-    /// The set of entities has changed.
-    Entities(Vec<(EntityName, Option<std::path::PathBuf>)>),
+    Remember(EntityName, Arc<EntityRecord>),
+    /// An entity's pidfile is to be watched from now on; none when it has none.
+    Watch(EntityName, Option<std::path::PathBuf>),
+    /// Look for the processes of these entities, for the sweep.
+    Sweep(Vec<(EntityName, LookRequest)>),
 }
 
 /// One notice on its way to people.

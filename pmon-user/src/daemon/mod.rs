@@ -12,8 +12,10 @@ mod handoff;
 mod incident_views;
 mod inheritance;
 mod logging;
+mod looks;
 pub mod message;
 pub mod options;
+mod pid_one;
 mod requests;
 mod status_views;
 mod steps;
@@ -43,6 +45,7 @@ use self::{
     backend::{Daemon, Helpers},
     engine::{Engine, Facts},
     inheritance::{Memory, Past},
+    looks::Looks,
     message::{Inbox, Message, Work},
     options::Options,
     telling::Telling,
@@ -72,8 +75,8 @@ use crate::{
         lock::Lock,
         registrations::{self, EntityRecord},
     },
-    sys::{clock, memory, sched, wake::Wake},
-    table::Table,
+    sys::{clock, limits, memory, sched, wake::Wake},
+    table::{Table, budget::Budget},
     view::incident::IncidentView,
 };
 
@@ -89,6 +92,13 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 /// Only at the start: when the run directory or the control socket cannot be
 /// had. Once running it degrades and says so.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    // A signal that whoever started us has blocked would never arrive.
+    nix::sys::signal::SigSet::empty()
+        .thread_set_mask()
+        .context("cannot unblock signals")?;
+    if !options.check && pid_one::is_it() {
+        return pid_one::run();
+    }
     let _logging = logging::start();
     let sources = options.sources.resolve();
     let mut loaded = config::load(&sources, &config::LocalHost::detect());
@@ -163,8 +173,8 @@ async fn serve_until_stopped(
     let (past, history) = Past::of(journalled.incidents, backend::HISTORY);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
-    let store = Store::start(state_dir)?;
-    let volatile = Store::start_volatile(run_dir)?;
+    let store = Store::start(state_dir, registrations.clone())?;
+    let volatile = Store::start_volatile(run_dir, registrations.clone())?;
 
     let socket_path = run_dir.join("pmon.sock");
     let access = access_rules(settings);
@@ -178,7 +188,7 @@ async fn serve_until_stopped(
         &socket_path,
         loaded,
         Memory {
-            registrations: registrations.clone(),
+            registrations,
             past,
         },
         degraded,
@@ -198,10 +208,10 @@ async fn serve_until_stopped(
         audit,
         store,
         volatile,
-        registrations,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
         inbox: inbox.clone(),
+        looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
     };
     let workers = tokio::spawn(workers.run(work));
     let handed_over = Arc::new(Notify::new());
@@ -280,6 +290,7 @@ fn start_engine(
     degraded: Vec<String>,
     work: UnboundedSender<Work>,
 ) -> anyhow::Result<Running> {
+    let budget = pidfd_budget(settings);
     let wake = Wake::new().context("cannot create an eventfd")?;
     let (inbox, messages) = Inbox::new(wake.clone());
     let (kernel, ebpf_off) = match load_kernel_source(settings) {
@@ -322,7 +333,7 @@ fn start_engine(
             let mut facts = facts;
             facts.scheduling = schedule_receiver(priority, &mut facts.degraded);
             let next_incident = remembered.registrations.next_incident;
-            let mut table = Table::new(kernel);
+            let mut table = Table::new(kernel).with_budget(budget);
             table.set_connector(connector);
             match Engine::new(table, facts, wake, messages, work, next_incident) {
                 Ok(mut engine) => {
@@ -342,6 +353,16 @@ fn start_engine(
         .context("the receiver thread ended")?
         .context("cannot set up epoll")?;
     Ok(Running { inbox, thread })
+}
+
+/// How many pidfds the table may hold, of all the files that may be open.
+fn pidfd_budget(settings: &Settings) -> Budget {
+    let open_files = limits::raise_open_files().unwrap_or_else(|errno| {
+        tracing::warn!(%errno, "the limit of open files stays where it is");
+        limits::open_files()
+    });
+    let own = settings.daemon.pidfd_budget;
+    Budget::of(open_files, own.and_then(|own| usize::try_from(own).ok()))
 }
 
 async fn end_engine(engine: Running, end: End) {
@@ -406,7 +427,10 @@ fn schedule_receiver(priority: u8, degraded: &mut Vec<String>) -> String {
     match sched::set_fifo(i32::from(priority)) {
         Ok(()) => format!("fifo:{priority}"),
         Err(error) => {
-            let reason = format!("SCHED_FIFO is refused: {error} (needs CAP_SYS_NICE)");
+            let reason = format!(
+                "SCHED_FIFO is refused: {error} (needs CAP_SYS_NICE, and a real-time budget of \
+                 the cgroup; `pmon doctor` tells which)"
+            );
             degraded.push(format!("the receiver has normal priority: {reason}"));
             format!("other: {reason}")
         }
@@ -518,6 +542,5 @@ impl Engine {
             }
         }
         self.come_into(past);
-        self.entity_set_changed();
     }
 }

@@ -127,6 +127,10 @@ impl Engine {
             });
         }
         let now = clock::now();
+        if let Some(entity) = self.entities.get_mut(name) {
+            let OperatorRequest { action, by, .. } = &request;
+            entity.asked_for = Some(format!("{} of `{name}` by {by}", action.as_str()));
+        }
         if request.action == OperatorAction::Stop {
             let by_whom = StoppedByOperator {
                 by: request.by.clone(),
@@ -174,7 +178,6 @@ impl Engine {
             ..EntityRecord::default()
         };
         self.add_ad_hoc(&name, ad_hoc, record);
-        self.entity_set_changed();
         self.entity(&name)
             .map(|entity| entity_view(entity, clock::now()))
     }
@@ -203,7 +206,6 @@ impl Engine {
         }
         tracing::info!(entity = name, by, "unregistered by an operator");
         self.abandon(&Arc::from(name));
-        self.entity_set_changed();
         Ok(())
     }
 
@@ -258,6 +260,7 @@ impl Engine {
             self.abandon(&name);
             view.removed.push(name.to_string());
         }
+        let mut watched = Vec::new();
         for spec in loaded.entities {
             match self.entities.get_mut(spec.name.as_str()) {
                 None => {
@@ -274,9 +277,15 @@ impl Engine {
                         let (spec, record) = (Arc::clone(&entity.spec), entity.memory());
                         self.abandon(&name);
                         self.add(spec, record);
+                    } else {
+                        let name = EntityName::from(entity.spec.name.as_str());
+                        watched.push((name, entity.spec.pidfile.clone()));
                     }
                 }
             }
+        }
+        for (name, pidfile) in watched {
+            self.hand_out(Work::Watch(name, pidfile));
         }
         view.removed.sort();
         self.facts.findings = findings;
@@ -284,18 +293,7 @@ impl Engine {
         self.facts.config_generation += 1;
         view.applied = true;
         view.config_generation = self.facts.config_generation;
-        self.entity_set_changed();
         view
-    }
-
-    /// The audit must know which pidfiles there are.
-    pub(super) fn entity_set_changed(&self) {
-        let entities = self
-            .entities
-            .iter()
-            .map(|(name, entity)| (Arc::clone(name), entity.spec.pidfile.clone()))
-            .collect();
-        self.hand_out(Work::Entities(entities));
     }
 }
 

@@ -11,6 +11,29 @@ use crate::{
     },
 };
 
+/// Names told at most; the rest is counted.
+const NAMES: usize = 10;
+
+/// `what`, and the names it is true of, if any.
+fn some_of<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut names: Vec<&str> = names.collect();
+    if names.is_empty() {
+        return None;
+    }
+    let more = names.len().saturating_sub(NAMES);
+    if more > 0 {
+        names.select_nth_unstable(NAMES);
+        names.truncate(NAMES);
+    }
+    names.sort_unstable();
+    let others = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    Some(format!("{what}: {}{others}", names.join(", ")))
+}
+
 impl Engine {
     pub(super) fn status_view(&self, names: &[String]) -> StatusView {
         let now = clock::now();
@@ -82,8 +105,11 @@ impl Engine {
         };
         let pidfd = SourceView {
             name: "pidfd".to_owned(),
-            state: SourceState::Healthy,
-            reason: None,
+            state: match self.table.obstacle() {
+                None => SourceState::Healthy,
+                Some(_) => SourceState::Degraded,
+            },
+            reason: self.pidfds(),
             events: self.table.pidfd_events(),
             lost: 0,
             last_canary_s: None,
@@ -114,24 +140,42 @@ impl Engine {
         }
     }
 
+    /// What is to be said of the pidfds, where there are not enough for all.
+    fn pidfds(&self) -> Option<String> {
+        let without = self.table.without_pidfd();
+        self.table.obstacle().or_else(|| {
+            (without > 0).then(|| {
+                format!(
+                    "{} are held; {without} registrations are beyond `pidfd_budget`, watched \
+                     by the kernel's table, their deaths verified on demand",
+                    self.table.held()
+                )
+            })
+        })
+    }
+
     fn degraded(&self) -> Vec<String> {
         let mut degraded = self.facts.degraded.clone();
         degraded.extend(self.deaths_are_reported_by());
+        degraded.extend(self.table.obstacle());
+        if self.exhausted {
+            degraded.push("no files can be opened: looks for processes wait until they can".into());
+        }
         if let Some(why) = self.table.kernel().and_then(Ebpf::unpinned) {
             degraded.push(format!("maps and links are not pinned: {why}"));
         }
-        let unwatched: Vec<&str> = self
+        let unwatched = self
             .entities
             .values()
             .filter(|entity| self.facts.ebpf_off.is_none() && entity.pidfd_only.is_some())
-            .map(|entity| entity.spec.name.as_str())
-            .collect();
-        if !unwatched.is_empty() {
-            degraded.push(format!(
-                "watched by their pidfds only: {}",
-                unwatched.join(", ")
-            ));
-        }
+            .map(|entity| entity.spec.name.as_str());
+        degraded.extend(some_of("watched by their pidfds only", unwatched));
+        let refused = self
+            .entities
+            .values()
+            .filter(|entity| entity.recovery.unwatched().is_some())
+            .map(|entity| entity.spec.name.as_str());
+        degraded.extend(some_of("alive, but not registered", refused));
         degraded
     }
 

@@ -102,10 +102,19 @@ impl Engine {
                     generation: registered.generation,
                 }
             }
-            Err(error) => Event::RegisterFailed {
-                identity,
-                reason: in_full(&error),
-            },
+            Err(error) => {
+                // Known all the same: without a pidfile nothing else leads to it.
+                if let Some(entity) = self.entities.get_mut(name) {
+                    entity.known = Some(Remembered {
+                        identity,
+                        stamp: found.stamp,
+                    });
+                }
+                Event::Unwatchable {
+                    identity,
+                    reason: in_full(&error),
+                }
+            }
         }
     }
 
@@ -214,10 +223,10 @@ impl Engine {
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };
-        let memory = entity.memory();
-        if entity.remembered.as_ref() != Some(&memory) {
-            entity.remembered = Some(memory.clone());
-            self.hand_out(Work::Remember(Arc::clone(name), Box::new(memory)));
+        let record_of = entity.record_of();
+        if entity.remembered.replace(record_of) != Some(record_of) {
+            let memory = Arc::new(entity.memory());
+            self.hand_out(Work::Remember(Arc::clone(name), memory));
         }
     }
 
@@ -238,6 +247,7 @@ impl Engine {
     pub(super) fn adopt(&mut self, entity: Entity, effects: Vec<Effect>) {
         let name: EntityName = Arc::from(entity.spec.name.as_str());
         let spec = Arc::clone(&entity.spec);
+        self.hand_out(Work::Watch(Arc::clone(&name), spec.pidfile.clone()));
         self.entities.insert(Arc::clone(&name), entity);
         for effect in effects {
             self.carry_out(&name, &spec, &effect);

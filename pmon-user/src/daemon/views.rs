@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     engine::Engine,
     entity::Entity,
-    incident_views::{certificate, incident_view},
+    incident_views::{certificate, container_of, incident_view},
 };
 use crate::{
     core::{
@@ -42,6 +42,7 @@ impl Engine {
             process: last_seen.map(|seen| ProcessView {
                 comm: seen.comm.clone(),
                 cgroup: seen.cgroup.clone(),
+                container: container_of(seen.cgroup.as_deref()),
             }),
             incidents: entity
                 .incidents
@@ -206,6 +207,9 @@ fn because(entity: &Entity, table: &Table) -> Vec<String> {
         Some(current) => {
             let watched = match (&entity.pidfd_only, table.kernel()) {
                 (None, Some(_)) => "the kernel program and its pidfd".to_owned(),
+                (Some(_), None) if table.connector().is_some() => {
+                    "the proc connector and its pidfd".to_owned()
+                }
                 (Some(reason), _) => format!("its pidfd only: {reason}"),
                 (None, None) => "its pidfd".to_owned(),
             };

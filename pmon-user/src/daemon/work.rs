@@ -4,36 +4,24 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
 use super::{
     backend::HISTORY,
+    looks::{Asked, Looks},
     message::{Inbox, Message, Work},
     telling::Telling,
 };
 use crate::{
     audit::AuditHandle,
-    core::{
-        death::LastSeen,
-        event::{Outcome, Sighting},
-        identity::Identity,
-    },
+    core::identity::Identity,
     effect::Executor,
-    look::{self, Look, LookRequest},
-    state::{
-        Store,
-        registrations::{EntityRecord, Registrations},
-    },
-    sys::clock,
-    table::{EntityName, Inquiry},
+    state::{Store, changes::Change},
+    table::EntityName,
     view::incident::IncidentView,
 };
-
-/// A look that takes longer sits on a disk or mount that hangs.
-const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Everything that works for the engine.
 pub(super) struct Workers {
@@ -45,36 +33,37 @@ pub(super) struct Workers {
     pub store: Store,
     /// What the next daemon needs to know should this one be killed.
     pub volatile: Store,
-    /// What is to survive.
-    pub registrations: Registrations,
+    /// Back to the engine.
+    pub inbox: Inbox,
     /// Log and events.
     pub telling: Arc<Telling>,
     /// Closed incidents.
     pub history: Arc<Mutex<VecDeque<IncidentView>>>,
-    /// Back to the engine.
-    pub inbox: Inbox,
+    /// Looks.
+    pub looks: Looks,
 }
 
 impl Workers {
     /// Works until the engine has ended; gives back the stores, of which the
     /// second is volatile.
-    pub(super) async fn run(mut self, mut work: UnboundedReceiver<Work>) -> (Store, Store) {
+    pub(super) async fn run(self, mut work: UnboundedReceiver<Work>) -> (Store, Store) {
         while let Some(work) = work.recv().await {
             match work {
                 Work::Look {
                     entity,
                     mut request,
                 } => {
-                    request.own_scripts = Arc::new(self.executor.at_work());
-                    tokio::spawn(look_within_deadline(self.inbox.clone(), entity, *request));
+                    if request.check_foreign_script {
+                        request.own_scripts = Arc::new(self.executor.at_work());
+                    }
+                    let request = *request;
+                    self.looks.look(Asked { entity, request });
                 }
-                Work::Inquire(inquiries) => {
-                    let inbox = self.inbox.clone();
-                    tokio::task::spawn_blocking(move || {
-                        let answers = inquiries.into_iter().map(Inquiry::answer).collect();
-                        inbox.send(Message::Answered(answers));
-                    });
+                Work::Sweep(slice) => {
+                    let asked = |(entity, request)| Asked { entity, request };
+                    self.looks.sweep(slice.into_iter().map(asked).collect());
                 }
+                Work::Inquire(inquiries) => self.looks.inquire(inquiries),
                 Work::Job { entity, job } => self.executor.submit(&entity, job),
                 Work::Tell(told) => self.telling.tell(told),
                 Work::Closed(incident) => self.closed(*incident),
@@ -84,22 +73,24 @@ impl Workers {
                     identity,
                 } => self.died(entity, &incident, identity),
                 Work::Remember(entity, record) => {
-                    self.remember(&entity, *record);
-                    self.save();
+                    let record = (!record.is_empty()).then_some(record);
+                    self.remember(&Change::Entity(entity, record));
                 }
                 Work::Launched {
                     entity,
                     identity,
                     recorded,
-                } => self.launched(&entity, identity, recorded),
+                } => self.launched(entity, identity, recorded),
                 Work::Forget(entity) => {
                     self.executor.forget(&entity);
-                    self.registrations.entities.remove(&*entity);
-                    self.save();
-                }
-                Work::Entities(entities) => {
                     if let Some(audit) = &self.audit {
-                        audit.set_entities(entities).await;
+                        audit.watch(Arc::clone(&entity), None);
+                    }
+                    self.remember(&Change::Entity(entity, None));
+                }
+                Work::Watch(entity, pidfile) => {
+                    if let Some(audit) = &self.audit {
+                        audit.watch(entity, pidfile);
                     }
                 }
             }
@@ -107,10 +98,8 @@ impl Workers {
         (self.store, self.volatile)
     }
 
-    fn closed(&mut self, incident: IncidentView) {
-        self.registrations.next_incident =
-            self.registrations.next_incident.max(incident.incident + 1);
-        self.save();
+    fn closed(&self, incident: IncidentView) {
+        self.remember(&Change::NextIncident(incident.incident + 1));
         if let Err(error) = self.store.append(&incident) {
             tracing::warn!(%error, incident = incident.incident, "incident not saved");
         }
@@ -129,9 +118,7 @@ impl Workers {
     }
 
     /// The death goes into the journal, and the engine is told when it is there.
-    fn died(&mut self, entity: EntityName, incident: &IncidentView, identity: Identity) {
-        self.registrations.next_incident =
-            self.registrations.next_incident.max(incident.incident + 1);
+    fn died(&self, entity: EntityName, incident: &IncidentView, identity: Identity) {
         let inbox = self.inbox.clone();
         let settled = move || {
             inbox.send(Message::Settled { entity, identity });
@@ -141,67 +128,17 @@ impl Workers {
         }
     }
 
-    fn remember(&mut self, entity: &EntityName, mut record: EntityRecord) {
-        let entities = &mut self.registrations.entities;
-        if let Some(before) = entities.get(&**entity)
-            && before.process == record.process
-        {
-            record.launched = before.launched;
-        }
-        if record.is_empty() {
-            entities.remove(&**entity);
-        } else {
-            entities.insert(entity.to_string(), record);
-        }
+    fn launched(&self, entity: EntityName, identity: Identity, recorded: oneshot::Sender<()>) {
+        let change = Change::Launched(entity, identity);
+        self.store.save(change.clone());
+        self.volatile.save_then(change, move || {
+            // The start may have been cancelled meanwhile.
+            let _cancelled: Result<(), ()> = recorded.send(());
+        });
     }
 
-    fn launched(&mut self, entity: &EntityName, identity: Identity, recorded: oneshot::Sender<()>) {
-        let record = self.registrations.entities.entry(entity.to_string());
-        record.or_default().launched = Some(identity);
-        self.store.save(self.registrations.clone());
-        self.volatile
-            .save_then(self.registrations.clone(), move || {
-                // The start may have been cancelled meanwhile.
-                let _cancelled: Result<(), ()> = recorded.send(());
-            });
-    }
-
-    fn save(&self) {
-        self.volatile.save(self.registrations.clone());
-        self.store.save(self.registrations.clone());
-    }
-}
-
-async fn look_within_deadline(inbox: Inbox, entity: EntityName, request: LookRequest) {
-    let occasion = request.occasion;
-    let begun = clock::now();
-    let looking = tokio::task::spawn_blocking(move || look::look(&request));
-    let look = match tokio::time::timeout(LOOK_DEADLINE, looking).await {
-        Ok(Ok(look)) => look,
-        Ok(Err(error)) => blind(occasion, format!("the look failed: {error}")),
-        Err(_) => blind(
-            occasion,
-            format!("its pidfile could not be read within {LOOK_DEADLINE:?}"),
-        ),
-    };
-    let took = clock::elapsed(begun);
-    tracing::trace!(entity = &*entity, ?occasion, ?took, outcome = ?look.sighting.outcome, "looked");
-    inbox.send(Message::Looked { entity, look });
-}
-
-fn blind(occasion: crate::core::event::Occasion, reason: String) -> Look {
-    Look {
-        sighting: Sighting {
-            occasion,
-            outcome: Outcome::Unverifiable { reason },
-            foreign_script: None,
-        },
-        process: None,
-        last_seen: LastSeen::default(),
-        stamp: None,
-        stranger: None,
-        known_alive: None,
-        known_gone: false,
-        names_gone: None,
+    fn remember(&self, change: &Change) {
+        self.volatile.save(change.clone());
+        self.store.save(change.clone());
     }
 }

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     control::client::ClientError,
+    core::death::SourceName,
     view::{
         diagnosis::{CheckResult, CheckView},
         entity::StateWord,
@@ -142,10 +143,20 @@ fn counters(source: &SourceView) -> String {
         "events",
     );
     if source.lost > 0 {
-        text.push_str(&format!(
-            ", {} lost (found in the table; a larger `ring_bytes` in `[daemon]` avoids that)",
-            source.lost
-        ));
+        let lost = if source.name == SourceName::ProcConnector.as_str() {
+            let times = count(
+                usize::try_from(source.lost).unwrap_or(usize::MAX),
+                "overrun",
+                "overruns",
+            );
+            format!(", {times} (all processes were looked at each time)")
+        } else {
+            format!(
+                ", {} lost (found in the table; a larger `ring_bytes` in `[daemon]` avoids that)",
+                source.lost
+            )
+        };
+        text.push_str(&lost);
     }
     if let Some(seconds) = source.last_canary_s {
         text.push_str(&format!(", last canary {seconds:.1} s ago"));

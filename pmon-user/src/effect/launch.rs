@@ -44,7 +44,7 @@ const EXHAUSTED: [Duration; 6] = [
 
 /// How long a start waits until it is on record. A start that is recorded too
 /// late is better than none.
-const RECORD: Duration = Duration::from_secs(1);
+const RECORD: Duration = Duration::from_secs(5);
 
 /// A running program.
 #[derive(Debug)]
@@ -122,7 +122,8 @@ pub(super) async fn launch(
     }
 }
 
-/// Records the child at the gate, then lets it through.
+/// Records the child at the gate, then lets it through. Where nobody records any
+/// more, because pmon is ending, it does not get through.
 async fn pass(voice: &Voice, gate: Gate) {
     let Ok(pid) = gate.child().await else {
         return;
@@ -130,8 +131,10 @@ async fn pass(voice: &Voice, gate: Gate) {
     // A child that waits at the gate has next to no memory of its own.
     if let (Some(record), Ok(process)) = (&voice.shared.record, verify(pid)) {
         let recorded = record(Arc::clone(voice.entity()), process.identity());
-        if timeout(RECORD, recorded).await.is_err() {
-            tracing::warn!(pid, "a start could not be recorded within {RECORD:?}");
+        match timeout(RECORD, recorded).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => tracing::warn!(pid, "a start could not be recorded within {RECORD:?}"),
         }
     }
     gate.open();

@@ -6,7 +6,7 @@
 //! signalled, written or remembered here, and what follows from a sighting is
 //! the core's business. When to look is decided by `audit` and the core.
 
-use std::{collections::HashSet, path::Path, sync::Arc, thread, time::Duration};
+use std::{cell::Cell, collections::HashSet, path::Path, sync::Arc, thread, time::Duration};
 
 use crate::{
     causes::in_full,
@@ -19,10 +19,12 @@ use crate::{
     },
     sys::{
         clock,
+        limits::out_of_descriptors,
         pidfd::{VerifiedPid, VerifyError, verify},
     },
 };
 
+pub mod container;
 pub mod foreign_script;
 pub mod last_seen;
 pub mod names;
@@ -73,6 +75,8 @@ pub struct Look {
     /// Who the pidfile names instead, if that is certainly a stranger: an init
     /// script that trusts the file would spare, or kill, the wrong process.
     pub stranger: Option<Identity>,
+    /// There were no descriptors to look with: what it showed means nothing.
+    pub exhausted: bool,
     /// The known process, if it is alive although the look did not lead to it:
     /// its pidfile is missing, stale or damaged, or names another process.
     pub known_alive: Option<VerifiedPid>,
@@ -87,17 +91,18 @@ pub struct Look {
 #[must_use]
 pub fn look(request: &LookRequest) -> Look {
     let mut names_gone = None;
+    let exhausted = Cell::new(false);
     let Found {
         result,
         stamp,
         stranger,
     } = match &request.spec.pidfile {
         Some(path) => by_pidfile(path, |pid, stamp, writer| {
-            let found = by_pid(pid, stamp, writer, &request.spec, request.known.as_ref());
+            let found = by_pid(pid, stamp, writer, request, &exhausted);
             names_gone = matches!(&found, Err(Misled { gone: true, .. })).then_some(pid);
             found
         }),
-        None => by_memory(request.known.as_ref()),
+        None => by_memory(request.known.as_ref(), &exhausted),
     };
     let (process, outcome) = match result {
         Ok(process) => {
@@ -108,7 +113,7 @@ pub fn look(request: &LookRequest) -> Look {
     };
     let found = process.as_ref().map(VerifiedPid::identity);
     let (known_alive, known_gone) = match &request.known {
-        Some(known) if Some(known.identity) != found => verify_known(known.identity),
+        Some(known) if Some(known.identity) != found => verify_known(known.identity, &exhausted),
         Some(_) | None => (None, false),
     };
     let outcome = mention(outcome, known_alive.as_ref());
@@ -140,10 +145,21 @@ pub fn look(request: &LookRequest) -> Look {
         process,
         stamp,
         stranger,
+        // The pidfile, too, may have been unreadable for want of descriptors.
+        exhausted: exhausted.get() || (found.is_none() && out_of_descriptors()),
         known_alive,
         known_gone,
         names_gone,
     }
+}
+
+/// Notes when it fails for want of descriptors.
+fn try_verify(pid: u32, exhausted: &Cell<bool>) -> Result<VerifiedPid, VerifyError> {
+    verify(pid).inspect_err(|error| {
+        if error.is_exhaustion() {
+            exhausted.set(true);
+        }
+    })
 }
 
 /// A process, or the outcome that says why not.
@@ -192,8 +208,8 @@ const fn unverifiable(reason: String) -> Outcome {
 
 /// The process if it is alive, and whether it is certainly gone: neither where
 /// that cannot be told.
-fn verify_known(identity: Identity) -> (Option<VerifiedPid>, bool) {
-    match verify(identity.pid) {
+fn verify_known(identity: Identity, exhausted: &Cell<bool>) -> (Option<VerifiedPid>, bool) {
+    match try_verify(identity.pid, exhausted) {
         Ok(process) if process.identity() == identity => (Some(process), false),
         // That number is somebody else's now.
         Ok(_) | Err(VerifyError::NoProcess { .. } | VerifyError::NotALeader { .. }) => (None, true),
@@ -214,10 +230,10 @@ fn mention(outcome: Outcome, known_alive: Option<&VerifiedPid>) -> Outcome {
 }
 
 /// An entity without a pidfile has the process it was known to have, or none.
-fn by_memory(known: Option<&Remembered>) -> Found {
+fn by_memory(known: Option<&Remembered>, exhausted: &Cell<bool>) -> Found {
     let result = match known {
         None => Err(nothing("no pidfile, and no process is known".to_owned())),
-        Some(known) => match verify(known.identity.pid) {
+        Some(known) => match try_verify(known.identity.pid, exhausted) {
             Ok(process) if process.identity() == known.identity => Ok(process),
             Ok(process) => Err(nothing(format!(
                 "{} is gone, its pid is now a stranger's ({})",
@@ -310,10 +326,11 @@ fn by_pid(
     pid: u32,
     stamp: Stamp,
     writer: Writer,
-    spec: &EntitySpec,
-    known: Option<&Remembered>,
+    request: &LookRequest,
+    exhausted: &Cell<bool>,
 ) -> Result<VerifiedPid, Misled> {
-    let process = match verify(pid) {
+    let (spec, known) = (&*request.spec, request.known.as_ref());
+    let process = match try_verify(pid, exhausted) {
         Ok(process) => process,
         Err(VerifyError::NoProcess { pid }) => {
             return Err(Misled {

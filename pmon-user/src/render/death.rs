@@ -283,6 +283,7 @@ mod tests {
             oom_victim: None,
             comm: None,
             cgroup: None,
+            container: None,
             rss_bytes: None,
             cpu_s: None,
             detected_by: "pidfd".to_owned(),

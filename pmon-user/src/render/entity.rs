@@ -81,6 +81,7 @@ pub fn show(view: &ShowView, look: &Look) -> String {
     if let Some(process) = process {
         field(&mut text, "comm", process.comm.as_deref());
         field(&mut text, "cgroup", process.cgroup.as_deref());
+        field(&mut text, "container", process.container.as_deref());
     }
     text.push('\n');
     text.push_str(&heading("configuration", look));

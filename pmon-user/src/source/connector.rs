@@ -388,7 +388,7 @@ impl Connector {
         self.ignore()
     }
 
-    fn ignore(&mut self) -> Result<(), ConnectorError> {
+    pub(crate) fn ignore(&mut self) -> Result<(), ConnectorError> {
         if std::mem::replace(&mut self.listening, false) {
             self.ask(Request::Ignore)?;
         }

@@ -15,7 +15,10 @@ use aya::{
     programs::ProgramError,
 };
 use aya_log::EbpfLogger;
-use pmon_common::{EVENTS_MAP, Event, PIDS_MAP, Registration, STATS_MAP, Stats, Tgid, flag};
+use pmon_common::{
+    EVENTS_MAP, EXIT_PROGRAM, Event, PIDS_MAP, Registration, STATS_MAP, Stats, Tgid, flag,
+    group_dead,
+};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -171,6 +174,14 @@ impl Ebpf {
         let Attached { links, missing } =
             programs::attach_all(&mut object, btf.as_ref(), selection)?;
         let programs = facts::of_programs(&object, &links)?;
+        let layout = match links.first() {
+            Some(exit) if exit.program == EXIT_PROGRAM => selection.layout,
+            // The other exit program makes no use of it.
+            _ => KernelLayout {
+                group_dead: group_dead::UNKNOWN,
+                ..selection.layout
+            },
+        };
         let maps = facts::of_maps(&object)?;
         let log = if selection.log {
             EbpfLogger::init(&mut object)
@@ -190,7 +201,7 @@ impl Ebpf {
             maps,
             programs,
             foreign_records: 0,
-            layout: selection.layout,
+            layout,
             log,
             pins,
             unpinned: None,
@@ -314,8 +325,7 @@ impl Ebpf {
     /// is no reason to do without a pidfd.
     #[must_use]
     pub const fn tells_deaths_apart(&self) -> bool {
-        self.layout.group_dead != pmon_common::group_dead::UNKNOWN
-            && self.layout.task_start_boottime != 0
+        self.layout.group_dead != group_dead::UNKNOWN && self.layout.task_start_boottime != 0
     }
 
     /// Ends the watch. That there was none is no error.

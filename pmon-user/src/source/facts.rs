@@ -32,6 +32,8 @@ pub struct ProgramFacts {
     pub id: u32,
     /// Hash of the instructions.
     pub tag: u64,
+    /// Instructions that the verifier left in it, 0 where the kernel doesn't say.
+    pub instructions: u32,
     /// Runs, counted while `kernel.bpf_stats_enabled` is 1.
     pub run_count: u64,
     /// Time of these runs.
@@ -69,6 +71,8 @@ pub(super) fn of_program(
         tracepoint,
         id: info.id(),
         tag: info.tag(),
+        // Eight bytes each (`struct bpf_insn`).
+        instructions: info.size_translated().unwrap_or(0) / 8,
         run_count: info.run_count(),
         run_time: info.run_time(),
     })

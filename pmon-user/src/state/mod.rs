@@ -11,7 +11,7 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -23,11 +23,13 @@ use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 pub mod atomic;
+pub mod changes;
 pub mod journal;
 pub mod lock;
 pub mod registrations;
 
 use atomic::Reach;
+use changes::{Change, Saved, Unsaved};
 use journal::Journal;
 use registrations::Registrations;
 
@@ -36,8 +38,11 @@ use registrations::Registrations;
 const DEBOUNCE: Duration = Duration::from_millis(200);
 /// Pause before something that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(10);
-/// Journal lines that may wait for a disk; then the oldest are given up.
-const BACKLOG: usize = 16 * 1024;
+/// Bytes of journal lines that may wait for a disk; then the oldest are given
+/// up. Several times what the journal keeps.
+const BACKLOG_BYTES: usize = 32 << 20;
+/// Commands that may wait for the thread; what they are about does not wait here.
+const COMMANDS: usize = 64;
 
 /// Why there is no store.
 #[derive(Debug, Error)]
@@ -67,29 +72,14 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Shared {
+    /// What has changed and is not on disk.
     unsaved: Mutex<Unsaved>,
+    /// Journal lines that are not on disk.
+    backlog: Mutex<Backlog>,
     status: watch::Sender<StoreStatus>,
 }
 
-/// What is not on disk.
-#[derive(Default)]
-struct Unsaved {
-    /// The newest registrations.
-    registrations: Option<Registrations>,
-    /// Who waits for them.
-    then: Vec<Then>,
-}
-
-impl fmt::Debug for Unsaved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unsaved")
-            .field("registrations", &self.registrations.is_some())
-            .field("then", &self.then.len())
-            .finish()
-    }
-}
-
-/// Called, on the writing thread, when a line is in the journal, or given up.
+/// Called, on the writing thread, when something is written, or given up.
 type Then = Box<dyn FnOnce() + Send>;
 
 /// A line on its way into the journal.
@@ -106,23 +96,67 @@ impl Line {
     }
 }
 
+#[derive(Default)]
+struct Backlog {
+    lines: VecDeque<Line>,
+    bytes: usize,
+}
+
+impl fmt::Debug for Backlog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backlog")
+            .field("lines", &self.lines.len())
+            .field("bytes", &self.bytes)
+            .finish()
+    }
+}
+
+impl Backlog {
+    /// Adds a line; those that had to go for it.
+    fn push(&mut self, line: Line) -> Vec<Line> {
+        self.bytes += line.text.len();
+        self.lines.push_back(line);
+        let mut lost = Vec::new();
+        while self.bytes > BACKLOG_BYTES
+            && let Some(line) = self.pop()
+        {
+            lost.push(line);
+        }
+        lost
+    }
+
+    fn pop(&mut self) -> Option<Line> {
+        let line = self.lines.pop_front()?;
+        self.bytes -= line.text.len();
+        Some(line)
+    }
+
+    /// Puts a line back that could not be written.
+    fn unpop(&mut self, line: Line) {
+        self.bytes += line.text.len();
+        self.lines.push_front(line);
+    }
+}
+
+#[derive(Debug)]
 enum Command {
-    /// There are unsaved registrations.
+    /// There are unsaved changes of registrations.
     Save,
-    Append(Line),
+    /// There are lines for the journal.
+    Append,
     Flush(oneshot::Sender<Result<(), String>>),
 }
 
 impl Store {
     /// Starts the writing thread for a state directory, which is created where
-    /// it is missing.
+    /// it is missing; `initial` is what is remembered already.
     ///
     /// # Errors
     ///
     /// See [`StoreError`]. A directory that cannot be written is no error but a
     /// degraded status.
-    pub fn start(directory: &Path) -> Result<Self, StoreError> {
-        Self::start_with(directory, DEBOUNCE, RETRY, Reach::Disk)
+    pub fn start(directory: &Path, initial: Registrations) -> Result<Self, StoreError> {
+        Self::start_with(directory, initial, DEBOUNCE, RETRY, Reach::Disk)
     }
 
     /// Starts the thread that writes registrations to a volatile directory, each
@@ -132,20 +166,22 @@ impl Store {
     /// # Errors
     ///
     /// See [`StoreError`].
-    pub fn start_volatile(directory: &Path) -> Result<Self, StoreError> {
-        Self::start_with(directory, Duration::ZERO, RETRY, Reach::Cache)
+    pub fn start_volatile(directory: &Path, initial: Registrations) -> Result<Self, StoreError> {
+        Self::start_with(directory, initial, Duration::ZERO, RETRY, Reach::Cache)
     }
 
     fn start_with(
         directory: &Path,
+        initial: Registrations,
         debounce: Duration,
         retry: Duration,
         reach: Reach,
     ) -> Result<Self, StoreError> {
-        let (commands, receiver) = sync_channel(BACKLOG);
+        let (commands, receiver) = sync_channel(COMMANDS);
         let (sender, status) = watch::channel(StoreStatus::default());
         let shared = Arc::new(Shared {
             unsaved: Mutex::default(),
+            backlog: Mutex::default(),
             status: sender,
         });
         let writer = Writer {
@@ -154,8 +190,9 @@ impl Store {
             debounce,
             retry,
             reach,
+            saved: Saved::new(initial),
+            waiting: Vec::new(),
             journal: None,
-            backlog: VecDeque::new(),
             save_at: None,
             append_at: None,
             save_error: None,
@@ -172,25 +209,16 @@ impl Store {
         })
     }
 
-    /// Has the registrations written soon; never blocks.
-    pub fn save(&self, registrations: Registrations) {
-        self.save_soon(registrations, None);
+    /// Has a change written soon; never blocks.
+    pub fn save(&self, change: Change) {
+        lock(&self.shared.unsaved).add(change);
+        self.wake(Command::Save);
     }
 
-    /// The same; calls `then` when they, or newer ones, are written.
-    pub fn save_then(&self, registrations: Registrations, then: impl FnOnce() + Send + 'static) {
-        self.save_soon(registrations, Some(Box::new(then)));
-    }
-
-    fn save_soon(&self, registrations: Registrations, then: Option<Then>) {
-        {
-            let unsaved = self.shared.unsaved.lock();
-            let mut unsaved = unsaved.unwrap_or_else(PoisonError::into_inner);
-            unsaved.registrations = Some(registrations);
-            unsaved.then.extend(then);
-        }
-        // Full: the thread is awake and will see them. Gone: so is the daemon.
-        let _awake: Result<(), TrySendError<Command>> = self.commands.try_send(Command::Save);
+    /// The same; calls `then` when it is written.
+    pub fn save_then(&self, change: Change, then: impl FnOnce() + Send + 'static) {
+        lock(&self.shared.unsaved).add_then(change, Box::new(then));
+        self.wake(Command::Save);
     }
 
     /// Has one incident written as one line of the journal; never blocks.
@@ -220,15 +248,19 @@ impl Store {
     }
 
     fn append_line(&self, text: String, then: Option<Then>) {
-        let command = Command::Append(Line { text, then });
-        if let Err(TrySendError::Full(refused) | TrySendError::Disconnected(refused)) =
-            self.commands.try_send(command)
-        {
-            self.shared.lost(1);
-            if let Command::Append(line) = refused {
-                line.done();
-            }
+        let lost = lock(&self.shared.backlog).push(Line { text, then });
+        if !lost.is_empty() {
+            self.shared.lost(lost.len() as u64);
         }
+        for line in lost {
+            line.done();
+        }
+        self.wake(Command::Append);
+    }
+
+    fn wake(&self, command: Command) {
+        // Full: the thread is awake and will see. Gone: so is the daemon.
+        let _awake: Result<(), TrySendError<Command>> = self.commands.try_send(command);
     }
 
     /// Waits until everything handed over so far is on disk, or could not be
@@ -274,8 +306,10 @@ struct Writer {
     debounce: Duration,
     retry: Duration,
     reach: Reach,
+    saved: Saved,
+    /// Who waits for registrations to be written.
+    waiting: Vec<Then>,
     journal: Option<Journal>,
-    backlog: VecDeque<Line>,
     save_at: Option<Instant>,
     append_at: Option<Instant>,
     save_error: Option<String>,
@@ -291,28 +325,24 @@ impl Writer {
                 Some(due) => commands.recv_timeout(due.saturating_duration_since(Instant::now())),
             };
             match command {
-                Ok(Command::Save) => {
-                    let soon = Instant::now() + self.debounce;
-                    self.save_at = Some(self.save_at.map_or(soon, |at| at.min(soon)));
-                }
-                Ok(Command::Append(line)) => {
-                    self.remember(line);
-                    // What failed a moment ago would fail again.
-                    if self.append_error.is_none() {
-                        self.append_at = Some(Instant::now());
-                    }
-                }
+                Ok(Command::Save | Command::Append) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Command::Flush(done)) => {
                     // The asker may have gone meanwhile.
                     let _gone: Result<(), Result<(), String>> = done.send(self.write_all());
                 }
-                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     let _told: Result<(), String> = self.write_all();
                     return;
                 }
             }
             let now = Instant::now();
+            // Whatever the command was: others may have found no room.
+            if self.save_at.is_none() && self.saved.is_behind(&lock(&self.shared.unsaved)) {
+                self.save_at = Some(now + self.debounce);
+            }
+            if self.append_at.is_none() && !lock(&self.shared.backlog).lines.is_empty() {
+                self.append_at = Some(now);
+            }
             if self.append_at.is_some_and(|at| at <= now) {
                 self.write_lines();
             }
@@ -320,16 +350,6 @@ impl Writer {
                 self.write_registrations();
             }
         }
-    }
-
-    fn remember(&mut self, line: Line) {
-        if self.backlog.len() == BACKLOG
-            && let Some(lost) = self.backlog.pop_front()
-        {
-            self.shared.lost(1);
-            lost.done();
-        }
-        self.backlog.push_back(line);
     }
 
     fn write_all(&mut self) -> Result<(), String> {
@@ -344,33 +364,21 @@ impl Writer {
 
     fn write_registrations(&mut self) {
         self.save_at = None;
-        let unsaved = || {
-            self.shared
-                .unsaved
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        let (registrations, waiting) = {
-            let mut unsaved = unsaved();
-            let Some(registrations) = unsaved.registrations.take() else {
-                return;
-            };
-            (registrations, std::mem::take(&mut unsaved.then))
-        };
-        let written = create(&self.directory)
-            .and_then(|()| registrations::save(&self.directory, &registrations, self.reach));
+        let mut unsaved = std::mem::take(&mut *lock(&self.shared.unsaved));
+        self.waiting.append(&mut unsaved.take_waiting());
+        if self.save_error.is_none() && !self.saved.is_behind(&unsaved) {
+            return;
+        }
+        let lines = self.saved.take_over(unsaved);
+        let written = self.saved.write(&self.directory, lines, self.reach);
         self.save_error = match written {
             Ok(()) => {
-                for then in waiting {
+                for then in self.waiting.drain(..) {
                     then();
                 }
                 None
             }
             Err(error) => {
-                let mut unsaved = unsaved();
-                // Unless there are newer ones by now.
-                unsaved.registrations.get_or_insert(registrations);
-                unsaved.then.extend(waiting);
                 self.save_at = Some(Instant::now() + self.retry);
                 Some(format!(
                     "cannot write `{}`: {error}",
@@ -383,7 +391,7 @@ impl Writer {
 
     fn write_lines(&mut self) {
         self.append_at = None;
-        if self.backlog.is_empty() {
+        if lock(&self.shared.backlog).lines.is_empty() {
             return;
         }
         let written = self.try_write_lines();
@@ -409,15 +417,17 @@ impl Writer {
             }
         };
         // On an error it is opened anew next time: it may have been deleted.
-        while let Some(line) = self.backlog.front() {
+        let pop = || lock(&self.shared.backlog).pop();
+        while let Some(line) = pop() {
             match journal.append(&line.text) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.shared.lost(1),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    lock(&self.shared.backlog).unpop(line);
+                    return Err(error);
+                }
             }
-            if let Some(written) = self.backlog.pop_front() {
-                written.done();
-            }
+            line.done();
         }
         journal.sync()?;
         self.journal = Some(journal);
@@ -432,6 +442,11 @@ impl Writer {
             changed
         });
     }
+}
+
+/// A panic elsewhere leaves what is behind the lock as it was.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Creates the state directory, for the daemon's user alone.

@@ -1,5 +1,5 @@
 //! `registrations.json`: what the daemon must know of its entities after a
-//! restart.
+//! restart. What has changed since it was written is in `changes`.
 //!
 //! Must stay true: a damaged, foreign or newer file never prevents a start; it
 //! is put aside and told. Processes of another boot are dropped on loading,
@@ -17,9 +17,12 @@ use std::{
 
 use jiff::Timestamp;
 use rustix::fs::OFlags;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::atomic::{self, Reach};
+use super::{
+    atomic::{self, Reach},
+    changes,
+};
 use crate::{core::identity::Identity, look::Remembered};
 
 /// Name in the state directory.
@@ -28,8 +31,8 @@ pub const FILE: &str = "registrations.json";
 const REFUSED: &str = "registrations.json.refused";
 /// Of the format; a file of a higher one is refused.
 const VERSION: u32 = 1;
-/// More is no file of ours: about 1 KiB per entity.
-const MAX_BYTES: u64 = 64 << 20;
+/// More is no file of ours: some 300 bytes per entity.
+const MAX_BYTES: u64 = 256 << 20;
 
 /// What is remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,16 +47,19 @@ pub struct Registrations {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntityRecord {
     /// Its process, and its pidfile at that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Remembered>,
     /// An operator wants it to stay down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<StoppedByOperator>,
     /// It comes from `pmon register`, not from a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ad_hoc: Option<AdHoc>,
     /// Processes before this one whose deaths may not be in the journal yet.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsettled: Vec<Identity>,
     /// A program that was about to be executed after it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launched: Option<Identity>,
 }
 
@@ -101,13 +107,25 @@ impl EntityRecord {
 }
 
 /// The file's content.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Document {
+    boot_id: String,
+    /// Named by the changes that follow; there was none once.
+    #[serde(default)]
+    id: u64,
+    #[serde(flatten)]
+    registrations: Registrations,
+}
+
+/// The same, to be written.
+#[derive(Serialize)]
+struct Written<Entities: Serialize> {
     version: u32,
     boot_id: String,
     written_at: Timestamp,
-    #[serde(flatten)]
-    registrations: Registrations,
+    id: u64,
+    next_incident: u64,
+    entities: Entities,
 }
 
 /// What loading gave.
@@ -147,11 +165,18 @@ fn load_for(directory: &Path, boot: &str) -> Loaded {
         Ok(None) => Loaded::default(),
         Ok(Some(document)) => {
             let Document {
-                version: _,
                 boot_id,
-                written_at: _,
+                id,
                 mut registrations,
             } = document;
+            let problem = match read_file(&directory.join(changes::FILE)) {
+                Ok(None) => None,
+                Ok(Some(text)) => changes::apply(&text, id, &mut registrations),
+                Err(reason) => Some(format!(
+                    "`{}` is disregarded: {reason}",
+                    directory.join(changes::FILE).display()
+                )),
+            };
             let mut dropped = 0;
             // Not knowing the boot is as good as another one.
             if boot.is_empty() || boot_id != boot {
@@ -167,7 +192,7 @@ fn load_for(directory: &Path, boot: &str) -> Loaded {
             Loaded {
                 registrations,
                 dropped,
-                problem: None,
+                problem,
             }
         }
         Err(reason) => {
@@ -187,8 +212,27 @@ fn load_for(directory: &Path, boot: &str) -> Loaded {
     }
 }
 
-/// Reads and checks; the error is for people.
+/// Reads the snapshot; the error is for people.
 fn read(path: &Path) -> Result<Option<Document>, String> {
+    let Some(text) = read_file(path)? else {
+        return Ok(None);
+    };
+    // The version first: a newer file may look different otherwise.
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let Versioned { version } = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    if version != VERSION {
+        return Err(format!("it has version {version}, expected {VERSION}"));
+    }
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|error| error.to_string())
+}
+
+/// Reads a file that nobody but us and root could have written.
+fn read_file(path: &Path) -> Result<Option<Vec<u8>>, String> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(atomic::flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
@@ -222,44 +266,48 @@ fn read(path: &Path) -> Result<Option<Document>, String> {
     file.take(MAX_BYTES)
         .read_to_end(&mut text)
         .map_err(|error| error.to_string())?;
-    // The version first: a newer file may look different otherwise.
-    #[derive(Deserialize)]
-    struct Versioned {
-        version: u32,
-    }
-    let Versioned { version } = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
-    if version != VERSION {
-        return Err(format!("it has version {version}, expected {VERSION}"));
-    }
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|error| error.to_string())
+    Ok(Some(text))
 }
 
-/// Writes the file into the state directory, as a whole and as far as `reach`.
-///
-/// # Errors
-///
-/// Whatever the file system says.
-pub fn save(directory: &Path, registrations: &Registrations, reach: Reach) -> io::Result<()> {
-    let document = Document {
+/// Writes the file into a directory, as a whole and as far as `reach`; its id,
+/// and its length in bytes.
+pub(super) fn write<'a>(
+    directory: &Path,
+    next_incident: u64,
+    entities: impl Iterator<Item = (&'a str, &'a EntityRecord)> + Clone,
+    reach: Reach,
+) -> io::Result<(u64, u64)> {
+    struct Entities<I>(I);
+    impl<'a, I: Iterator<Item = (&'a str, &'a EntityRecord)> + Clone> Serialize for Entities<I> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(self.0.clone())
+        }
+    }
+    let written_at = Timestamp::now();
+    // No two snapshots of one host are written in the same nanosecond.
+    let id = written_at.as_nanosecond() as u64;
+    let mut text = serde_json::to_vec(&Written {
         version: VERSION,
         boot_id: boot_id().unwrap_or_default(),
-        written_at: Timestamp::now(),
-        registrations: registrations.clone(),
-    };
-    let mut text = serde_json::to_vec_pretty(&document)?;
+        written_at,
+        id,
+        next_incident,
+        entities: Entities(entities),
+    })?;
     text.push(b'\n');
-    atomic::replace(directory, FILE, &text, reach)
+    atomic::replace(directory, FILE, &text, reach)?;
+    Ok((id, text.len() as u64))
 }
 
-/// Removes the file from a directory where it has served its time.
+/// Removes the files from a directory where they have served their time.
 pub fn remove(directory: &Path) {
-    let path = directory.join(FILE);
-    match fs::remove_file(&path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(%error, path = %path.display(), "cannot be removed"),
+    for name in [FILE, changes::FILE] {
+        let path = directory.join(name);
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, path = %path.display(), "cannot be removed"),
+        }
     }
 }
 
@@ -337,6 +385,15 @@ mod tests {
                 ),
             ]),
         }
+    }
+
+    fn save(directory: &Path, registrations: &Registrations, reach: Reach) -> io::Result<()> {
+        let Registrations {
+            next_incident,
+            entities,
+        } = registrations;
+        let entities = entities.iter().map(|(name, record)| (&**name, record));
+        write(directory, *next_incident, entities, reach).map(drop)
     }
 
     fn refused(directory: &Path) -> String {

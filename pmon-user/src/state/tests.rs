@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
-use std::{fs, process::Command as Program};
+use std::{fs, os::unix::fs::MetadataExt as _, process::Command as Program};
 
 use serde::Deserialize;
 
@@ -43,10 +43,10 @@ const LONG: Duration = Duration::from_secs(60);
 async fn what_is_handed_over_is_on_disk_after_a_flush() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("deep/er");
-    let store = Store::start(&state).unwrap();
+    let store = Store::start(&state, Registrations::default()).unwrap();
     for number in 1..=100 {
         store.append(&incident(number, "x")).unwrap();
-        store.save(next(number + 1));
+        store.save(Change::NextIncident(number + 1));
     }
     store.flush().await.unwrap();
     assert_eq!(numbers(&state), (1..=100).collect::<Vec<_>>());
@@ -60,11 +60,18 @@ async fn bursts_are_written_once() {
     let directory = tempfile::tempdir().unwrap();
     // Longer than this thread may be held up between the two.
     let delay = 1000 * MS;
-    let store = Store::start_with(directory.path(), delay, RETRY, Reach::Disk).unwrap();
+    let store = Store::start_with(
+        directory.path(),
+        Registrations::default(),
+        delay,
+        RETRY,
+        Reach::Disk,
+    )
+    .unwrap();
     let path = directory.path().join(registrations::FILE);
     let before = Instant::now();
-    store.save(next(1));
-    store.save(next(2));
+    store.save(Change::NextIncident(1));
+    store.save(Change::NextIncident(2));
     while !path.exists() {
         assert!(before.elapsed() < LONG);
         thread::sleep(MS);
@@ -81,12 +88,12 @@ async fn bursts_are_written_once() {
 async fn a_volatile_directory_has_the_newest_at_once() {
     let (run, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let load = || registrations::load_newest(run.path(), state.path()).registrations;
-    registrations::save(state.path(), &next(1), Reach::Disk).unwrap();
+    registrations::write(state.path(), 1, [].into_iter(), Reach::Disk).unwrap();
     assert_eq!(load(), next(1));
-    let store = Store::start_volatile(run.path()).unwrap();
+    let store = Store::start_volatile(run.path(), Registrations::default()).unwrap();
     for number in [2, 3] {
         let before = Instant::now();
-        store.save(next(number));
+        store.save(Change::NextIncident(number));
         while load() != next(number) {
             assert!(before.elapsed() < LONG);
             thread::sleep(MS);
@@ -104,13 +111,14 @@ async fn dropping_the_store_writes_what_waits() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::start_with(
         directory.path(),
+        Registrations::default(),
         Duration::from_secs(60),
         RETRY,
         Reach::Disk,
     )
     .unwrap();
     let mut status = store.status();
-    store.save(next(7));
+    store.save(Change::NextIncident(7));
     store.append(&incident(6, "x")).unwrap();
     drop(store);
     // The sender goes with the thread.
@@ -124,9 +132,10 @@ async fn a_directory_that_cannot_be_written_degrades_and_recovers() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     fs::write(&state, "a file is in the way").unwrap();
-    let store = Store::start_with(&state, MS, 50 * MS, Reach::Disk).unwrap();
+    let store =
+        Store::start_with(&state, Registrations::default(), MS, 50 * MS, Reach::Disk).unwrap();
     let mut status = store.status();
-    store.save(next(2));
+    store.save(Change::NextIncident(2));
     store.append(&incident(1, "x")).unwrap();
     let error = store.flush().await.unwrap_err();
     assert!(error.contains("cannot write `"), "{error}");
@@ -147,21 +156,100 @@ async fn a_backlog_has_an_end() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     fs::write(&state, "a file is in the way").unwrap();
-    let store = Store::start(&state).unwrap();
+    let store = Store::start(&state, Registrations::default()).unwrap();
+    let long = |number| incident(number, &"x".repeat(64 << 10));
+    let each = serde_json::to_string(&long(1000)).unwrap().len();
+    let room = (BACKLOG_BYTES / each) as u64;
     let surplus = 100;
-    for number in 0..BACKLOG as u64 + surplus {
-        store.append(&incident(number, "x")).unwrap();
-        // Not faster than they are taken: they would be lost at the door.
-        if number % 100 == 0 {
-            store.flush().await.unwrap_err();
-        }
+    for number in 1000..1000 + room + surplus {
+        store.append(&long(number)).unwrap();
     }
     store.flush().await.unwrap_err();
     assert_eq!(store.status().borrow().lost, surplus);
     fs::remove_file(&state).unwrap();
     store.flush().await.unwrap();
-    let expected: Vec<_> = (surplus..BACKLOG as u64 + surplus).collect();
-    assert_eq!(numbers(&state), expected);
+    // The journal keeps less than that, the newest.
+    let kept = numbers(&state);
+    assert!(kept.len() > 50, "{}", kept.len());
+    assert_eq!(kept.last(), Some(&(1000 + room + surplus - 1)));
+    assert_eq!(store.status().borrow().lost, surplus);
+}
+
+fn record(by: &str) -> Arc<registrations::EntityRecord> {
+    Arc::new(registrations::EntityRecord {
+        stopped: Some(registrations::StoppedByOperator {
+            by: by.to_owned(),
+            reason: None,
+            at: jiff::Timestamp::UNIX_EPOCH,
+        }),
+        ..registrations::EntityRecord::default()
+    })
+}
+
+/// A change costs its own size, until a new snapshot is worth it.
+#[tokio::test]
+async fn changes_follow_a_snapshot() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let loaded = || registrations::load(directory.path());
+    let initial = Registrations {
+        next_incident: 7,
+        entities: [("old".to_owned(), (*record("x")).clone())].into(),
+    };
+    let store = Store::start_volatile(directory.path(), initial).unwrap();
+    let mut snapshots = std::collections::BTreeSet::new();
+    let mut expected = std::collections::BTreeMap::new();
+    for number in 0..6000 {
+        let name: Arc<str> = format!("entity{}", number % 5000).into();
+        let change = (number % 7 != 0).then(|| record(&number.to_string()));
+        match &change {
+            Some(record) => expected.insert(name.to_string(), (**record).clone()),
+            None => expected.remove(&*name),
+        };
+        store.save(Change::Entity(name, change));
+        if number % 10 == 0 {
+            store.flush().await.unwrap();
+            snapshots.insert(fs::metadata(path(registrations::FILE)).unwrap().ino());
+        }
+    }
+    store.save(Change::Entity("old".into(), None));
+    store.flush().await.unwrap();
+    store.save(Change::NextIncident(9));
+    store.flush().await.unwrap();
+    assert!(
+        snapshots.len() > 1 && snapshots.len() < 20,
+        "{}",
+        snapshots.len()
+    );
+    assert_eq!(loaded().problem, None);
+    assert_eq!(loaded().registrations.entities, expected);
+    assert_eq!(loaded().registrations.next_incident, 9);
+
+    // Torn by a crash: what is whole counts.
+    let changes = path(changes::FILE);
+    let text = fs::read(&changes).unwrap();
+    fs::write(&changes, &text[..text.len() - 3]).unwrap();
+    assert_eq!(loaded().problem, None);
+    assert_eq!(loaded().registrations.next_incident, 7);
+    // Of an earlier snapshot: disregarded.
+    fs::write(&changes, "{\"follows\":1}\n{\"next_incident\":1000}\n").unwrap();
+    assert_eq!(loaded().problem, None);
+    assert_eq!(loaded().registrations.next_incident, 7);
+    // Damaged in the middle: told.
+    let mut damaged = text;
+    let middle = damaged.len() / 2;
+    damaged[middle] = b'\n';
+    fs::write(&changes, damaged).unwrap();
+    let problem = loaded().problem.unwrap();
+    assert!(problem.contains("disregarded from line"), "{problem}");
+
+    // Gone, with the whole directory's content: written anew.
+    fs::remove_file(&changes).unwrap();
+    fs::remove_file(path(registrations::FILE)).unwrap();
+    store.save(Change::NextIncident(10));
+    store.flush().await.unwrap();
+    assert_eq!(loaded().registrations.entities, expected);
+    assert_eq!(loaded().registrations.next_incident, 10);
 }
 
 /// Runs itself once more with a file system of 64 KiB.
@@ -195,8 +283,8 @@ async fn a_full_disk_loses_nothing() {
 }
 
 async fn fill_and_free(disk: &Path) {
-    let store = Store::start(disk).unwrap();
-    store.save(next(1));
+    let store = Store::start(disk, Registrations::default()).unwrap();
+    store.save(Change::NextIncident(1));
     store.append(&incident(1, "x")).unwrap();
     store.flush().await.unwrap();
     let ballast = disk.join("ballast");
@@ -206,10 +294,11 @@ async fn fill_and_free(disk: &Path) {
     for number in 2..=4 {
         store.append(&incident(number, &"y".repeat(3000))).unwrap();
     }
-    store.save(next(5));
+    store.save(Change::NextIncident(5));
     let error = store.flush().await.unwrap_err();
     assert!(error.contains("No space left on device"), "{error}");
-    assert_eq!(registrations::load(disk).registrations, next(1));
+    // A small change finds room where a whole file would not.
+    assert_eq!(registrations::load(disk).registrations, next(5));
     fs::remove_file(&ballast).unwrap();
     store.flush().await.unwrap();
     assert_eq!(registrations::load(disk).registrations, next(5));

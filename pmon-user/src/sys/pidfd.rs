@@ -67,6 +67,25 @@ pub enum VerifyError {
     },
 }
 
+impl VerifyError {
+    /// Whether it says nothing of the process: no descriptor or no memory was
+    /// left to look with.
+    #[must_use]
+    pub fn is_exhaustion(&self) -> bool {
+        let exhausted = |errno| matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM);
+        match self {
+            Self::NoProcess { .. } | Self::NotALeader { .. } => false,
+            Self::Open { source, .. } => exhausted(*source),
+            Self::StartTime { source, .. } => match source {
+                procfs::ProcError::Io(error, _) => {
+                    Errno::from_io_error(error).is_some_and(exhausted)
+                }
+                _ => false,
+            },
+        }
+    }
+}
+
 /// Opens a pidfd for `pid` and binds it to the process's start time.
 ///
 /// # Errors

@@ -5,8 +5,6 @@
 //! registration is being made, to verify a death, to signal. Those come out of
 //! a reserve.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 /// Left to everything that is no pidfd, at least: sockets, pipes of start
 /// commands, looks, files being written.
 const OTHER: usize = 256;
@@ -54,26 +52,6 @@ impl Budget {
     #[must_use]
     pub const fn total(&self) -> usize {
         self.own.saturating_add(self.on_demand)
-    }
-}
-
-/// Raises this process's limit of open files as far as it may; what it is then,
-/// `None` for no limit, and what it was before.
-///
-/// Programs that pmon starts get the limit that was before: a large one breaks
-/// those that use select(2).
-pub fn raise_open_files() -> (Option<u64>, Rlimit) {
-    let before = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: before.maximum,
-        maximum: before.maximum,
-    };
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => (raised.current, before),
-        Err(errno) => {
-            tracing::warn!(%errno, "the limit of open files stays where it is");
-            (before.current, before)
-        }
     }
 }
 

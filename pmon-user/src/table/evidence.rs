@@ -45,18 +45,38 @@ impl Evidence {
     /// victims was attached, so that a missing mark means something.
     #[must_use]
     pub fn from_entry(entry: &Registration, oom_watched: bool) -> Self {
-        let has = |bit: u32| entry.flags & bit != 0;
-        let usage = has(flag::USAGE_KNOWN);
+        let Registration {
+            start_time: _,
+            generation,
+            died_at: _,
+            exit_code: _,
+            flags,
+            parent_generation: _,
+            dead_generation,
+            signal_generation,
+            cpu_ns,
+            peak_rss_pages,
+            signal_at: _,
+            signal: _,
+            signal_code: _,
+            sender_tgid: _,
+            sender_uid: _,
+            sender_comm: _,
+            comm: _,
+        } = *entry;
+        let has = |bit: u32| flags & bit != 0;
+        let usage = has(flag::USAGE_KNOWN) && dead_generation == generation;
         let oom_victim = match (has(flag::OOM_VICTIM), oom_watched) {
             (true, _) => Some(true),
             (false, true) => Some(false),
             (false, false) => None,
         };
+        let signalled = has(flag::SIGNAL_KNOWN) && signal_generation == generation;
         Self {
-            peak_rss_bytes: usage.then(|| entry.peak_rss_pages.saturating_mul(procfs::page_size())),
-            cpu: usage.then(|| Duration::from_nanos(entry.cpu_ns)),
+            peak_rss_bytes: usage.then(|| peak_rss_pages.saturating_mul(procfs::page_size())),
+            cpu: usage.then(|| Duration::from_nanos(cpu_ns)),
             oom_victim,
-            last_signal: has(flag::SIGNAL_KNOWN).then(|| Box::new(signal(entry))),
+            last_signal: signalled.then(|| Box::new(signal(entry))),
         }
     }
 }
@@ -71,19 +91,17 @@ fn signal(entry: &Registration) -> SentSignal {
 }
 
 fn origin(entry: &Registration) -> SignalOrigin {
-    match entry.signal_code {
-        si_code::USER | si_code::QUEUE | si_code::TKILL => {}
-        1.. => return SignalOrigin::Kernel,
-        // Timers, message queues and the like, or anything that somebody made up
-        // with rt_sigqueueinfo(2).
-        _ => return SignalOrigin::Unknown,
-    }
     let sender = Sender {
         pid: (entry.sender_tgid != 0).then_some(entry.sender_tgid),
         uid: entry.sender_uid,
         comm: zombie::comm(&entry.sender_comm),
     };
-    if sender.pid == Some(std::process::id()) {
+    if entry.signal_code > si_code::USER {
+        SignalOrigin::Kernel
+    } else if sender.comm.is_none() && sender.pid.is_none() {
+        // A timer, a message queue and the like, in whoever ran at that moment.
+        SignalOrigin::Unknown
+    } else if sender.pid == Some(std::process::id()) {
         SignalOrigin::Pmon { sender, why: None }
     } else {
         SignalOrigin::Process(sender)
@@ -133,8 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_is_believed_only_where_one_can_have_sent() {
-        for code in [si_code::USER, si_code::QUEUE, si_code::TKILL] {
+    fn a_sender_is_told_where_one_was_noted() {
+        for code in [si_code::USER, -1, -6] {
             let expected = SignalOrigin::Process(Sender {
                 pid: Some(812),
                 uid: 1000,
@@ -145,10 +163,32 @@ mod tests {
         for code in [1, 2, si_code::KERNEL] {
             assert_eq!(origin(&signalled(code, 812)), SignalOrigin::Kernel);
         }
-        // SI_TIMER, SI_SIGIO.
-        for code in [-2, -5, i32::MIN] {
-            assert_eq!(origin(&signalled(code, 812)), SignalOrigin::Unknown);
-        }
+        // SI_TIMER: the kernel side blames nobody.
+        let nobody = Registration {
+            sender_uid: 0,
+            sender_comm: [0; 16],
+            ..signalled(-2, 0)
+        };
+        assert_eq!(origin(&nobody), SignalOrigin::Unknown);
+    }
+
+    #[test]
+    fn what_was_written_for_an_earlier_entry_is_not_believed() {
+        let entry = Registration {
+            generation: 8,
+            dead_generation: 8,
+            signal_generation: 8,
+            flags: flag::USAGE_KNOWN | flag::SIGNAL_KNOWN,
+            ..signalled(0, 812)
+        };
+        let evidence = Evidence::from_entry(&entry, false);
+        assert!(evidence.cpu.is_some() && evidence.last_signal.is_some());
+        let other = Registration {
+            dead_generation: 7,
+            signal_generation: 7,
+            ..entry
+        };
+        assert_eq!(Evidence::from_entry(&other, false), Evidence::default());
     }
 
     #[test]

@@ -59,12 +59,13 @@ impl Drops {
 }
 
 /// What a walk through the kernel's table found wrong.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reconciled {
     /// Entries that belong to no registration; removed.
     pub orphans: u64,
-    /// Entries that somebody has changed, or taken away; put right.
-    pub altered: u64,
+    /// Entries of these entities that somebody has changed, or taken away; put
+    /// right.
+    pub altered: Vec<EntityName>,
 }
 
 /// A walk under way that compares the kernel's table with ours.
@@ -247,23 +248,29 @@ impl Table {
             wrong.extend(unseen.map(|(generation, _)| (*generation, None)));
         }
         for (generation, found) in wrong {
-            reconciled.altered += u64::from(self.put_right(generation, found, epoll));
+            let entity = self.put_right(generation, found, epoll);
+            reconciled.altered.extend(entity);
         }
         Some(reconciled)
     }
 
-    /// Writes a registration's entry anew; whether something was wrong with it.
-    fn put_right(&mut self, generation: u64, found: Option<Registration>, epoll: &Epoll) -> bool {
-        let Some(entry) = self.entries.get(&generation) else {
-            return false;
-        };
+    /// Writes a registration's entry anew; whose it is, if something was wrong
+    /// with it.
+    fn put_right(
+        &mut self,
+        generation: u64,
+        found: Option<Registration>,
+        epoll: &Epoll,
+    ) -> Option<EntityName> {
+        let entry = self.entries.get(&generation)?;
         let identity = entry.identity;
+        let entity = EntityName::clone(&entry.entity);
         let now = self
             .kernel
             .as_ref()
             .and_then(|kernel| kernel.get(identity.pid));
         if now.is_some_and(|now| is_ours(identity.start_time, generation, &now)) {
-            return false;
+            return None;
         }
         tracing::warn!(
             pid = identity.pid,
@@ -283,7 +290,7 @@ impl Table {
         if self.is_gone(generation, epoll) == Some(true) {
             self.check_soon(generation);
         }
-        true
+        Some(entity)
     }
 }
 

@@ -2,6 +2,10 @@
 //! real BPF program.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod connector;
+mod on_demand;
+mod rewritten;
+
 use std::{
     process::{Child, Command, Stdio},
     time::Duration,
@@ -60,16 +64,34 @@ impl World {
     fn register(&mut self, entity: &str, pid: u32) -> (Identity, Registered) {
         let process = verify(pid).unwrap();
         let identity = process.identity();
-        let registered = self
-            .table
-            .register(
-                &EntityName::from(entity),
-                process,
-                LastSeen::default(),
-                &self.epoll,
-            )
-            .unwrap();
-        (identity, registered)
+        (identity, self.try_register(entity, process).unwrap())
+    }
+
+    fn try_register(
+        &mut self,
+        entity: &str,
+        process: VerifiedPid,
+    ) -> Result<Registered, RegisterError> {
+        self.table.register(
+            &EntityName::from(entity),
+            process,
+            LastSeen::default(),
+            &self.epoll,
+        )
+    }
+
+    /// Answers what the table asks, until it asks no more.
+    fn answer(&mut self) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        loop {
+            let inquiries = self.table.take_inquiries();
+            if inquiries.is_empty() {
+                return ended;
+            }
+            for inquiry in inquiries {
+                ended.extend(self.table.answered(inquiry.answer(), &self.epoll));
+            }
+        }
     }
 
     /// Everything that is told until nothing more comes for a while.
@@ -80,14 +102,28 @@ impl World {
             self.epoll
                 .wait(Some(Duration::from_millis(300)), &mut tokens)
                 .unwrap();
+            let before = hints.len();
             while let Some((_, hint)) = self.table.next_hint() {
                 hints.push(hint);
             }
-            if tokens.is_empty() {
-                return (hints, ended);
+            hints.extend(
+                self.table
+                    .hints_behind_drops()
+                    .into_iter()
+                    .map(|(_, hint)| hint),
+            );
+            for hint in &hints[before..] {
+                if self.table.is_on_demand(hint.generation) {
+                    ended.extend(self.table.ended(hint.generation, &self.epoll));
+                }
             }
-            for generation in tokens {
-                ended.extend(self.table.ended(generation, &self.epoll));
+            for generation in &tokens {
+                ended.extend(self.table.ended(*generation, &self.epoll));
+            }
+            ended.extend(self.table.tick(clock::now(), &self.epoll));
+            ended.extend(self.answer());
+            if tokens.is_empty() && self.table.next_due().is_none() {
+                return (hints, ended);
             }
         }
     }

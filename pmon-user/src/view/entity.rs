@@ -124,6 +124,8 @@ pub struct ProcessView {
     pub comm: Option<String>,
     /// cgroup path.
     pub cgroup: Option<String>,
+    /// Id of the container it is in, when its cgroup's name tells.
+    pub container: Option<String>,
 }
 
 /// Configuration of an entity as understood.

@@ -105,6 +105,8 @@ pub struct DeathCertificate {
     pub comm: Option<String>,
     /// Its cgroup.
     pub cgroup: Option<String>,
+    /// Id of the container it was in, when its cgroup's name tells.
+    pub container: Option<String>,
     /// Peak of its resident set, as it was at death, in bytes.
     pub rss_bytes: Option<u64>,
     /// CPU time of all its threads until death, in seconds.

@@ -82,6 +82,7 @@ pub(crate) fn death() -> DeathCertificate {
         oom_victim: Some(false),
         comm: Some("web".to_owned()),
         cgroup: Some("/system.slice/web.service".to_owned()),
+        container: None,
         rss_bytes: Some(12 << 20),
         cpu_s: Some(1.25),
         detected_by: "ebpf".to_owned(),
@@ -192,6 +193,7 @@ pub(crate) fn show(entity: EntityView) -> ShowView {
         process: Some(ProcessView {
             comm: Some("web".to_owned()),
             cgroup: Some("/system.slice/web.service".to_owned()),
+            container: None,
         }),
         incidents: vec![incident()],
     }

@@ -58,7 +58,10 @@ struct Arguments {
     /// End after this many milliseconds.
     #[arg(long)]
     lifetime: Option<u64>,
-    /// Exit code after `--lifetime`.
+    /// Keep so many MiB of memory in use.
+    #[arg(long)]
+    resident: Option<usize>,
+    /// Exit code after `--lifetime` and on SIGTERM.
     #[arg(long, default_value_t = 0)]
     code: i32,
 }
@@ -157,6 +160,8 @@ fn serve(arguments: &Arguments) -> Result<()> {
     if arguments.in_background {
         rustix::process::setsid()?;
     }
+    // Written to, so that it is resident before anybody is told of this process.
+    let resident = vec![1_u8; arguments.resident.unwrap_or(0) << 20];
     write_pidfile(arguments)?;
     if arguments.in_background {
         report_ready()?;
@@ -186,6 +191,7 @@ fn serve(arguments: &Arguments) -> Result<()> {
         }
     }
     // The worker is gone, and with it the way to end in order.
+    std::hint::black_box(&resident);
     loop {
         thread::park();
     }
@@ -208,7 +214,7 @@ fn terminate(arguments: &Arguments) {
             fs::remove_file(pidfile).ok();
         }
     }
-    process::exit(0)
+    process::exit(arguments.code)
 }
 
 /// The same process, another image; its pidfile stays right.

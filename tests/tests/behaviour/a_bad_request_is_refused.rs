@@ -5,7 +5,6 @@ use std::{
     io::{Read as _, Write as _},
     net::Shutdown,
     os::unix::{net::UnixStream, process::CommandExt as _},
-    time::Duration,
 };
 
 use pmon_tests::{
@@ -21,9 +20,7 @@ use serde_json::{Value, json};
 /// enough: the first reply, if there is one.
 fn say(place: &Place, bytes: &[u8]) -> Option<Value> {
     let mut socket = UnixStream::connect(place.socket()).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
+    socket.set_read_timeout(Some(LONG)).unwrap();
     // The daemon may have closed it before everything was written.
     let written = socket.write_all(bytes);
     if written.is_ok() {

@@ -2,19 +2,12 @@
 //! every death of the time between, with the kernel's time and status, and none
 //! of them twice, at whatever moment the daemon was killed.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    process::{Command, Stdio},
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeSet, process::Stdio, thread, time::Duration};
 
 use pmon_tests::{
-    daemon::{self, Daemon, LONG, pid_of},
+    daemon::{self, Daemon, LONG},
+    killing::Killed,
+    pins::{self, DEAD},
     place::{Place, is_bpffs},
     privilege,
     process::{self, Process},
@@ -23,8 +16,6 @@ use pmon_tests::{
 };
 use serde_json::Value;
 
-/// `flag::DEAD` of the ABI.
-const DEAD: u64 = 1;
 /// Daemons killed in the stream of deaths.
 const ROUNDS: u32 = 30;
 
@@ -46,48 +37,6 @@ fn populate(place: &Place, foreground: usize, scripts: usize) -> Vec<String> {
     names
 }
 
-/// The entries of the pinned table, by pid.
-fn pinned_table(pins: &str) -> BTreeMap<u64, Value> {
-    let output = Command::new("bpftool")
-        .args(["--json", "map", "dump", "pinned"])
-        .arg(format!("{pins}/pmon_pids"))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let dump: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let entries = dump.as_array().unwrap().iter();
-    entries
-        .map(|entry| {
-            let entry = &entry["formatted"];
-            (entry["key"].as_u64().unwrap(), entry["value"].clone())
-        })
-        .collect()
-}
-
-/// Every death in the history: who, and when by the kernel's clock.
-fn deaths(daemon: &Daemon, name: &str) -> Vec<(String, Option<u64>)> {
-    let history = daemon.json(&["history", name]);
-    let incidents = history["incidents"].as_array().unwrap().iter();
-    incidents
-        .flat_map(|incident| incident["deaths"].as_array().unwrap().clone())
-        .map(|death| {
-            let identity = death["identity"].as_str().unwrap().to_owned();
-            (identity, death["died_at_boot_ns"].as_u64())
-        })
-        .collect()
-}
-
-fn counter(daemon: &Daemon, name: &str) -> u64 {
-    daemon.json(&["bpf", "show"])["stats"][name]
-        .as_u64()
-        .unwrap()
-}
-
-fn pin_dir(daemon: &Daemon) -> String {
-    let status = daemon.status();
-    status["daemon"]["pin_dir"].as_str().unwrap().to_owned()
-}
-
 #[test]
 fn of_the_time_when_nobody_was_there() {
     skip_if!(privilege::no_bpf());
@@ -107,8 +56,8 @@ fn of_the_time_when_nobody_was_there() {
         .iter()
         .map(|pid| process::identity(*pid).unwrap())
         .collect();
-    let pins = pin_dir(&daemon);
-    let counted = counter(&daemon, "deaths");
+    let pins = pins::directory(&daemon);
+    let counted = pins::counter(&daemon, "deaths");
     assert_eq!(counted, 1);
     daemon.kill();
 
@@ -118,7 +67,7 @@ fn of_the_time_when_nobody_was_there() {
         assert!(process.ends_within(LONG));
     }
     // The kernel has written them, with nobody there.
-    let table = pinned_table(&pins);
+    let table = pins::table(&pins);
     for pid in &pids {
         let entry = &table[&u64::from(*pid)];
         assert_eq!(entry["flags"].as_u64().unwrap() & DEAD, DEAD, "{entry:#}");
@@ -132,7 +81,7 @@ fn of_the_time_when_nobody_was_there() {
         assert_eq!(process::instances(name), [successor]);
         let entry = &table[&u64::from(*pid)];
         let died_at = entry["died_at"].as_u64();
-        let told = deaths(&daemon, name);
+        let told = pins::deaths(&daemon, name);
         let same: Vec<_> = told.iter().filter(|(who, _)| who == identity).collect();
         assert_eq!(same.len(), 1, "{name}: {told:?}");
         assert_eq!(same[0].1, died_at, "the kernel's time");
@@ -151,14 +100,14 @@ fn of_the_time_when_nobody_was_there() {
     assert_eq!(incidents[0]["result"], "recovered");
     assert_eq!(incidents[0]["attempts"], 1);
     assert_eq!(
-        counter(&daemon, "deaths"),
+        pins::counter(&daemon, "deaths"),
         counted + pids.len() as u64,
         "counters survive"
     );
-    assert_eq!(pin_dir(&daemon), pins);
+    assert_eq!(pins::directory(&daemon), pins);
     // What has been told is not in the table any more, who lives is, once.
     wait::until("only the living are in the table", LONG, || {
-        let table = pinned_table(&pins);
+        let table = pins::table(&pins);
         let alive: BTreeSet<u64> = names
             .iter()
             .map(|name| u64::from(daemon.up(name)))
@@ -167,7 +116,10 @@ fn of_the_time_when_nobody_was_there() {
     });
 
     // And once more nothing is told of them.
-    let before: Vec<_> = names.iter().map(|name| deaths(&daemon, name)).collect();
+    let before: Vec<_> = names
+        .iter()
+        .map(|name| pins::deaths(&daemon, name))
+        .collect();
     let generations: Vec<Value> = names
         .iter()
         .map(|name| daemon.entity(name)["generation"].clone())
@@ -176,61 +128,10 @@ fn of_the_time_when_nobody_was_there() {
     let daemon = Daemon::start(&place);
     for ((name, before), generation) in names.iter().zip(before).zip(generations) {
         let _pid = daemon.up(name);
-        assert_eq!(deaths(&daemon, name), before);
+        assert_eq!(pins::deaths(&daemon, name), before);
         assert_eq!(daemon.entity(name)["generation"], generation);
     }
-    assert_eq!(counter(&daemon, "repeats"), 0);
-}
-
-/// What the tester has killed: each was registered when it was killed.
-#[derive(Default)]
-struct Killed(Mutex<BTreeMap<String, BTreeSet<String>>>);
-
-impl Killed {
-    /// Kills the registered process of every entity, as the daemon tells them;
-    /// says whether there was a daemon to ask.
-    fn all_of(&self, place: &Place) -> bool {
-        let answer = daemon::answer(&mut daemon::client(
-            &place.socket(),
-            &["list", "-o", "json"],
-        ));
-        if answer.code != Some(0) {
-            return false;
-        }
-        for entity in answer.json()["entities"].as_array().unwrap() {
-            if entity["registered"] == true && entity["pid"].is_u64() {
-                self.one(entity);
-            }
-        }
-        true
-    }
-
-    fn one(&self, entity: &Value) {
-        let pid = pid_of(entity);
-        let identity = entity["identity"].as_str().unwrap();
-        let Ok(process) = Process::open(pid) else {
-            return;
-        };
-        // Still the one that the daemon meant.
-        if process::identity(pid).as_deref() != Some(identity)
-            || !process.is_alive()
-            || process.signal(rustix::process::Signal::KILL).is_err()
-        {
-            return;
-        }
-        let name = entity["name"].as_str().unwrap().to_owned();
-        let mut killed = self.0.lock().unwrap();
-        killed.entry(name).or_default().insert(identity.to_owned());
-    }
-}
-
-/// Tells the thread that kills, also when the test fails.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+    assert_eq!(pins::counter(&daemon, "repeats"), 0);
 }
 
 #[test]
@@ -240,16 +141,10 @@ fn at_whatever_moment_it_is_killed() {
     let place = Place::new();
     let names = populate(&place, 3, 2);
     let killed = Killed::default();
-    let over = AtomicBool::new(false);
     let mut daemon = Daemon::start(&place);
     let daemon = thread::scope(|scope| {
-        let _over = Over(&over);
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                killed.all_of(&place);
-                thread::sleep(Duration::from_millis(15));
-            }
-        });
+        let _over = killed.until_dropped();
+        scope.spawn(|| killed.kill_on(&place, Duration::from_millis(15)));
         for round in 0..ROUNDS {
             // From the midst of a recovery to rest, and never the same.
             let moment = Duration::from_millis(u64::from(round * 37 % ROUNDS) * 13 + 5);
@@ -270,24 +165,7 @@ fn at_whatever_moment_it_is_killed() {
         }
         daemon
     });
-    let killed = killed.0.into_inner().unwrap();
-    let total: usize = killed.values().map(BTreeSet::len).sum();
-    for name in &names {
-        let pid = daemon.up(name);
-        let told = deaths(&daemon, name);
-        let mut seen = BTreeSet::new();
-        for (identity, _) in &told {
-            assert!(seen.insert(identity.clone()), "{identity} twice: {told:#?}");
-        }
-        let killed = killed.get(name).cloned().unwrap_or_default();
-        let missing: Vec<_> = killed.difference(&seen).collect();
-        assert!(missing.is_empty(), "{name}: not told: {missing:?}");
-        let phantoms: Vec<_> = seen.difference(&killed).collect();
-        assert!(phantoms.is_empty(), "{name}: nobody killed: {phantoms:?}");
-        let untimed = told.iter().filter(|(_, at)| at.is_none()).count();
-        assert_eq!(untimed, 0, "{name}: without the kernel's time: {told:#?}");
-        assert_eq!(process::instances(name), [pid], "{name}");
-    }
+    let total = killed.compare(&daemon, &names);
     println!("{total} deaths over {ROUNDS} killed daemons");
     assert!(total > names.len());
 }

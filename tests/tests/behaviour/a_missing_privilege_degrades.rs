@@ -12,11 +12,15 @@ use pmon_tests::{
     skip_if, wait,
 };
 
+/// Without the kernel program: the proc connector and the pidfds are a matter of
+/// microseconds apart, and not every kernel gives the connector to everybody.
+const OTHERS: &[&str] = &["proc-connector", "pidfd"];
+
 /// Starts the daemon with `command`; a kill is recovered, and the death is seen
-/// by `detected_by`.
+/// by one of `detected_by`.
 fn still_recovers(
     place: &Place,
-    detected_by: &str,
+    detected_by: &[&str],
     command: impl FnOnce(&Place) -> Command,
 ) -> serde_json::Value {
     let name = place.name("web");
@@ -32,7 +36,8 @@ fn still_recovers(
     let successor = daemon.up(&name);
     assert_eq!(process::instances(&name), [successor]);
     let death = daemon.entity(&name)["last_death"].clone();
-    assert_eq!(death["detected_by"], detected_by, "{death:#}");
+    let by = death["detected_by"].as_str().unwrap_or_default();
+    assert!(detected_by.contains(&by), "{death:#}");
     assert_eq!(death["pid"], pid);
     let status = daemon.status();
     println!("degraded: {:#}", status["degraded"]);
@@ -74,7 +79,7 @@ fn in_own_mounts(place: &Place, mounts: &str) -> Command {
 fn without_btf() {
     skip_if!(privilege::no_bpf());
     let place = Place::new();
-    let status = still_recovers(&place, "pidfd", |place| {
+    let status = still_recovers(&place, OTHERS, |place| {
         in_own_mounts(place, "mount -t tmpfs none /sys/kernel/btf")
     });
     ebpf_is_off(&status, "BTF");
@@ -84,7 +89,7 @@ fn without_btf() {
 fn without_bpffs() {
     skip_if!(privilege::no_bpf());
     let place = Place::new();
-    let status = still_recovers(&place, "ebpf", |place| {
+    let status = still_recovers(&place, &["ebpf"], |place| {
         in_own_mounts(place, "mount -t tmpfs none /sys/fs/bpf")
     });
     assert_ne!(source(&status, "ebpf")["state"], "off");
@@ -100,7 +105,7 @@ fn without_cap_bpf() {
     skip_if!(privilege::no_program("setpriv"));
     let place = Place::new();
     let dropped = "-bpf,-sys_admin,-perfmon";
-    let status = still_recovers(&place, "pidfd", |place| {
+    let status = still_recovers(&place, OTHERS, |place| {
         daemon::command_behind(
             &["setpriv", "--bounding-set", dropped, "--inh-caps", dropped],
             place,
@@ -114,7 +119,7 @@ fn without_cap_sys_nice() {
     skip_if!(privilege::no_bpf());
     skip_if!(privilege::no_program("setpriv"));
     let place = Place::new();
-    let status = still_recovers(&place, "ebpf", |place| {
+    let status = still_recovers(&place, &["ebpf"], |place| {
         daemon::command_behind(
             &[
                 "setpriv",
@@ -138,7 +143,7 @@ fn without_any_other_capability() {
     skip_if!(privilege::no_program("setpriv"));
     let place = Place::new();
     let kept = "-all,+bpf,+perfmon";
-    let status = still_recovers(&place, "ebpf", |place| {
+    let status = still_recovers(&place, &["ebpf"], |place| {
         daemon::command_behind(
             &["setpriv", "--bounding-set", kept, "--inh-caps", kept],
             place,
@@ -157,7 +162,7 @@ fn without_root() {
         chown(&directory, Some(65534), Some(65534)).unwrap();
     }
     // Somebody else's program must be executable for it.
-    let status = still_recovers(&place, "pidfd", |place| {
+    let status = still_recovers(&place, OTHERS, |place| {
         daemon::command_behind(
             &[
                 "setpriv",
@@ -175,7 +180,7 @@ fn without_root() {
 #[test]
 fn when_told_to_use_pidfds_alone() {
     let place = Place::new();
-    let status = still_recovers(&place, "pidfd", |place| {
+    let status = still_recovers(&place, &["pidfd"], |place| {
         let mut command = daemon::command(place);
         command.args(["--source", "pidfd"]);
         command
@@ -189,7 +194,7 @@ fn without_a_state_directory() {
     skip_if!(privilege::no_bpf());
     let place = Place::new();
     fs::write(place.state(), "in the way").unwrap();
-    let status = still_recovers(&place, "ebpf", daemon::command);
+    let status = still_recovers(&place, &["ebpf"], daemon::command);
     let degraded = status["degraded"].to_string();
     assert!(
         degraded.contains(&*place.state().to_string_lossy()),

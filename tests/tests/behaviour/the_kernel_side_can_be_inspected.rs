@@ -112,7 +112,10 @@ fn by_pmon_itself() {
     if is_bpffs() {
         // Every map, and the link of every program that this kernel allows.
         let parts = [&view["maps"], &view["programs"]];
-        let parts: usize = parts.map(|part| part.as_array().unwrap().len()).iter().sum();
+        let parts: usize = parts
+            .map(|part| part.as_array().unwrap().len())
+            .iter()
+            .sum();
         let pins = view["pins"].as_array().unwrap();
         assert_eq!(pins.len(), parts, "{pins:#?}");
     }

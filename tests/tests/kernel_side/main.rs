@@ -5,6 +5,10 @@
 mod exit;
 mod follow;
 mod loaded;
+mod log;
+mod namespaces;
+mod oom;
+mod privileges;
 mod signal;
 mod specimen;
 mod without_types;

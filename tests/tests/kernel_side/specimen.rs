@@ -34,9 +34,14 @@ impl Specimen {
 
     /// The test service with its two threads; see its `--help`.
     pub(crate) fn service(arguments: &[&str]) -> Self {
+        Self::service_called("kernel-side", arguments)
+    }
+
+    /// The same with a word to find it by.
+    pub(crate) fn service_called(tag: &str, arguments: &[&str]) -> Self {
         let service = Self::spawn(
             Command::new(binary::service())
-                .args(["--tag", "kernel-side"])
+                .args(["--tag", tag])
                 .args(arguments),
         );
         let tasks = format!("/proc/{}/task", service.pid());

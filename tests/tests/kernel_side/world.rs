@@ -2,12 +2,16 @@
 
 use std::{collections::VecDeque, fmt::Debug};
 
-use pmon_common::{Event, Registration, flag, kind};
+use pmon_common::{Event, Registration, flag, kind, pid_numbers};
 use pmon_tests::{daemon::LONG, privilege, process::start_ticks, wait};
 use pmon_user::source::{
     ebpf::{Ebpf, Inserted, MapSizes},
     programs::Selection,
 };
+
+/// Set where the programs are to take this kernel for one whose `struct pid`
+/// must be probed, as before Linux 6.5.
+pub(crate) const PROBED: &str = "PMON_TEST_PROBED";
 
 /// Loaded programs with maps of their own.
 pub(crate) struct World {
@@ -28,12 +32,16 @@ impl World {
             println!("SKIP: {reason}");
             return None;
         }
+        let mut selection = selection.clone();
+        if std::env::var_os(PROBED).is_some() {
+            selection.layout.pid_numbers = pid_numbers::ONE;
+        }
         let sizes = MapSizes {
             max_pids: 8192,
             ring_bytes: 1 << 20,
         };
         Some(Self {
-            ebpf: Ebpf::start_with(sizes, None, selection).unwrap(),
+            ebpf: Ebpf::start_with(sizes, None, &selection).unwrap(),
             pending: VecDeque::new(),
             generation: 100,
         })

@@ -16,13 +16,27 @@ fn fixture() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     let mut watch = Watch::new().unwrap();
     let place = |entity: &str, path: &str| (Arc::from(entity), directory.path().join(path));
-    watch.set([
+    for (entity, pidfile) in [
         place("a", "a.pid"),
         place("b", "b.pid"),
         place("c", "deep/er/c.pid"),
-    ]);
+    ] {
+        watch.add(&entity, pidfile);
+    }
     assert_eq!(watch.problem(), None);
     Fixture { directory, watch }
+}
+
+impl Watch {
+    /// Watches these and nothing else.
+    fn set(&mut self, places: impl IntoIterator<Item = (Arc<str>, PathBuf)>) {
+        for entity in self.places.keys().cloned().collect::<Vec<_>>() {
+            self.remove(&entity);
+        }
+        for (entity, pidfile) in places {
+            self.add(&entity, pidfile);
+        }
+    }
 }
 
 impl Fixture {

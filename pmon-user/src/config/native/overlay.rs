@@ -27,6 +27,7 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
         receiver_priority,
         max_pids,
         ring_bytes,
+        pidfd_budget,
     } = table;
     let daemon = &mut settings.daemon;
     let mut problems = Vec::new();
@@ -71,6 +72,9 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
         problem(span, "`ring_bytes` must be a power of two, at least 4096");
     }) {
         daemon.ring_bytes = given;
+    }
+    if pidfd_budget.is_some() {
+        daemon.pidfd_budget = pidfd_budget;
     }
     problems
 }

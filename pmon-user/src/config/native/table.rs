@@ -69,6 +69,9 @@ pub struct DaemonTable {
     /// Bytes of the kernel's ring buffer, a power of two from 4096. Default: 262144
     #[schemars(with = "Option<u32>", range(min = 4096))]
     pub ring_bytes: Option<Spanned<u32>>,
+    /// Registrations that keep a pidfd of their own; further ones are watched by
+    /// the kernel's table alone. Default: what the limit of open files allows
+    pub pidfd_budget: Option<u32>,
 }
 
 /// Who may use the control socket, beside root.

@@ -88,6 +88,7 @@ fn every_setting_can_be_set() {
         receiver_priority = 0
         max_pids = 100
         ring_bytes = 4096
+        pidfd_budget = 10
         [control]
         read_gids = [1]
         write_uids = [2, 3]
@@ -109,6 +110,7 @@ fn every_setting_can_be_set() {
     assert_eq!(daemon.source, SourceChoice::ProcConnector);
     assert_eq!(daemon.receiver_priority, 0);
     assert_eq!((daemon.max_pids, daemon.ring_bytes), (100, 4096));
+    assert_eq!(daemon.pidfd_budget, Some(10));
     assert_eq!(set.control.read_gids, [1]);
     assert_eq!(set.control.write_uids, [2, 3]);
     assert_eq!(set.control.write_gids, [4]);

@@ -10,7 +10,9 @@
 //!   started a successor already. The answer leads to *Monitor* (adopted),
 //!   *Waiting* (an init script of this entity is at work) or to the decision.
 //! * **Waiting** — somebody else's init script is starting or stopping the
-//!   process; we look again until it has ended.
+//!   process; we look again until it has ended, and then for `startuptime`,
+//!   which a start of ours would get as well: a daemon may write its pidfile
+//!   after its script has ended.
 //! * **Stopping** — the process was unregistered, its pidfile removed, and it
 //!   was signalled; we wait until it is gone, and use SIGKILL at the deadline.
 //!   Nothing is started before it is gone.
@@ -26,8 +28,9 @@
 //! * **Ignore** — no automatic recovery (any more); a process that appears is
 //!   adopted at once.
 //! * **Stopped** — an operator stopped it; a process that appears is adopted.
-//! * **Unverifiable** — there is something that cannot be told apart; nothing
-//!   is done to it, later looks may resolve it.
+//! * **Unverifiable** — there is something that cannot be told apart, or whose
+//!   death could not be noticed; nothing is done to it and nothing is started
+//!   beside it, later looks may resolve it.
 //! * **Unmonitored** — shown, never acted upon.
 //!
 //! # What must stay true
@@ -79,6 +82,9 @@ pub struct Recovery {
     since: Time,
     /// The process in the pid table, with its generation once the table told it.
     registered: Option<Registered>,
+    /// A live process that could not be registered: nothing is started beside
+    /// it, and every look tries again.
+    unwatched: Option<Identity>,
     /// A process that was unregistered and is being ended.
     leaving: Option<Identity>,
     /// pmond's `failed`: a recovery is under way or was given up.
@@ -187,6 +193,7 @@ impl Recovery {
             stage: Stage::Unknown,
             since: now,
             registered: None,
+            unwatched: None,
             leaving: None,
             failed: false,
             manual: false,
@@ -275,6 +282,9 @@ impl Recovery {
             Event::RegisterFailed { identity, reason } => {
                 self.register_failed(&mut step, identity, reason);
             }
+            Event::Unwatchable { identity, reason } => {
+                self.unwatchable(&mut step, identity, reason);
+            }
             Event::Hint(hint) => self.hinted(&mut step, hint),
             Event::Died(death) => self.died(&mut step, death),
             Event::Followed { death, child } => self.followed(&mut step, &death, child),
@@ -309,7 +319,7 @@ impl Recovery {
             Stage::MonitorWait { .. } => self.window_closed(step),
             Stage::Monitor { .. } => self.stable(step),
             Stage::RestartWait { .. } => self.look(step),
-            Stage::Waiting { script, until, .. } => self.look_again(step, script, until),
+            Stage::Waiting { .. } => self.look_again(step),
             Stage::Stopping { then, killed, .. } => self.stop_overdue(step, then, killed),
             Stage::Unknown
             | Stage::Manage
@@ -443,6 +453,21 @@ impl Recovery {
     #[must_use]
     pub const fn current(&self) -> Option<Registered> {
         self.registered
+    }
+
+    /// The process that is being ended.
+    #[must_use]
+    pub const fn leaving(&self) -> Option<Identity> {
+        self.leaving
+    }
+
+    /// A live process that could not be registered.
+    #[must_use]
+    pub const fn unwatched(&self) -> Option<Identity> {
+        match self.stage {
+            Stage::Unverifiable => self.unwatched,
+            _ => None,
+        }
     }
 
     /// Whether a recovery is under way or was given up.

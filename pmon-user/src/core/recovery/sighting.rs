@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{AfterStop, Phase, Recovery, Registered, Stage, Step};
+use super::{AfterStop, Phase, Recovery, Registered, Stage, StartCommand, Step};
 use crate::core::{
     death::Death,
     effect::Effect,
@@ -84,6 +84,9 @@ impl Recovery {
                 self.register(step, identity);
                 self.end(step, identity, AfterStop::StayDown);
             }
+            Stage::Unverifiable if self.unwatched == Some(identity) => {
+                self.register(step, identity);
+            }
             Stage::Ignore | Stage::Stopped | Stage::Unverifiable => {
                 self.successor(step, identity, true);
                 self.finish(step, identity);
@@ -141,6 +144,9 @@ impl Recovery {
             {
                 if let Some(script) = foreign_script {
                     return self.wait_for(step, script);
+                }
+                if self.waits_for_what_it_started(step) {
+                    return;
                 }
                 if !self.failed {
                     step.say(Notice::Missing {
@@ -227,16 +233,33 @@ impl Recovery {
                 script,
                 next_look,
                 until,
+                ended: None,
             },
         );
     }
 
-    pub(super) fn look_again(&mut self, step: &mut Step<'_>, script: u32, until: Time) {
-        self.stage = Stage::Waiting {
+    /// The script that was waited for has ended: whether what it may have
+    /// started still has time.
+    fn waits_for_what_it_started(&mut self, step: &Step<'_>) -> bool {
+        let Stage::Waiting {
             script,
-            next_look: step.now + LOOK_AGAIN,
-            until,
+            ref mut next_look,
+            ref mut ended,
+            ..
+        } = self.stage
+        else {
+            return false;
         };
+        let ends = *ended.get_or_insert(step.now + step.spec.startuptime);
+        *next_look = ends.min(step.now + LOOK_AGAIN);
+        self.problem = Some(format!("init script ({script}) has ended; no process yet"));
+        step.now < ends
+    }
+
+    pub(super) fn look_again(&mut self, step: &mut Step<'_>) {
+        if let Stage::Waiting { next_look, .. } = &mut self.stage {
+            *next_look = step.now + LOOK_AGAIN;
+        }
         step.ask(Effect::Look {
             foreign_script: true,
         });
@@ -285,6 +308,11 @@ impl Recovery {
             && registered.identity == identity
         {
             registered.generation = Some(generation);
+            let was_unwatched = self.unwatched.take() == Some(identity);
+            if was_unwatched && self.stage == Stage::Unverifiable {
+                step.say(Notice::Registered(identity));
+                return self.finish(step, identity);
+            }
             if self.stage == Stage::Manage && !self.failed {
                 self.problem = None;
             }
@@ -292,7 +320,26 @@ impl Recovery {
         }
     }
 
-    /// It died before it could be registered, or the kernel refused.
+    /// It lives and is not registered: neither up nor down.
+    pub(super) fn unwatchable(&mut self, step: &mut Step<'_>, identity: Identity, reason: String) {
+        if self.registered.is_none_or(|r| r.identity != identity) {
+            return;
+        }
+        self.registered = None;
+        if self.unwatched.replace(identity) != Some(identity) {
+            let reason = reason.clone();
+            step.say(Notice::NotRegistered { identity, reason });
+        }
+        self.problem = Some(format!("not registered: {reason}"));
+        // Its start command has done what it was asked for.
+        self.start = StartCommand::None;
+        self.manual = false;
+        if self.stage != Stage::Unverifiable {
+            self.enter(step, Stage::Unverifiable);
+        }
+    }
+
+    /// It died before it could be registered.
     pub(super) fn register_failed(
         &mut self,
         step: &mut Step<'_>,

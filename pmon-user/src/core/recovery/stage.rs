@@ -20,6 +20,9 @@ pub enum Stage {
         next_look: Time,
         /// When we stop waiting for it.
         until: Time,
+        /// It has ended, and a process that it started has until then to be
+        /// seen.
+        ended: Option<Time>,
     },
     /// A process is being ended.
     Stopping {

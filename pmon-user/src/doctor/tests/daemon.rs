@@ -138,6 +138,12 @@ fn healthy_sources() {
         &checked(vec![lossy], &[])[0],
         "1 event, 7 lost (found in the table; a larger `ring_bytes` in `[daemon]` avoids that)",
     );
+    let mut deaf = source("proc-connector", SourceState::Healthy, None);
+    deaf.lost = 2;
+    is_ok(
+        &checked(vec![deaf], &[])[0],
+        "1 event, 2 overruns (all processes were looked at each time)",
+    );
 }
 
 #[test]

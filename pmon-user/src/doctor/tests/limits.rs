@@ -67,7 +67,7 @@ fn locked_memory() {
          or a smaller `max_pids` in `[daemon]`",
     );
     // Key, value, and what the kernel adds, and the ring.
-    assert_eq!(map_bytes(10, 4096), 10 * (64 + 8 + 32) + 4096);
+    assert_eq!(map_bytes(10, 4096), 10 * (64 + 8 + 128) + 4096);
 }
 
 #[test]

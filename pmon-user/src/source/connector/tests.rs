@@ -2,7 +2,7 @@
 //! setting (the pid table, namespaces) is tested elsewhere.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::{collections::HashMap, process::Command};
+use std::{collections::HashMap, process::Command, thread::JoinHandle};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 
@@ -247,13 +247,9 @@ fn garbage_is_counted_until_something_is_understood_again() {
     assert_eq!(told, [Message::Other]);
 }
 
-/// As many strangers as fit beside, and nothing is lost.
-#[test]
-fn a_storm_of_strangers_hides_nobody() {
-    let Some(mut connector) = connector_or_skip() else {
-        return;
-    };
-    let storm = std::thread::spawn(|| {
+/// 20,000 processes that live for a moment.
+pub(crate) fn storm() -> JoinHandle<()> {
+    std::thread::spawn(|| {
         let script = "i=0; while [ $i -lt 5000 ]; do (:); i=$((i+1)); done";
         let shells: Vec<_> = (0..4)
             .map(|_| Command::new("sh").args(["-c", script]).spawn().unwrap())
@@ -261,7 +257,16 @@ fn a_storm_of_strangers_hides_nobody() {
         for mut shell in shells {
             assert!(shell.wait().unwrap().success());
         }
-    });
+    })
+}
+
+/// As many strangers as fit beside, and nothing is lost.
+#[test]
+fn a_storm_of_strangers_hides_nobody() {
+    let Some(mut connector) = connector_or_skip() else {
+        return;
+    };
+    let storm = storm();
     let mut expected = HashMap::new();
     for code in 0..100 {
         let script = format!("exit {code}");

@@ -19,7 +19,7 @@ use rustix::{
 };
 
 use super::{SpawnError, Step, gate::Barrier};
-use crate::sys::user::Credentials;
+use crate::sys::{limits::restore_open_files, user::Credentials};
 
 /// Strings as execve(2) takes them: pointers, ended by a null one.
 pub(super) struct Pointers {
@@ -104,6 +104,7 @@ impl Image {
             let _ = rustix::io::write(refused, &errno.to_ne_bytes());
         }
         normal_scheduling();
+        restore_open_files();
         if let Some(Ids { uid, gid, groups }) = &self.credentials {
             set_thread_groups(groups).map_err(at(Step::SupplementaryGroups))?;
             set_thread_res_gid(*gid, *gid, *gid).map_err(at(Step::Group))?;

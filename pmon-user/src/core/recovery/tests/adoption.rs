@@ -93,7 +93,25 @@ fn somebody_elses_init_script_is_waited_for() {
 }
 
 #[test]
-fn a_script_that_only_stopped_it_is_not_waited_for_longer_than_it_runs() {
+fn what_somebody_elses_script_started_has_its_startuptime_to_be_seen() {
+    let spec = spec(Severity::Major, 3);
+    let mut world = healthy(&spec, works());
+    world.set_foreign_script(Some(4242));
+    world.kill(WaitStatus(15));
+    world.run_until(second(3));
+    // A daemon that writes its pidfile after its script has ended.
+    world.set_foreign_script(None);
+    world.run_until(second(3) + spec.startuptime / 2);
+    assert_eq!(starts(&world), NEVER);
+    let by_hand = world.start_by_hand();
+    world.run_until(second(60));
+    assert_eq!(starts(&world), NEVER);
+    assert_eq!(world.recovery().current().unwrap().identity, by_hand);
+    assert_eq!(*world.recovery().stage(), Stage::Manage);
+}
+
+#[test]
+fn a_script_that_only_stopped_it_is_not_waited_for_longer_than_a_start_takes() {
     let spec = spec(Severity::Major, 3);
     let mut world = healthy(&spec, works());
     world.set_foreign_script(Some(4242));
@@ -101,7 +119,7 @@ fn a_script_that_only_stopped_it_is_not_waited_for_longer_than_it_runs() {
     world.run_until(second(2));
     world.set_foreign_script(None);
     world.run_until(second(60));
-    assert_eq!(starts(&world), [2]);
+    assert_eq!(starts(&world), [2 + spec.startuptime.as_secs()]);
     assert_eq!(*world.recovery().stage(), Stage::Manage);
 }
 

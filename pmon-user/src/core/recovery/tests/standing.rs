@@ -75,3 +75,50 @@ fn the_forecast_of_a_healthy_entity_ends_well_or_in_an_alarm() {
     assert_eq!(lines[3], "0 attempt 1 of 3: /etc/init.d/probe start");
     assert!(lines[recovered..].contains(&"30 if every attempt fails: major alarm".to_owned()));
 }
+
+/// Alive, and nothing would tell its death: neither up nor down, and nothing is
+/// started beside it. Every look tries again.
+#[test]
+fn what_cannot_be_watched_is_left_alone_until_it_can() {
+    let spec = spec(Severity::Major, 3);
+    let (mut recovery, _) = Recovery::new(&spec, DEATH);
+    let sight = |occasion| {
+        Event::Seen(Sighting {
+            occasion,
+            outcome: Outcome::Process(FIRST),
+            foreign_script: None,
+        })
+    };
+    let refused = || Event::Unwatchable {
+        identity: FIRST,
+        reason: "no pidfd is left".to_owned(),
+    };
+    let registers = |effects: &[Effect]| effects.contains(&Effect::Register { identity: FIRST });
+    let effects = recovery.step(&spec, sight(Occasion::Asked), DEATH);
+    assert!(registers(&effects));
+    let told = recovery.step(&spec, refused(), DEATH);
+    assert!(
+        matches!(&told[..], [Effect::Say(Notice::NotRegistered { .. })]),
+        "{told:?}"
+    );
+    for n in 1..4 {
+        assert_eq!(*recovery.stage(), Stage::Unverifiable);
+        assert_eq!(recovery.unwatched(), Some(FIRST));
+        assert_eq!(recovery.deadline(), None);
+        let effects = recovery.step(&spec, sight(Occasion::Sweep), second(n));
+        assert_eq!(effects, [Effect::Register { identity: FIRST }]);
+        assert_eq!(recovery.step(&spec, refused(), second(n)), [], "told once");
+    }
+    let effects = recovery.step(&spec, sight(Occasion::Sweep), second(5));
+    assert!(registers(&effects));
+    let registered = Event::Registered {
+        identity: FIRST,
+        generation: 9,
+    };
+    let effects = recovery.step(&spec, registered, second(5));
+    assert_eq!(effects, [Effect::Say(Notice::Registered(FIRST))]);
+    assert_eq!(*recovery.stage(), Stage::Manage);
+    assert_eq!(recovery.unwatched(), None);
+    assert_eq!(recovery.problem(), None);
+    assert_eq!(recovery.starts().external, 0);
+}
