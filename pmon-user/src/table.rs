@@ -20,10 +20,12 @@
 //!   a killed daemon leaves is taken over by the next one, see `inherited`.
 
 pub mod budget;
+mod canary;
 mod checks;
 mod connector;
 mod entry;
 mod evidence;
+mod failover;
 mod inherited;
 mod scan;
 #[cfg(test)]
@@ -54,6 +56,7 @@ use self::{
 pub use self::{
     checks::{Answer, Inquiry, Reach},
     connector::FromConnector,
+    failover::Moved,
     scan::Reconciled,
 };
 
@@ -64,6 +67,7 @@ use crate::{
         time::Time,
     },
     source::{
+        canary::Watch,
         connector::Connector,
         ebpf::{Ebpf, Inserted},
     },
@@ -81,6 +85,8 @@ pub type EntityName = Arc<str>;
 /// generations.
 pub const FIRST_GENERATION: u64 = 16;
 
+/// Why only the pidfd watches a process when the kernel's table has no room.
+pub const TABLE_FULL: &str = "the kernel's table is full (`max_pids`)";
 /// Records read in one go after which the ring may have been full.
 const RECORDS_PER_PAGE: usize = 4096 / 2 / size_of::<Event>();
 
@@ -111,6 +117,7 @@ pub struct Table {
     pidfd_events: u64,
     unreaped: Unreaped,
     connector_events: u64,
+    canary: Option<Watch>,
 }
 
 /// Why a process could not be registered.
@@ -173,12 +180,24 @@ impl Table {
     /// An empty table; without a kernel source the pidfds alone report.
     #[must_use]
     pub fn new(kernel: Option<Ebpf>) -> Self {
-        let inherited = Inherited::from(kernel.as_ref());
+        let table = Self::without_kernel();
+        match kernel {
+            None => table,
+            Some(kernel) => {
+                let mut table = table;
+                // Nothing is registered yet that could be moved.
+                table.set_kernel(kernel);
+                table
+            }
+        }
+    }
+
+    fn without_kernel() -> Self {
         Self {
-            next_generation: inherited.first_free_generation(),
-            inherited,
-            drops: Drops::since(kernel.as_ref().map_or(0, |kernel| kernel.stats().drops)),
-            kernel,
+            next_generation: FIRST_GENERATION,
+            inherited: Inherited::default(),
+            drops: Drops::default(),
+            kernel: None,
             connector: None,
             entries: HashMap::new(),
             by_pid: HashMap::new(),
@@ -193,6 +212,7 @@ impl Table {
             pidfd_events: 0,
             unreaped: Unreaped::default(),
             connector_events: 0,
+            canary: None,
         }
     }
 
@@ -297,7 +317,7 @@ impl Table {
             entity: Arc::clone(entity),
             identity,
             last_seen,
-            handle: Handle::Held(process.clone()),
+            handle: Handle::Held(process),
             state: EntryState::Registered,
             in_kernel: claimed.is_some(),
             walk: 0,
@@ -325,7 +345,8 @@ impl Table {
                 reason,
             });
         }
-        if let Err(source) = epoll.add(process.pidfd(), generation) {
+        let held = self.entries.get(&generation).and_then(Entry::held);
+        if let Some(Err(source)) = held.map(|it| epoll.add(it.pidfd(), generation)) {
             self.take_out(generation);
             return Err(RegisterError::Watch { identity, source });
         }
@@ -399,7 +420,7 @@ impl Table {
                 None
             }
             Ok(Inserted::Occupied) => Some("another entity watches the same process".to_owned()),
-            Ok(Inserted::Full) => Some("the kernel's table is full (`max_pids`)".to_owned()),
+            Ok(Inserted::Full) => Some(TABLE_FULL.to_owned()),
             Err(error) => Some(error.to_string()),
         }
     }
@@ -498,6 +519,7 @@ impl Table {
                 return None;
             };
             self.records += 1;
+            self.canary_in_ring(&event);
             if event.kind == kind::EXIT
                 && let Some(hint) = self.hint(&event)
             {
@@ -580,6 +602,7 @@ impl Table {
                 self.hint_from_kernel(generation);
             }
         }
+        self.canary_died(generation);
         let evidence = self.evidence(generation);
         self.keep_until_recorded(generation);
         let entry = self.remove(generation, epoll)?;

@@ -49,6 +49,12 @@ pub fn bystander() -> PathBuf {
     directory().join("pmon-test-bystander")
 }
 
+/// A process that makes many others.
+#[must_use]
+pub fn nursery() -> PathBuf {
+    directory().join("pmon-test-nursery")
+}
+
 /// `target/PROFILE`: tests run from `target/PROFILE/deps`.
 fn directory() -> PathBuf {
     let test = std::env::current_exe().expect("/proc is mounted");

@@ -113,6 +113,16 @@ impl Daemon {
             }
             (daemon.ask(&["list", "-o", "json"]).code == Some(0)).then_some(())
         });
+        // Its first canary is a process like any other to whoever counts them.
+        wait::until_seen(
+            "the first canary is back",
+            LONG,
+            || daemon.status()["sources"].clone(),
+            |sources| {
+                let mut sources = sources.as_array().unwrap().iter();
+                sources.all(|source| source["state"] != "unproven" || !source["canary"].is_null())
+            },
+        );
         daemon
     }
 

@@ -14,7 +14,10 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::daemon::{Daemon, LONG, answer, client};
+use crate::{
+    daemon::{Daemon, LONG, answer, client},
+    wait::patience,
+};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -125,7 +128,8 @@ impl Events {
                 && events.last().is_none_or(|last| last.seq < newest)
         };
         let events = lock(&self.heard.events);
-        let waited = self.heard.news.wait_timeout_while(events, LONG, behind);
+        let limit = LONG * patience();
+        let waited = self.heard.news.wait_timeout_while(events, limit, behind);
         let (events, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         drop(events);
         assert!(
@@ -178,6 +182,7 @@ impl Events {
         limit: Duration,
         wanted: impl Fn(&Event) -> bool,
     ) -> Event {
+        let limit = limit * patience();
         let deadline = Instant::now() + limit;
         let mut looked_at = mark;
         let mut events = lock(&self.heard.events);

@@ -1,18 +1,90 @@
-//! What no safe interface offers: a process with a chosen pid, a thread that
-//! ends alone, a fault.
+//! The running kernel: its version, and what no safe interface offers of it: a
+//! process with a chosen pid, a thread that ends alone, a fault, what a pidfd can
+//! tell, processes by the ten thousand.
 //!
 //! The only file of this package with `unsafe`.
 
 use std::{
     ffi::CString,
+    fmt,
     io::{Error, Result},
     os::{
-        fd::{AsRawFd as _, BorrowedFd},
+        fd::{AsRawFd as _, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
     ptr,
 };
+
+/// `MAJOR.MINOR` of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u32, pub u32);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(major, minor) = self;
+        write!(f, "{major}.{minor}")
+    }
+}
+
+/// Of the running kernel.
+///
+/// # Panics
+///
+/// When its release does not begin with two numbers.
+#[must_use]
+pub fn version() -> Version {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|number| number.parse().ok());
+    match (number(), number()) {
+        (Some(major), Some(minor)) => Version(major, minor),
+        _ => panic!("release `{release}`"),
+    }
+}
+
+/// Tells what this kernel offers: a line of the table in
+/// `docs/kernel-support.md`.
+pub fn fact(name: &str, value: impl fmt::Display) {
+    println!("FACT: {name}: {value}");
+}
+
+/// A pidfd of this process.
+///
+/// # Panics
+///
+/// When there is none to be had.
+#[must_use]
+pub fn own_pidfd() -> OwnedFd {
+    rustix::process::pidfd_open(
+        rustix::process::getpid(),
+        rustix::process::PidfdFlags::empty(),
+    )
+    .expect("Linux 5.3")
+}
+
+/// Whether its inode is its process's own, and not that of all anonymous files.
+#[must_use]
+pub fn is_on_pidfs(pidfd: &OwnedFd) -> bool {
+    /// `PID_FS_MAGIC` of `include/uapi/linux/magic.h`.
+    const MAGIC: u64 = 0x5049_4446;
+    rustix::fs::fstatfs(pidfd).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(MAGIC))
+}
+
+/// Whether the kernel knows `PIDFD_GET_INFO`.
+#[must_use]
+pub fn has_pidfd_info(pidfd: &OwnedFd) -> bool {
+    /// `_IOWR(0xFF, 11, struct pidfd_info)` in its first version of 64 bytes
+    /// (`include/uapi/linux/pidfd.h`).
+    const PIDFD_GET_INFO: libc::c_ulong = 0xC040_FF0B;
+    // The first member asks for fields; more than asked for may be given.
+    let mut info = [0_u64; 8];
+    // SAFETY: an open descriptor, and the 64 bytes that the request's number tells.
+    unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, info.as_mut_ptr()) == 0 }
+}
 
 /// Starts `program` with `arguments` under exactly this pid, stdin and stdout
 /// as given. It is a child of the caller (see [`reap`]).
@@ -113,4 +185,88 @@ pub fn reap(pid: u32) -> Result<()> {
 pub fn at_exit(function: extern "C" fn()) {
     // SAFETY: any safe function without arguments will do.
     unsafe { libc::atexit(function) };
+}
+
+/// Bytes of stack that each of a [`Crowd`] has for its one system call.
+const STACK: usize = 4096;
+
+/// Processes that share the caller's memory and do nothing but wait to be
+/// killed; they die with the thread that made them.
+#[derive(Debug)]
+pub struct Crowd {
+    pids: Vec<u32>,
+}
+
+extern "C" fn wait_to_be_killed(_: *mut libc::c_void) -> libc::c_int {
+    loop {
+        // SAFETY: system calls on no memory at all. The first has the kernel
+        // end this process with the thread that made it.
+        unsafe {
+            libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::syscall(libc::SYS_ppoll, 0, 0, 0, 0, 0);
+        }
+    }
+}
+
+impl Crowd {
+    /// So many.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` at a limit of processes, `ENOMEM`.
+    pub fn new(count: usize) -> Result<Self> {
+        // SAFETY: a mapping of its own, at an address of the kernel's choice.
+        let stacks = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                count * STACK,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if stacks == libc::MAP_FAILED {
+            return Err(Error::last_os_error());
+        }
+        let mut crowd = Self { pids: Vec::new() };
+        for number in 1..=count {
+            // SAFETY: within the mapping; 16 bytes are kept free above the
+            // stack, which keeps it aligned.
+            let stack = unsafe { stacks.byte_add(number * STACK - 16) };
+            // SAFETY: the child runs on a stack of its own, which stays mapped,
+            // and touches no other memory.
+            let pid = unsafe {
+                libc::clone(
+                    wait_to_be_killed,
+                    stack,
+                    libc::CLONE_VM | libc::SIGCHLD,
+                    ptr::null_mut(),
+                )
+            };
+            if pid < 0 {
+                return Err(Error::last_os_error());
+            }
+            crowd.pids.push(pid.cast_unsigned());
+        }
+        Ok(crowd)
+    }
+
+    /// Their pids.
+    #[must_use]
+    pub fn pids(&self) -> &[u32] {
+        &self.pids
+    }
+
+    /// Kills all of them, then reaps them: no pid is used twice meanwhile.
+    pub fn kill(&mut self) {
+        for &pid in &self.pids {
+            // SAFETY: our own children, not reaped yet.
+            unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) };
+        }
+        for pid in self.pids.drain(..) {
+            // SAFETY: as above; no status is wanted.
+            unsafe { libc::waitpid(pid.cast_signed(), ptr::null_mut(), 0) };
+        }
+    }
 }

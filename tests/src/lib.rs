@@ -17,6 +17,8 @@ pub mod daemon;
 pub mod events;
 pub mod kernel;
 pub mod killing;
+pub mod netlink;
+pub mod nursery;
 pub mod pins;
 pub mod place;
 pub mod privilege;

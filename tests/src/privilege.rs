@@ -3,6 +3,8 @@
 
 use std::{fs, path::Path, process::Command};
 
+use crate::kernel::{self, Version};
+
 /// `CAP_SYS_ADMIN`, `CAP_PERFMON` and `CAP_BPF` of capability(7).
 const SYS_ADMIN: u32 = 21;
 const PERFMON: u32 = 38;
@@ -34,15 +36,8 @@ pub fn no_root() -> Option<String> {
 /// `None` when it can: `PIDFD_INFO_EXIT`, since Linux 6.15.
 #[must_use]
 pub fn no_exit_info() -> Option<String> {
-    let release = rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned();
-    let mut numbers = release
-        .split(['.', '-'])
-        .map_while(|part| part.parse::<u32>().ok());
-    let version = (numbers.next()?, numbers.next()?);
-    (version < (6, 15)).then(|| format!("needs Linux 6.15, this is {release}"))
+    let version = kernel::version();
+    (version < Version(6, 15)).then(|| format!("needs Linux 6.15, this is {version}"))
 }
 
 /// Why a program cannot be used here; `None` when it can.

@@ -15,6 +15,8 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
+use crate::wait::patience;
+
 /// A process bound to a pidfd: whatever becomes of its number, it is meant.
 #[derive(Debug)]
 pub struct Process {
@@ -66,7 +68,7 @@ impl Process {
     #[must_use]
     pub fn ends_within(&self, limit: Duration) -> bool {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        let limit = Timespec::try_from(limit).expect("a short time");
+        let limit = Timespec::try_from(limit * patience()).expect("a short time");
         poll(&mut fds, Some(&limit)).is_ok_and(|ready| ready == 1)
     }
 

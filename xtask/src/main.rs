@@ -12,6 +12,7 @@ mod image;
 mod packages;
 mod run;
 mod test;
+mod vm;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -52,7 +53,14 @@ enum Verb {
     /// Run the daemon on `examples/` in the foreground, with a live table.
     Run,
     /// Everything CI runs.
-    Test,
+    Test {
+        /// Only the tests on other kernels, in virtual machines.
+        #[arg(long)]
+        vm: bool,
+        /// Write their result into `docs/kernel-support.md` instead of comparing.
+        #[arg(long, requires = "vm")]
+        write: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -62,7 +70,8 @@ fn main() -> ExitCode {
         Verb::Ebpf { check: true } => ebpf::check().map(|_| ()),
         Verb::Image { binary, archive } => image::image(binary.as_deref(), archive.as_deref()),
         Verb::Run => run::run(),
-        Verb::Test => test::test(),
+        Verb::Test { vm: false, .. } => test::test(),
+        Verb::Test { vm: true, write } => test::virtual_machines(write),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::{
     command::{cargo, path_with, run, workspace},
     ebpf, packages,
+    vm::{self, Document},
 };
 
 const CARGO_DENY: &str = "0.20.2";
@@ -66,6 +67,7 @@ pub(crate) fn test() -> Result<()> {
         ("ebpf", Box::new(object)),
         ("unit", Box::new(|| unit_tests(&root))),
         ("black-box", Box::new(|| black_box_tests(&root))),
+        ("vm", Box::new(|| kernels(&root, Document::Check))),
     ];
     let mut results = Vec::new();
     for (name, step) in steps {
@@ -79,6 +81,22 @@ pub(crate) fn test() -> Result<()> {
         results.push((name, outcome, began.elapsed()));
     }
     summarise(&results)
+}
+
+/// The step `vm` alone; with `write` its result goes into the documentation.
+///
+/// # Errors
+///
+/// When it failed.
+pub(crate) fn virtual_machines(write: bool) -> Result<()> {
+    let document = if write {
+        Document::Write
+    } else {
+        Document::Check
+    };
+    let Done { note, skipped: _ } = kernels(&workspace()?, document)?;
+    println!("{note}");
+    Ok(())
 }
 
 /// Prints the outcome of every step, and last of all what failed, as only the end
@@ -228,6 +246,14 @@ fn black_box_tests(root: &Path) -> Result<Done> {
             .args(["--", "--show-output", BLACK_BOX_THREADS])
             .current_dir(root),
     )
+}
+
+/// Kernel-facing tests on other kernels.
+fn kernels(root: &Path, document: Document) -> Result<Done> {
+    Ok(Done {
+        note: vm::run(root, document)?,
+        skipped: Vec::new(),
+    })
 }
 
 /// Runs tests, passes their output on and counts.

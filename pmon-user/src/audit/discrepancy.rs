@@ -71,9 +71,14 @@ pub struct Registered {
 /// Compares one entity's registration with what the sweep saw.
 ///
 /// Meaningful only while nothing is under way for the entity: no recovery, no
-/// start command, no death being delivered.
+/// start command, no death being delivered. `knew` is who was known when the
+/// look was asked for: of a process registered since, it says nothing.
 #[must_use]
-pub fn compare(known: Option<Registered>, sighting: &Sighting) -> Option<Discrepancy> {
+pub fn compare(
+    known: Option<Registered>,
+    knew: Option<Identity>,
+    sighting: &Sighting,
+) -> Option<Discrepancy> {
     let Sighting {
         occasion: _,
         outcome,
@@ -85,6 +90,9 @@ pub fn compare(known: Option<Registered>, sighting: &Sighting) -> Option<Discrep
             Outcome::Nothing { .. } | Outcome::Unverifiable { .. } => None,
         };
     };
+    if knew != Some(identity) {
+        return None;
+    }
     match (outcome, alive) {
         // Alive when it was seen: a death after that is still on its way.
         (Outcome::Process(seen), _) if *seen == identity => None,
@@ -236,11 +244,18 @@ mod tests {
                     alive,
                 };
                 let found = [None, Some(registered(true)), Some(registered(false))]
-                    .map(|known| compare(known, &sighting));
+                    .map(|known| compare(known, Some(KNOWN), &sighting));
                 let expected = expected.map(|kind| {
                     kind.filter(|kind| *kind != StalePidfile || foreign_script.is_none())
                 });
                 assert_eq!(found, expected, "{sighting:?}");
+                // The look was asked for before the registration.
+                for knew in [None, Some(OTHER)] {
+                    for alive in [true, false] {
+                        let known = Some(registered(alive));
+                        assert_eq!(compare(known, knew, &sighting), None);
+                    }
+                }
             }
         }
     }

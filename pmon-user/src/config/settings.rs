@@ -41,6 +41,8 @@ pub struct DaemonSettings {
     pub settle: Duration,
     /// Kernel source of deaths.
     pub source: SourceChoice,
+    /// Period in which the sources are tried by a canary.
+    pub canary_interval: Duration,
     /// SCHED_FIFO priority of the receiver thread, 1 to 99; 0 = normal scheduling.
     pub receiver_priority: u8,
     /// Size of the kernel's pid table, in entries.
@@ -63,6 +65,7 @@ impl Default for DaemonSettings {
             audit_interval: Duration::from_secs(30),
             settle: Duration::from_millis(100),
             source: SourceChoice::Auto,
+            canary_interval: Duration::from_secs(5 * 60),
             receiver_priority: 10,
             max_pids: pmon_common::DEFAULT_MAX_PIDS,
             ring_bytes: pmon_common::DEFAULT_RING_BYTES,

@@ -17,6 +17,7 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
+    canary::Leash,
     entity::Entity,
     inheritance::Inheritance,
     message::{Message, Work},
@@ -28,17 +29,22 @@ use crate::{
         discrepancy::{Discrepancies, Discrepancy, Registered as Compared, compare},
     },
     core::{
-        death::{Death, Hint, LastSeen},
+        death::{Death, Hint, LastSeen, SourceName},
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion, Outcome},
         evidence::SignalOrigin,
+        identity::Identity,
         recovery::Registered,
         time::Time,
     },
     effect::Job,
     look::Look,
-    source::pinning::PinHealth,
+    source::{
+        connector::Connector,
+        ebpf::Ebpf,
+        selection::{self, Selection},
+    },
     sys::{clock, epoll::Epoll, wake::Wake},
     table::{Ended, EntityName, FIRST_GENERATION, FromConnector, Reconciled, Table},
 };
@@ -81,6 +87,10 @@ pub struct Engine {
     inbox: mpsc::Receiver<Message>,
     pub(super) work: UnboundedSender<Work>,
     pub(super) schedule: BTreeSet<(Time, EntityName)>,
+    /// Which sources are to be believed.
+    pub(super) selection: Selection,
+    /// The canary that is out.
+    pub(super) canary: Option<Leash>,
     tokens: Vec<u64>,
     /// Effects that wait until a process can be told apart.
     pub(super) deferred: Vec<(EntityName, Arc<EntitySpec>, Effect)>,
@@ -106,10 +116,6 @@ pub struct Facts {
     pub scheduling: String,
     /// Control socket.
     pub socket: String,
-    /// Why the kernel source is not in use.
-    pub ebpf_off: Option<String>,
-    /// Why the proc connector is not in use; nothing when it only stands by.
-    pub connector_off: Option<String>,
     /// Degraded conditions that were known at the start.
     pub degraded: Vec<String>,
     /// What is wrong with the configuration in force.
@@ -128,6 +134,7 @@ impl Engine {
     /// When epoll cannot watch the ring or the inbox.
     pub fn new(
         table: Table,
+        selection: Selection,
         facts: Facts,
         wake: Wake,
         inbox: mpsc::Receiver<Message>,
@@ -135,14 +142,8 @@ impl Engine {
         next_incident: u64,
     ) -> Result<Self, rustix::io::Errno> {
         let epoll = Epoll::new()?;
-        if let Some(kernel) = table.kernel() {
-            epoll.add(kernel.ring_fd(), RING)?;
-        }
-        if let Some(connector) = table.connector() {
-            epoll.add(connector.fd(), CONNECTOR)?;
-        }
         epoll.add(&wake, INBOX)?;
-        Ok(Self {
+        let engine = Self {
             table,
             entities: HashMap::new(),
             facts,
@@ -156,6 +157,8 @@ impl Engine {
             inbox,
             work,
             schedule: BTreeSet::new(),
+            selection,
+            canary: None,
             tokens: Vec::new(),
             deferred: Vec::new(),
             sweeping: None,
@@ -163,7 +166,24 @@ impl Engine {
             more: false,
             stopping: false,
             inheritance: Inheritance::default(),
-        })
+        };
+        if let Some(kernel) = engine.table.kernel() {
+            engine.watch_ring(kernel)?;
+        }
+        if let Some(connector) = engine.table.connector() {
+            engine.watch_connector(connector)?;
+        }
+        Ok(engine)
+    }
+
+    /// Has the proc connector wake this thread.
+    pub(super) fn watch_connector(&self, connector: &Connector) -> Result<(), rustix::io::Errno> {
+        self.epoll.add(connector.fd(), CONNECTOR)
+    }
+
+    /// Has a kernel source wake this thread.
+    pub(super) fn watch_ring(&self, kernel: &Ebpf) -> Result<(), rustix::io::Errno> {
+        self.epoll.add(kernel.ring_fd(), RING)
     }
 
     /// Runs until told to stop; gives back the table for an orderly end.
@@ -177,7 +197,8 @@ impl Engine {
     /// One wake-up.
     fn turn(&mut self) {
         let next = self.schedule.first().map(|(due, _)| *due);
-        let next = next.into_iter().chain(self.table.next_due()).min();
+        let next = next.into_iter().chain(self.table.next_due());
+        let next = next.chain(self.sources_due()).min();
         let timeout = if self.more {
             Some(Duration::ZERO)
         } else {
@@ -187,6 +208,7 @@ impl Engine {
         self.tick_table();
         self.read_inbox();
         self.tick_due();
+        self.tick_sources();
         self.inquire();
     }
 
@@ -211,7 +233,7 @@ impl Engine {
     }
 
     /// Waits for the kernel and handles everything it has said by then.
-    fn receive(&mut self, mut timeout: Option<Duration>) {
+    pub(super) fn receive(&mut self, mut timeout: Option<Duration>) {
         let mut tokens = std::mem::take(&mut self.tokens);
         loop {
             tokens.clear();
@@ -246,7 +268,7 @@ impl Engine {
         self.tokens = tokens;
     }
 
-    fn drain_ring(&mut self) {
+    pub(super) fn drain_ring(&mut self) {
         while let Some((entity, hint)) = self.table.next_hint() {
             self.ring_events += 1;
             self.hinted(&entity, hint);
@@ -260,7 +282,7 @@ impl Engine {
         }
     }
 
-    fn hinted(&mut self, entity: &EntityName, hint: Hint) {
+    pub(super) fn hinted(&mut self, entity: &EntityName, hint: Hint) {
         let generation = hint.generation;
         self.happen(entity, Event::Hint(hint), clock::now());
         if self.table.is_on_demand(generation) {
@@ -268,11 +290,11 @@ impl Engine {
         }
     }
 
-    /// What is left for later wakes the thread again.
-    fn hear_connector(&mut self) {
+    /// Whether everything was heard; what is left for later wakes the thread again.
+    pub(super) fn hear_connector(&mut self) -> bool {
         for _ in 0..EXITS_AT_ONCE {
             match self.table.next_from_connector() {
-                None => return,
+                None => return true,
                 Some(FromConnector::Exit(hints)) => {
                     for (entity, hint) in hints {
                         self.happen(&entity, Event::Hint(hint), clock::now());
@@ -282,21 +304,19 @@ impl Engine {
                 Some(FromConnector::Broken(errno)) => self.connector_broke(errno),
             }
         }
+        false
     }
 
-    /// Without the connector the pidfds go on.
+    /// Without the connector the others go on.
     fn connector_broke(&mut self, errno: rustix::io::Errno) {
-        if let Some(connector) = self.table.set_connector(None) {
-            self.epoll.remove(connector.fd());
-        }
-        let reason = format!("its socket failed: {errno}; restart the daemon");
-        tracing::error!("the proc connector is lost: {reason}");
-        self.facts.connector_off = Some(reason);
+        drop(self.take_source(SourceName::ProcConnector));
         self.resync();
+        let reason = format!("its socket failed: {}", std::io::Error::from(errno));
+        self.source_event(selection::Event::Lost(SourceName::ProcConnector, reason));
     }
 
     /// A source may have missed deaths: all processes are looked at.
-    fn resync(&mut self) {
+    pub(super) fn resync(&mut self) {
         for ended in self.table.resync(&self.epoll) {
             self.process_ended(ended);
         }
@@ -312,6 +332,10 @@ impl Engine {
         match ended {
             Ended::Died(entity, mut death) => {
                 self.explain_own_signal(&mut death);
+                if !self.entities.contains_key(&entity) {
+                    // A canary's, which nobody puts on record.
+                    self.table.on_record(death.identity);
+                }
                 self.happen(&entity, Event::Died(death), clock::now());
             }
             Ended::Gone(entity, identity) => {
@@ -340,10 +364,13 @@ impl Engine {
         if let Some(sent) = &mut death.evidence.last_signal
             && let SignalOrigin::Pmon { why, .. } = &mut sent.origin
         {
-            let mut entities = self.entities.values();
-            *why = entities
-                .find(|entity| entity.recovery.leaving() == Some(identity))
-                .and_then(|entity| entity.asked_for.clone());
+            let mut asked = self
+                .entities
+                .values()
+                .filter_map(|one| one.ended_for.as_ref());
+            *why = asked
+                .find(|(ended, _)| *ended == identity)
+                .map(|(_, why)| why.clone());
         }
     }
 
@@ -391,6 +418,8 @@ impl Engine {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }
                 Message::Audit(Due::Sweep(_)) => self.sweep(),
+                Message::Canary(hatched) => self.canary_hatched(hatched),
+                Message::Source(started) => self.source_started(started),
                 Message::Request(request) => self.answer(request),
                 Message::Stop => self.stopping = true,
             }
@@ -430,9 +459,7 @@ impl Engine {
         }
         self.sweeps += 1;
         self.last_sweep = Some(clock::now());
-        if let Some(kernel) = self.table.kernel_mut() {
-            let _told: PinHealth = kernel.check_pins();
-        }
+        self.check_pins();
         self.table.begin_comparison();
         self.sweeping = Some(Sweeping {
             left: self.entities.keys().cloned().collect(),
@@ -503,13 +530,14 @@ impl Engine {
             stamp,
             mut last_seen,
             stranger,
+            knew,
             exhausted: _,
             known_alive,
             known_gone: _,
             names_gone: _,
         } = look;
         if sighting.occasion == Occasion::Sweep {
-            self.audit(name, &sighting);
+            self.audit(name, &sighting, knew);
         }
         // A death that is known to the kernel comes before what was seen since.
         if let Some(current) = self.current(name)
@@ -566,7 +594,12 @@ impl Engine {
     }
 
     /// Counts what events should have told and did not.
-    fn audit(&mut self, name: &EntityName, sighting: &crate::core::event::Sighting) {
+    fn audit(
+        &mut self,
+        name: &EntityName,
+        sighting: &crate::core::event::Sighting,
+        knew: Option<Identity>,
+    ) {
         let Some(entity) = self.entities.get(name) else {
             return;
         };
@@ -581,7 +614,7 @@ impl Engine {
                 alive: seen || self.table.is_alive(generation),
             })
         });
-        if let Some(discrepancy) = compare(known, sighting) {
+        if let Some(discrepancy) = compare(known, knew, sighting) {
             self.discrepancies.count(discrepancy);
             self.trouble(name, format!("audit: {discrepancy}"));
         }

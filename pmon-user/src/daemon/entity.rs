@@ -34,8 +34,9 @@ pub struct Entity {
     pub scheduled: Option<Time>,
     /// The last thing an executor could not do for it.
     pub last_trouble: Option<String>,
-    /// What an operator asked for last, and who that was.
-    pub asked_for: Option<String>,
+    /// The last process that was ended because an operator asked for something:
+    /// what, and who that was.
+    pub ended_for: Option<(Identity, String)>,
     /// Who stopped it, while it is stopped.
     pub stopped_by: Option<StoppedByOperator>,
     /// How it was registered, if no file describes it.
@@ -90,7 +91,7 @@ impl Entity {
             pidfd_only: None,
             scheduled: None,
             last_trouble: None,
-            asked_for: None,
+            ended_for: None,
             stopped_by: stopped,
             ad_hoc,
             unsettled,

@@ -243,7 +243,7 @@ impl Engine {
         }
     }
 
-    fn forget_what_nobody_knows(&mut self) {
+    pub(super) fn forget_what_nobody_knows(&mut self) {
         if self.inheritance.awaited.is_empty() {
             self.inheritance = Inheritance::default();
             self.table.forget_unclaimed();

@@ -20,6 +20,7 @@ use crate::{
     core::{
         death::LastSeen,
         event::{Occasion, Outcome, Sighting},
+        identity::Identity,
     },
     look::{self, Look, LookRequest},
     table::{EntityName, Inquiry},
@@ -81,6 +82,7 @@ pub(super) struct Asked {
 struct AtWork {
     entity: EntityName,
     occasion: Occasion,
+    knew: Option<Identity>,
     since: Instant,
     swept: bool,
 }
@@ -241,7 +243,14 @@ impl Shared {
                 if work.swept {
                     state.sweepers -= 1;
                 }
-                self.tell_blind(&mut state, work.entity, work.occasion, work.swept);
+                let AtWork {
+                    entity,
+                    occasion,
+                    knew,
+                    since: _,
+                    swept,
+                } = work;
+                self.tell_blind(&mut state, entity, occasion, knew, swept);
             }
         }
         if state.hung >= HUNG && state.threads == 0 {
@@ -250,7 +259,8 @@ impl Shared {
             let all = (looks.into_iter().map(|asked| (asked, false)))
                 .chain(sweep.into_iter().map(|asked| (asked, true)));
             for (Asked { entity, request }, swept) in all {
-                self.tell_blind(&mut state, entity, request.occasion, swept);
+                let knew = request.known.map(|known| known.identity);
+                self.tell_blind(&mut state, entity, request.occasion, knew, swept);
             }
         }
         if state.is_swept() {
@@ -268,9 +278,16 @@ impl Shared {
         state.guarded
     }
 
-    fn tell_blind(&self, state: &mut State, entity: EntityName, occasion: Occasion, swept: bool) {
+    fn tell_blind(
+        &self,
+        state: &mut State,
+        entity: EntityName,
+        occasion: Occasion,
+        knew: Option<Identity>,
+        swept: bool,
+    ) {
         let reason = format!("its pidfile could not be read within {DEADLINE:?}");
-        let look = blind(occasion, reason);
+        let look = blind(occasion, knew, reason);
         if swept {
             state.swept.push((entity, look));
         } else {
@@ -298,6 +315,7 @@ impl State {
         let work = AtWork {
             entity: EntityName::clone(&asked.entity),
             occasion: asked.request.occasion,
+            knew: asked.request.known.map(|known| known.identity),
             since: Instant::now(),
             swept,
         };
@@ -333,7 +351,7 @@ impl State {
     }
 }
 
-fn blind(occasion: Occasion, reason: String) -> Look {
+fn blind(occasion: Occasion, knew: Option<Identity>, reason: String) -> Look {
     Look {
         sighting: Sighting {
             occasion,
@@ -344,6 +362,7 @@ fn blind(occasion: Occasion, reason: String) -> Look {
         last_seen: LastSeen::default(),
         stamp: None,
         stranger: None,
+        knew,
         exhausted: false,
         known_alive: None,
         known_gone: false,

@@ -7,12 +7,16 @@ use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 
+use super::{
+    canary::Hatched,
+    selection::{SourceWork, Started},
+};
 use crate::{
     audit::Due,
     config::Loaded,
     control::backend::{Refusal, RegisterRequest},
     core::{
-        death::LastSeen,
+        death::{LastSeen, SourceName},
         event::{OperatorAction, StartEnd},
         identity::Identity,
         notice::Notice,
@@ -20,6 +24,7 @@ use crate::{
     },
     effect::Job,
     look::{Look, LookRequest},
+    source::selection,
     state::registrations::EntityRecord,
     sys::{pidfd::VerifiedPid, wake::Wake},
     table::{Answer, EntityName, Inquiry},
@@ -85,6 +90,10 @@ pub enum Message {
     Answered(Vec<Answer>),
     /// The audit says where to look.
     Audit(Due),
+    /// A canary waits to be registered and released, or why there is none.
+    Canary(Result<Hatched, String>),
+    /// A source was started, or why not.
+    Source(Result<Started, (SourceName, String)>),
     /// The control service asks.
     Request(Request),
     /// End the loop.
@@ -163,6 +172,10 @@ pub enum Work {
         /// What.
         job: Job,
     },
+    /// Hatch a canary.
+    Hatch,
+    /// Start or stop a source.
+    Source(SourceWork),
     /// The entity is gone.
     Forget(EntityName),
     /// Something to tell people.
@@ -200,8 +213,8 @@ pub enum Work {
 pub struct Told {
     /// When.
     pub at: Time,
-    /// Whose.
-    pub entity: EntityName,
+    /// Whose; the daemon's own when absent.
+    pub entity: Option<EntityName>,
     /// Which incident.
     pub incident: Option<u64>,
     /// What.
@@ -215,6 +228,8 @@ pub enum Tale {
     Notice(Notice),
     /// From an executor or the table.
     Trouble(String),
+    /// Of a source.
+    Source(selection::Notice),
 }
 
 /// The way into the engine.

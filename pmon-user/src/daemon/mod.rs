@@ -6,6 +6,7 @@
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
 mod backend;
+pub mod canary;
 pub mod engine;
 pub mod entity;
 mod handoff;
@@ -17,6 +18,7 @@ pub mod message;
 pub mod options;
 mod pid_one;
 mod requests;
+pub mod selection;
 mod status_views;
 mod steps;
 mod telling;
@@ -48,16 +50,14 @@ use self::{
     looks::Looks,
     message::{Inbox, Message, Work},
     options::Options,
+    selection::{Started, Starter},
     telling::Telling,
     work::Workers,
 };
 use crate::{
     audit::{self, AuditSettings},
     causes::in_full,
-    config::{
-        self, Loaded, Sources,
-        settings::{Settings, SourceChoice},
-    },
+    config::{self, Loaded, Sources, settings::Settings},
     control::{
         access::{AccessRules, group_id},
         backend::Backend as _,
@@ -66,16 +66,13 @@ use crate::{
     core::notice::Notice,
     effect::{self, Executor, Report},
     look,
-    source::{
-        connector::Connector,
-        ebpf::{Ebpf, MapSizes},
-    },
+    source::selection::Selection,
     state::{
         Store, journal,
         lock::Lock,
         registrations::{self, EntityRecord},
     },
-    sys::{clock, limits, memory, sched, wake::Wake},
+    sys::{clock, limits, sched, wake::Wake},
     table::{Table, budget::Budget},
     view::incident::IncidentView,
 };
@@ -183,8 +180,10 @@ async fn serve_until_stopped(
     let (work_sender, work) = unbounded_channel();
     // The workers end with the engine, whoever else could give them work.
     let records = work_sender.downgrade();
+    let starter = Starter::new(settings.daemon.clone());
     let engine = start_engine(
         settings,
+        &starter,
         &socket_path,
         loaded,
         Memory {
@@ -206,12 +205,13 @@ async fn serve_until_stopped(
     let workers = Workers {
         executor: Arc::clone(&executor),
         audit,
+        starter,
         store,
         volatile,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
-        inbox: inbox.clone(),
         looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
+        inbox: inbox.clone(),
     };
     let workers = tokio::spawn(workers.run(work));
     let handed_over = Arc::new(Notify::new());
@@ -284,6 +284,7 @@ fn tell_init(state: &[sd_notify::NotifyState<'_>]) {
 /// Loads the kernel program and starts the engine with the configured entities.
 fn start_engine(
     settings: &Settings,
+    starter: &Starter,
     socket: &Path,
     loaded: Loaded,
     remembered: Memory,
@@ -293,33 +294,15 @@ fn start_engine(
     let budget = pidfd_budget(settings);
     let wake = Wake::new().context("cannot create an eventfd")?;
     let (inbox, messages) = Inbox::new(wake.clone());
-    let (kernel, ebpf_off) = match load_kernel_source(settings) {
-        Ok(mut kernel) => {
-            if let Some(log) = kernel.take_log() {
-                tokio::spawn(logging::kernel_log(log));
-            }
-            (Some(kernel), None)
-        }
-        Err(reason) => (None, Some(reason)),
-    };
-    let (connector, connector_off) = match start_connector(settings, kernel.is_some()) {
-        Ok(connector) => (Some(connector), None),
-        Err(reason) => (None, reason),
-    };
-    if let Some(reason) = &ebpf_off {
-        tracing::warn!("the BPF program does not report deaths: {reason}");
-    }
-    if let Some(reason) = &connector_off {
-        tracing::warn!("the proc connector does not report deaths: {reason}");
-    }
+    let daemon = &settings.daemon;
+    let mut selection = Selection::new(daemon.source, daemon.canary_interval, clock::now());
+    let (sources, actions) = selection::start_first(&mut selection, starter);
     let facts = Facts {
         host: host_name(),
         boot_id: registrations::boot_id().unwrap_or_default(),
         started: clock::now(),
         scheduling: String::new(),
         socket: socket.display().to_string(),
-        ebpf_off,
-        connector_off,
         degraded,
         findings: Vec::new(),
         unmonitored: Vec::new(),
@@ -333,11 +316,20 @@ fn start_engine(
             let mut facts = facts;
             facts.scheduling = schedule_receiver(priority, &mut facts.degraded);
             let next_incident = remembered.registrations.next_incident;
-            let mut table = Table::new(kernel).with_budget(budget);
-            table.set_connector(connector);
-            match Engine::new(table, facts, wake, messages, work, next_incident) {
+            let mut table = Table::new(None).with_budget(budget);
+            for source in sources {
+                match source {
+                    Started::Ebpf(kernel) => drop(table.set_kernel(*kernel)),
+                    Started::ProcConnector(connector) => {
+                        table.set_connector(Some(*connector));
+                    }
+                }
+            }
+            match Engine::new(table, selection, facts, wake, messages, work, next_incident) {
                 Ok(mut engine) => {
                     engine.begin(loaded, remembered);
+                    // Not before everything is monitored.
+                    engine.carry_out_selection(actions);
                     let _start_waits: Result<(), _> = ready.send(Ok(()));
                     engine.run()
                 }
@@ -388,34 +380,6 @@ async fn end_engine(engine: Running, end: End) {
         // The pins keep programs and maps at work.
         (Some(kernel), End::HandedOver) => drop(kernel),
         (None, End::ForGood | End::HandedOver) => {}
-    }
-}
-
-fn load_kernel_source(settings: &Settings) -> Result<Ebpf, String> {
-    match settings.daemon.source {
-        SourceChoice::Auto | SourceChoice::Ebpf => {}
-        SourceChoice::Pidfd => return Err("`source = pidfd`".to_owned()),
-        SourceChoice::ProcConnector => return Err("`source = proc-connector`".to_owned()),
-    }
-    let sizes = MapSizes {
-        max_pids: settings.daemon.max_pids,
-        ring_bytes: settings.daemon.ring_bytes,
-    };
-    let kernel = Ebpf::start(sizes, settings.daemon.pin_dir.as_deref());
-    memory::trim();
-    kernel.map_err(|error| in_full(&error))
-}
-
-/// The proc connector where it is asked for, or where there is nothing better;
-/// else why not, if there is more to say than that it stands by.
-fn start_connector(settings: &Settings, has_better: bool) -> Result<Connector, Option<String>> {
-    match settings.daemon.source {
-        SourceChoice::Auto if has_better => Err(None),
-        SourceChoice::Auto | SourceChoice::ProcConnector => {
-            Connector::start().map_err(|error| Some(in_full(&error)))
-        }
-        SourceChoice::Ebpf => Err(Some("`source = ebpf`".to_owned())),
-        SourceChoice::Pidfd => Err(Some("`source = pidfd`".to_owned())),
     }
 }
 

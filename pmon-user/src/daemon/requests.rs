@@ -127,10 +127,7 @@ impl Engine {
             });
         }
         let now = clock::now();
-        if let Some(entity) = self.entities.get_mut(name) {
-            let OperatorRequest { action, by, .. } = &request;
-            entity.asked_for = Some(format!("{} of `{name}` by {by}", action.as_str()));
-        }
+        let why = format!("{} of `{name}` by {}", request.action.as_str(), request.by);
         if request.action == OperatorAction::Stop {
             let by_whom = StoppedByOperator {
                 by: request.by.clone(),
@@ -142,6 +139,11 @@ impl Engine {
             }
         }
         self.happen(&Arc::from(name), Event::Operator(request), now);
+        if let Some(entity) = self.entities.get_mut(name)
+            && let Some(leaving) = entity.recovery.leaving()
+        {
+            entity.ended_for = Some((leaving, why));
+        }
         self.entity(name).map(|entity| entity_view(entity, now))
     }
 

@@ -2,12 +2,18 @@
 
 use super::{engine::Engine, views::entity_view};
 use crate::{
-    source::{connector::Connector, ebpf::Ebpf},
+    core::{death::SourceName, time::Time},
+    source::{
+        canary::Verdict,
+        connector::Connector,
+        ebpf::Ebpf,
+        selection::{Off, Source, State},
+    },
     sys::clock,
     view::{
         diagnosis::{BpfMapView, BpfProgramView, BpfStatsView, BpfView},
         entity::EntityView,
-        status::{AuditView, DaemonView, SourceState, SourceView, StatusView},
+        status::{AuditView, CanaryWord, DaemonView, SourceState, SourceView, StatusView},
     },
 };
 
@@ -82,81 +88,80 @@ impl Engine {
     }
 
     fn sources(&self) -> Vec<SourceView> {
-        let ebpf = match (self.table.kernel(), &self.facts.ebpf_off) {
-            (Some(kernel), _) => SourceView {
-                name: "ebpf".to_owned(),
-                state: match kernel.unpinned() {
-                    None => SourceState::Healthy,
-                    Some(_) => SourceState::Degraded,
-                },
-                reason: kernel.unpinned().map(|why| format!("not pinned: {why}")),
-                events: self.ring_events,
-                lost: kernel.stats().drops,
-                last_canary_s: None,
-            },
-            (None, reason) => SourceView {
-                name: "ebpf".to_owned(),
-                state: SourceState::Off,
-                reason: reason.clone(),
-                events: 0,
-                lost: 0,
-                last_canary_s: None,
-            },
-        };
-        let pidfd = SourceView {
-            name: "pidfd".to_owned(),
-            state: match self.table.obstacle() {
-                None => SourceState::Healthy,
-                Some(_) => SourceState::Degraded,
-            },
-            reason: self.pidfds(),
-            events: self.table.pidfd_events(),
-            lost: 0,
-            last_canary_s: None,
-        };
-        vec![ebpf, self.connector(), pidfd]
+        let now = clock::now();
+        self.selection
+            .sources()
+            .iter()
+            .map(|source| self.source(source, now))
+            .collect()
     }
 
-    fn connector(&self) -> SourceView {
-        let stats = self.table.connector().map(Connector::stats);
-        let misunderstood = stats.and_then(|stats| {
-            let error = stats.misunderstood?;
-            Some(format!(
-                "{} messages of the kernel were not understood, the last one was {error}",
-                stats.malformed
-            ))
-        });
-        SourceView {
-            name: "proc-connector".to_owned(),
-            state: match (&stats, &misunderstood) {
-                (None, _) => SourceState::Off,
-                (Some(_), None) => SourceState::Healthy,
-                (Some(_), Some(_)) => SourceState::Degraded,
+    fn source(&self, source: &Source, now: Time) -> SourceView {
+        let connector = self.table.connector().map(Connector::stats);
+        let (events, lost) = match source.name {
+            SourceName::Ebpf => (self.ring_events, self.table.ring_drops()),
+            SourceName::ProcConnector => (
+                self.table.connector_events(),
+                connector.map_or(0, |stats| stats.overruns),
+            ),
+            SourceName::Pidfd => (self.table.pidfd_events(), 0),
+        };
+        let imperfect = match source.name {
+            SourceName::Ebpf => {
+                let unpinned = self.table.kernel().and_then(Ebpf::unpinned);
+                unpinned.map(|why| format!("not pinned: {why}"))
+            }
+            SourceName::ProcConnector => connector.and_then(|stats| stats.problem()),
+            SourceName::Pidfd => self.table.obstacle(),
+        };
+        let (state, reason) = match &source.state {
+            State::Off(Off::StandsBy) => (SourceState::Standby, None),
+            State::Off(Off::Unwanted(why) | Off::Failed(why)) => {
+                (SourceState::Off, Some(why.clone()))
+            }
+            State::Unproven => (SourceState::Unproven, None),
+            State::Healthy => match imperfect {
+                None => (SourceState::Healthy, None),
+                why @ Some(_) => (SourceState::Degraded, why),
             },
-            reason: misunderstood.or_else(|| self.facts.connector_off.clone()),
-            events: self.table.connector_events(),
-            lost: stats.map_or(0, |stats| stats.overruns),
-            last_canary_s: None,
+            State::Silent(why) => (SourceState::Degraded, Some(format!("silent: {why}"))),
+            State::Lost(why) => (SourceState::Degraded, Some(format!("lost: {why}"))),
+        };
+        let (canary, unclear) = match &source.verdict {
+            None => (None, None),
+            Some(Verdict::Passed) => (Some(CanaryWord::Passed), None),
+            Some(Verdict::Missed(_)) => (Some(CanaryWord::Missed), None),
+            Some(Verdict::Unclear(why)) => (
+                Some(CanaryWord::Unclear),
+                Some(format!("its last canary showed nothing: {why}")),
+            ),
+        };
+        SourceView {
+            name: source.name.as_str().to_owned(),
+            state,
+            reason: reason.or(unclear).or_else(|| self.remark(source.name)),
+            events,
+            lost,
+            last_canary_s: source.passed.map(|at| now.since(at).as_secs_f64()),
+            canary,
         }
     }
 
-    /// What is to be said of the pidfds, where there are not enough for all.
-    fn pidfds(&self) -> Option<String> {
+    /// What is to be said of a source that works.
+    fn remark(&self, name: SourceName) -> Option<String> {
         let without = self.table.without_pidfd();
-        self.table.obstacle().or_else(|| {
-            (without > 0).then(|| {
-                format!(
-                    "{} are held; {without} registrations are beyond `pidfd_budget`, watched \
-                     by the kernel's table, their deaths verified on demand",
-                    self.table.held()
-                )
-            })
+        (name == SourceName::Pidfd && without > 0).then(|| {
+            format!(
+                "{} are held; {without} registrations are beyond `pidfd_budget`, watched \
+                 by the kernel's table, their deaths verified on demand",
+                self.table.held()
+            )
         })
     }
 
     fn degraded(&self) -> Vec<String> {
         let mut degraded = self.facts.degraded.clone();
-        degraded.extend(self.deaths_are_reported_by());
+        degraded.extend(self.selection.degraded());
         degraded.extend(self.table.obstacle());
         if self.exhausted {
             degraded.push("no files can be opened: looks for processes wait until they can".into());
@@ -167,7 +172,7 @@ impl Engine {
         let unwatched = self
             .entities
             .values()
-            .filter(|entity| self.facts.ebpf_off.is_none() && entity.pidfd_only.is_some())
+            .filter(|entity| self.table.kernel().is_some() && entity.pidfd_only.is_some())
             .map(|entity| entity.spec.name.as_str());
         degraded.extend(some_of("watched by their pidfds only", unwatched));
         let refused = self
@@ -179,30 +184,10 @@ impl Engine {
         degraded
     }
 
-    /// When it is not by the BPF program, although it should be.
-    fn deaths_are_reported_by(&self) -> Option<String> {
-        let ebpf = self.facts.ebpf_off.as_deref()?;
-        let is_chosen = ebpf == "`source = proc-connector`";
-        if self.table.connector().is_some() {
-            return (!is_chosen)
-                .then(|| format!("deaths are reported by the proc connector: {ebpf}"));
-        }
-        let mut reasons: Vec<&str> = Vec::new();
-        if !is_chosen {
-            reasons.push(ebpf);
-        }
-        let connector = self.facts.connector_off.as_deref();
-        reasons.extend(connector.filter(|reason| !reasons.contains(reason)));
-        Some(format!(
-            "deaths are reported by pidfds only: {}",
-            reasons.join("; and the proc connector: ")
-        ))
-    }
-
     pub(super) fn bpf_view(&self) -> BpfView {
         let Some(kernel) = self.table.kernel() else {
             return BpfView {
-                off: self.facts.ebpf_off.clone(),
+                off: self.ebpf_off(),
                 programs: Vec::new(),
                 maps: Vec::new(),
                 pins: Vec::new(),
@@ -261,6 +246,17 @@ impl Engine {
                 strangers: stats.strangers,
                 repeats: stats.repeats,
             }),
+        }
+    }
+
+    /// Why there are no programs and maps.
+    fn ebpf_off(&self) -> Option<String> {
+        let source = self.selection.source(SourceName::Ebpf);
+        match &source.state {
+            State::Off(Off::Unwanted(why) | Off::Failed(why)) => Some(why.clone()),
+            State::Off(Off::StandsBy) => Some("is being started".to_owned()),
+            State::Silent(why) | State::Lost(why) => Some(why.clone()),
+            State::Unproven | State::Healthy => None,
         }
     }
 }

@@ -189,7 +189,7 @@ impl Engine {
         }
         self.hand_out(Work::Tell(Told {
             at: now,
-            entity: Arc::clone(name),
+            entity: Some(Arc::clone(name)),
             incident: noted.map(|(number, _)| number),
             what: Tale::Notice(notice),
         }));
@@ -213,7 +213,7 @@ impl Engine {
         }
         self.hand_out(Work::Tell(Told {
             at: clock::now(),
-            entity: Arc::clone(name),
+            entity: Some(Arc::clone(name)),
             incident: None,
             what: Tale::Trouble(what),
         }));

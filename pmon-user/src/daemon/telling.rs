@@ -15,6 +15,7 @@ use super::{
 use crate::{
     control::backend::WantedEvents,
     core::{notice::Notice, time::Time},
+    source::selection,
     sys::clock,
     view::event::{EventView, Level},
 };
@@ -67,15 +68,24 @@ impl Telling {
                 notice.to_string(),
             ),
             Tale::Trouble(text) => ("trouble", Level::Warning, None, text.clone()),
+            Tale::Source(notice) => (
+                notice.kind(),
+                level_of_source(notice),
+                None,
+                notice.to_string(),
+            ),
         };
-        log(level, &entity, incident, pid, kind, &text);
+        match &entity {
+            Some(entity) => log(level, entity, incident, pid, kind, &text),
+            None => log_own(level, kind, &text),
+        }
         let (early, died_at, known_at) = death(&what, at);
         self.publish(EventView {
             seq: 0,
             at: clock::wall(at),
             kind: kind.to_owned(),
             level,
-            entity: Some(entity.to_string()),
+            entity: entity.map(|entity| entity.to_string()),
             pid,
             incident,
             early,
@@ -138,7 +148,7 @@ fn death(what: &Tale, now: Time) -> (bool, Option<Time>, Time) {
     match what {
         Tale::Notice(Notice::Hinted(hint)) => (true, hint.died_at, now),
         Tale::Notice(Notice::Died(death)) => (false, death.died_at, death.detected_at),
-        Tale::Notice(_) | Tale::Trouble(_) => (false, None, now),
+        Tale::Notice(_) | Tale::Trouble(_) | Tale::Source(_) => (false, None, now),
     }
 }
 
@@ -155,6 +165,25 @@ fn log(
         Level::Info => tracing::info!(entity, incident, pid, kind, "{entity} {text}"),
         Level::Warning => tracing::warn!(entity, incident, pid, kind, "{entity} {text}"),
         Level::Error => tracing::error!(entity, incident, pid, kind, "{entity} {text}"),
+    }
+}
+
+/// Of the daemon itself.
+fn log_own(level: Level, kind: &str, text: &str) {
+    match level {
+        Level::Debug => tracing::debug!(kind, "{text}"),
+        Level::Info => tracing::info!(kind, "{text}"),
+        Level::Warning => tracing::warn!(kind, "{text}"),
+        Level::Error => tracing::error!(kind, "{text}"),
+    }
+}
+
+const fn level_of_source(notice: &selection::Notice) -> Level {
+    match notice {
+        selection::Notice::Proven(_) => Level::Debug,
+        selection::Notice::Recovered(_) => Level::Info,
+        selection::Notice::Repaired(_) => Level::Warning,
+        selection::Notice::Failed { .. } => Level::Error,
     }
 }
 
@@ -213,7 +242,7 @@ mod tests {
     fn told(us: u64, notice: Notice) -> Told {
         Told {
             at: Time::from_boot_ns(us * 1000),
-            entity: EntityName::from("web"),
+            entity: Some(EntityName::from("web")),
             incident: Some(1),
             what: Tale::Notice(notice),
         }

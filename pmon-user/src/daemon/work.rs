@@ -10,8 +10,10 @@ use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
 use super::{
     backend::HISTORY,
+    canary,
     looks::{Asked, Looks},
     message::{Inbox, Message, Work},
+    selection::Starter,
     telling::Telling,
 };
 use crate::{
@@ -29,18 +31,20 @@ pub(super) struct Workers {
     pub executor: Arc<Executor>,
     /// When to look.
     pub audit: Option<AuditHandle>,
+    /// Starts sources.
+    pub starter: Starter,
     /// What survives.
     pub store: Store,
     /// What the next daemon needs to know should this one be killed.
     pub volatile: Store,
-    /// Back to the engine.
-    pub inbox: Inbox,
     /// Log and events.
     pub telling: Arc<Telling>,
     /// Closed incidents.
     pub history: Arc<Mutex<VecDeque<IncidentView>>>,
     /// Looks.
     pub looks: Looks,
+    /// Back to the engine.
+    pub inbox: Inbox,
 }
 
 impl Workers {
@@ -63,6 +67,10 @@ impl Workers {
                     let asked = |(entity, request)| Asked { entity, request };
                     self.looks.sweep(slice.into_iter().map(asked).collect());
                 }
+                Work::Hatch => {
+                    tokio::spawn(canary::fly(self.inbox.clone()));
+                }
+                Work::Source(work) => self.starter.submit(work, &self.inbox),
                 Work::Inquire(inquiries) => self.looks.inquire(inquiries),
                 Work::Job { entity, job } => self.executor.submit(&entity, job),
                 Work::Tell(told) => self.telling.tell(told),

@@ -84,33 +84,66 @@ pub(super) fn check_sources(status: &StatusView, prerequisites: &[CheckView]) ->
     status
         .sources
         .iter()
-        .map(|source| check_source(source, &status.sources, prerequisites))
+        .map(|source| check_source(source, prerequisites))
         .collect()
 }
 
-fn check_source(source: &SourceView, all: &[SourceView], prerequisites: &[CheckView]) -> CheckView {
+fn check_source(source: &SourceView, prerequisites: &[CheckView]) -> CheckView {
     let name = format!("source-{}", source.name);
     let reason = source.reason.as_deref().unwrap_or("no reason is known");
-    let another = all.iter().any(|other| {
-        other.name != source.name && other.name != "pidfd" && other.state != SourceState::Off
-    });
+    let fix = || match source.name.as_str() {
+        "proc-connector" => fix_of_connector(reason),
+        _ => fix_of(prerequisites),
+    };
     match source.state {
-        SourceState::Healthy => ok(&name, counters(source)),
-        SourceState::Off if source.name != "pidfd" && (another || by_choice(reason)) => {
-            ok(&name, format!("not in use: {reason}"))
-        }
+        SourceState::Healthy => match source.reason {
+            None => ok(&name, counters(source)),
+            Some(_) => ok(&name, format!("{}; {reason}", counters(source))),
+        },
+        SourceState::Unproven => degraded(
+            &name,
+            "it runs, and no canary has shown yet whether it works",
+            "ask again in a minute: `pmon doctor`",
+        ),
+        SourceState::Standby => ok(&name, "stands by: a better source is in use"),
         SourceState::Off if source.name == "pidfd" => failed(
             &name,
             format!("off: {reason}; no death can be verified"),
-            fix_of(prerequisites),
+            fix(),
         ),
-        SourceState::Off => degraded(&name, format!("off: {reason}"), fix_of(prerequisites)),
-        SourceState::Degraded => degraded(
-            &name,
-            format!("{reason}; {}", counters(source)),
-            fix_of(prerequisites),
-        ),
+        SourceState::Off if by_choice(reason) => ok(&name, format!("not in use: {reason}")),
+        SourceState::Off => degraded(&name, format!("off: {reason}"), fix()),
+        SourceState::Degraded => degraded(&name, format!("{reason}; {}", counters(source)), fix()),
     }
+}
+
+/// What the connector lacks is in its reason (`source::connector`).
+pub(super) fn fix_of_connector(reason: &str) -> String {
+    const FIXES: [(&str, &str); 4] = [
+        (
+            "CAP_NET_ADMIN",
+            "run pmon as root: `sudo pmon daemon`; in a container: `--cap-add=NET_ADMIN`; \
+             in `pmon.service`: `AmbientCapabilities=CAP_NET_ADMIN`",
+        ),
+        (
+            "--network=host",
+            "start the container with `--network=host` (Kubernetes: `hostNetwork: true`)",
+        ),
+        (
+            "--pid=host",
+            "start the container with `--pid=host` (Kubernetes: `hostPID: true`), \
+             as the host's root: `sudo podman run …` or `--userns=host`",
+        ),
+        (
+            "CONFIG_PROC_EVENTS",
+            "boot a kernel built with CONFIG_CONNECTOR=y and CONFIG_PROC_EVENTS=y",
+        ),
+    ];
+    let known = FIXES.iter().find(|(word, _)| reason.contains(word));
+    known.map_or_else(
+        || "pmon starts it anew by itself, once in `canary_interval`; sooner: `systemctl restart pmon`".to_owned(),
+        |(_, fix)| (*fix).to_owned(),
+    )
 }
 
 /// The daemon was told not to use it.
@@ -159,7 +192,7 @@ fn counters(source: &SourceView) -> String {
         text.push_str(&lost);
     }
     if let Some(seconds) = source.last_canary_s {
-        text.push_str(&format!(", last canary {seconds:.1} s ago"));
+        text.push_str(&format!(", last canary came through {seconds:.1} s ago"));
     }
     text
 }

@@ -2,17 +2,19 @@
 //!
 //! A check is a pure decision over facts; each room reads its facts with one
 //! function that takes a root directory or is given them by a test. Must stay
-//! true: looking changes nothing, every check has a section in
+//! true: looking leaves nothing behind, every check has a section in
 //! `docs/troubleshooting.md`, and what is not `ok` has a fix. How results are
 //! shown, and their exit code, is the client's business.
 
 mod bpf;
+mod canary;
 mod daemon;
 mod directories;
 mod kernel;
 mod limits;
 mod namespaces;
 mod outcome;
+mod policies;
 mod privileges;
 mod scheduling;
 mod surroundings;
@@ -29,6 +31,7 @@ use self::{
     kernel::Kernel,
     limits::{Limits, map_bytes},
     namespaces::Namespaces,
+    policies::Policies,
     privileges::Privileges,
     scheduling::Scheduling,
     surroundings::Surroundings,
@@ -41,7 +44,7 @@ use crate::{
 
 /// Every name a check can have, in order. A source that is not listed appears as
 /// `source-NAME`.
-pub const NAMES: [&str; 26] = [
+pub const NAMES: [&str; 29] = [
     "daemon",
     "user",
     "capabilities",
@@ -51,7 +54,9 @@ pub const NAMES: [&str; 26] = [
     "bpf-syscall",
     "bpffs",
     "lockdown",
+    "security-modules",
     "unprivileged-bpf",
+    "perf-event-paranoid",
     "pid-namespace",
     "time-namespace",
     "receiver-scheduling",
@@ -64,6 +69,7 @@ pub const NAMES: [&str; 26] = [
     "state-directory",
     "configuration",
     "source-ebpf",
+    "source-proc-connector",
     "source-pidfd",
     "conditions",
     "audit",
@@ -72,7 +78,7 @@ pub const NAMES: [&str; 26] = [
 
 /// What a kernel source depends on, the most fundamental first. Missing
 /// capabilities are told by `bpf-syscall`, and only those that matter.
-const PREREQUISITES: [&str; 8] = [
+const PREREQUISITES: [&str; 9] = [
     "kernel",
     "pidfd",
     "pid-namespace",
@@ -80,6 +86,7 @@ const PREREQUISITES: [&str; 8] = [
     "btf",
     "locked-memory",
     "lockdown",
+    "security-modules",
     "bpffs",
 ];
 
@@ -134,6 +141,7 @@ fn check_all(asked: &Asked<'_>, root: &Path, situation: &Situation<'_>) -> Vec<C
     let kernel = Kernel::read(root);
     let probes = BpfProbes::run();
     let namespaces = Namespaces::read(root);
+    let policies = Policies::read(root);
     let Asked { settings, entities } = *asked;
     let scheduling = Scheduling::read(root, settings.receiver_priority);
     let maps = map_bytes(settings.max_pids, settings.ring_bytes);
@@ -160,7 +168,9 @@ fn check_all(asked: &Asked<'_>, root: &Path, situation: &Situation<'_>) -> Vec<C
         check_syscall(probes, &privileges),
         check_bpffs(pins.as_ref()),
         kernel.check_lockdown(probes),
+        policies.check_modules(probes, &privileges),
         kernel.check_unprivileged_bpf(),
+        policies.check_paranoid(),
         namespaces.check_pid(),
         namespaces.check_time(),
         scheduling.check(&privileges, receiver),
@@ -182,18 +192,30 @@ fn check_all(asked: &Asked<'_>, root: &Path, situation: &Situation<'_>) -> Vec<C
                 loaded.refused(),
                 running,
             ));
+            let trials = canary::try_sources(settings.source);
+            let prerequisites = prerequisites(&checks);
+            checks.extend(canary::check(
+                &trials,
+                &prerequisites,
+                daemon::fix_of_connector,
+            ));
         }
     }
     checks
 }
 
+/// Those of the checks that a kernel source depends on.
+fn prerequisites(checks: &[CheckView]) -> Vec<CheckView> {
+    PREREQUISITES
+        .iter()
+        .filter_map(|name| checks.iter().find(|check| check.name == *name))
+        .cloned()
+        .collect()
+}
+
 /// What only a running daemon can tell.
 fn of_the_daemon(status: &StatusView, asked: &Asked<'_>, host: &[CheckView]) -> Vec<CheckView> {
-    let prerequisites: Vec<CheckView> = PREREQUISITES
-        .iter()
-        .filter_map(|name| host.iter().find(|check| check.name == *name))
-        .cloned()
-        .collect();
+    let prerequisites = prerequisites(host);
     let uptime = Duration::from_secs(status.uptime_s);
     let mut checks = vec![daemon::check_configuration(
         status.entities.len(),

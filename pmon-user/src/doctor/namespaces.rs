@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path};
 
-use super::outcome::{degraded, ok};
+use procfs::{FromRead as _, process::Status};
+
+use super::outcome::{count, degraded, failed, ok};
 use crate::view::diagnosis::CheckView;
 
 /// The initial pid namespace's inode, `PROC_PID_INIT_INO` of `include/linux/proc_ns.h`.
@@ -13,6 +15,10 @@ const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 pub(super) struct Namespaces {
     /// Target of `/proc/self/ns/pid`.
     pub(super) pid: Option<String>,
+    /// Pid namespaces from the one whose `/proc` is mounted down to ours: `NSpid`
+    /// of `/proc/self/status` (proc_pid_status(5)). How many lie above, nobody
+    /// inside can see.
+    pub(super) depth_in_proc: Option<usize>,
     /// Offset of `CLOCK_BOOTTIME` in seconds and nanoseconds
     /// (time_namespaces(7)); `None` before Linux 5.6.
     pub(super) boot_offset: Option<(i64, i64)>,
@@ -25,6 +31,9 @@ impl Namespaces {
             pid: fs::read_link(root.join("proc/self/ns/pid"))
                 .ok()
                 .map(|link| link.to_string_lossy().into_owned()),
+            depth_in_proc: Status::from_file(root.join("proc/self/status"))
+                .ok()
+                .and_then(|status| Some(status.nspid?.len())),
             boot_offset: fs::read_to_string(root.join("proc/self/timens_offsets"))
                 .ok()
                 .and_then(|offsets| boot_offset(&offsets)),
@@ -34,19 +43,24 @@ impl Namespaces {
     /// `pid-namespace`.
     pub(super) fn check_pid(&self) -> CheckView {
         const NAME: &str = "pid-namespace";
-        match self.pid.as_deref() {
-            Some(INITIAL_PID_NAMESPACE) => ok(NAME, "the host's"),
-            Some(other) => degraded(
+        const MOUNT: &str = "mount procfs: `mount -t proc proc /proc`";
+        match (self.pid.as_deref(), self.depth_in_proc) {
+            (None, _) => degraded(NAME, "`/proc/self/ns/pid` cannot be read", MOUNT),
+            (Some(_), Some(depth)) if depth > 1 => failed(
                 NAME,
                 format!(
-                    "`{other}` is not the host's, whose pids the kernel program sees: deaths are reported by pidfds only"
+                    "`/proc` shows the pids of a namespace {} above pmon's: no process is what it seems",
+                    count(depth - 1, "level", "levels")
                 ),
-                "start the container with `--pid=host` (Kubernetes: `hostPID: true`)",
+                MOUNT,
             ),
-            None => degraded(
+            (Some(INITIAL_PID_NAMESPACE), _) => ok(NAME, "the host's"),
+            (Some(own), _) => ok(
                 NAME,
-                "`/proc/self/ns/pid` cannot be read",
-                "mount procfs: `mount -t proc proc /proc`",
+                format!(
+                    "`{own}`, not the host's: the processes of this container are monitored; \
+                     for the host's start it with `--pid=host` (Kubernetes: `hostPID: true`)"
+                ),
             ),
         }
     }

@@ -75,6 +75,8 @@ pub struct Look {
     /// Who the pidfile names instead, if that is certainly a stranger: an init
     /// script that trusts the file would spare, or kill, the wrong process.
     pub stranger: Option<Identity>,
+    /// The process that was known when the look was asked for.
+    pub knew: Option<Identity>,
     /// There were no descriptors to look with: what it showed means nothing.
     pub exhausted: bool,
     /// The known process, if it is alive although the look did not lead to it:
@@ -145,6 +147,7 @@ pub fn look(request: &LookRequest) -> Look {
         process,
         stamp,
         stranger,
+        knew: request.known.map(|known| known.identity),
         // The pidfile, too, may have been unreadable for want of descriptors.
         exhausted: exhausted.get() || (found.is_none() && out_of_descriptors()),
         known_alive,

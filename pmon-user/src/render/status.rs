@@ -1,7 +1,7 @@
 //! `pmon status`: the daemon in a few lines, then one line per entity, the ones
 //! in trouble first.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use super::{
     Look, Tone, death, span,
@@ -78,9 +78,7 @@ fn header(view: &StatusView, look: &Look) -> String {
         .collect();
     writeln!(text, "sources: {}", sources.join(" · ")).ok();
     for source in &view.sources {
-        if let (SourceState::Degraded | SourceState::Off, Some(reason)) =
-            (source.state, &source.reason)
-        {
+        if let Some(reason) = &source.reason {
             let line = format!("  {}: {}", printable(&source.name), printable(reason));
             writeln!(text, "{}", look.paint(Tone::Quiet, &line)).ok();
         }
@@ -100,10 +98,17 @@ fn header(view: &StatusView, look: &Look) -> String {
 fn source(source: &SourceView, look: &Look) -> String {
     let (word, tone) = match source.state {
         SourceState::Healthy => ("healthy", Tone::Good),
+        SourceState::Unproven => ("unproven", Tone::Uneasy),
+        SourceState::Standby => ("stands by", Tone::Quiet),
         SourceState::Degraded => ("DEGRADED", Tone::Uneasy),
         SourceState::Off => ("off", Tone::Quiet),
     };
     let mut text = format!("{} {}", printable(&source.name), look.paint(tone, word));
+    let runs = !matches!(source.state, SourceState::Off | SourceState::Standby);
+    let age = source.last_canary_s.filter(|_| runs);
+    if let Some(age) = age.and_then(|age| Duration::try_from_secs_f64(age).ok()) {
+        text.push_str(&format!(" (canary {} ago)", span::seconds(age.as_secs())));
+    }
     if source.lost > 0 {
         let what = match source.name.as_str() {
             "proc-connector" => counted(

@@ -114,6 +114,19 @@ pub struct ConnectorStats {
     pub receive_buffer: usize,
 }
 
+impl ConnectorStats {
+    /// What is wrong, until the kernel is understood again.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let misunderstood = self.misunderstood?;
+        Some(format!(
+            "not understood: {} of the kernel's messages, the last one as {misunderstood}; \
+             deaths are noticed by their pidfds meanwhile",
+            self.malformed
+        ))
+    }
+}
+
 /// Why the connector cannot be used; each message names the remedy where there is one.
 #[derive(Debug, Error)]
 pub enum ConnectorError {

@@ -4,6 +4,8 @@
 //! writer in user space. Must stay true: an entry is only inserted when its key
 //! is free, so that two registrations never overwrite each other.
 
+mod reload;
+
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
@@ -37,6 +39,8 @@ use crate::{
         record,
     },
 };
+
+pub use self::reload::ReloadError;
 
 /// The object that `cargo xtask ebpf` built.
 static OBJECT: &[u8] =
@@ -83,7 +87,10 @@ pub struct Ebpf {
 #[derive(Debug, Error)]
 pub enum SourceError {
     /// The maps could not be made.
-    #[error("cannot create the maps; needs CAP_BPF and CAP_PERFMON (or root) and Linux 5.8")]
+    #[error(
+        "cannot create the maps; needs Linux 5.8, CAP_BPF and CAP_PERFMON (or root), \
+         and before Linux 5.11 `LimitMEMLOCK=infinity`"
+    )]
     Load(#[source] EbpfError),
     /// The verifier or the kernel's configuration refused.
     #[error("cannot {what} the program `{name}`")]
@@ -174,14 +181,7 @@ impl Ebpf {
         let Attached { links, missing } =
             programs::attach_all(&mut object, btf.as_ref(), selection)?;
         let programs = facts::of_programs(&object, &links)?;
-        let layout = match links.first() {
-            Some(exit) if exit.program == EXIT_PROGRAM => selection.layout,
-            // The other exit program makes no use of it.
-            _ => KernelLayout {
-                group_dead: group_dead::UNKNOWN,
-                ..selection.layout
-            },
-        };
+        let layout = layout_in_use(selection, &links);
         let maps = facts::of_maps(&object)?;
         let log = if selection.log {
             EbpfLogger::init(&mut object)
@@ -406,6 +406,12 @@ impl Ebpf {
         &self.repairs
     }
 
+    /// Detaches and stays loaded: what a source is like that has gone silent.
+    #[cfg(test)]
+    pub(crate) fn go_silent(&mut self) {
+        self.links = Vec::new();
+    }
+
     /// Detaches and leaves nothing behind.
     ///
     /// # Errors
@@ -469,4 +475,16 @@ const fn of_its_generation(mut entry: Registration) -> Registration {
         entry.flags &= !flag::SIGNAL_KNOWN;
     }
     entry
+}
+
+/// What of the layout the attached programs make use of: the exit program for
+/// kernels without types does not tell a group's death.
+fn layout_in_use(selection: &Selection, links: &[ProgramLink]) -> KernelLayout {
+    match links.first() {
+        Some(exit) if exit.program == EXIT_PROGRAM => selection.layout,
+        _ => KernelLayout {
+            group_dead: group_dead::UNKNOWN,
+            ..selection.layout
+        },
+    }
 }

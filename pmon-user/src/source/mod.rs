@@ -4,6 +4,7 @@
 //! pidfd, by the pid table.
 
 pub mod btf;
+pub mod canary;
 pub mod connector;
 pub mod ebpf;
 pub mod facts;
@@ -11,4 +12,5 @@ pub mod namespace;
 pub mod pinning;
 pub mod pins;
 pub mod programs;
+pub mod selection;
 mod takeover;

@@ -243,29 +243,39 @@ fn stage(directory: &PinDirectory, name: &str, map: BorrowedFd<'_>) -> io::Resul
 }
 
 /// Pins links under their staged names and gives them back. On an error they
-/// are lost.
-fn stage_links(
+/// are lost, and none stays pinned.
+pub(super) fn stage_links(
     directory: &PinDirectory,
     links: Vec<ProgramLink>,
 ) -> Result<Vec<ProgramLink>, String> {
-    links
+    let names: Vec<&str> = links.iter().map(|link| link.program).collect();
+    let staged: Result<Vec<_>, String> = links
         .into_iter()
-        .map(|link| {
-            let ProgramLink {
-                program,
-                tracepoint,
-                link,
-            } = link;
-            let path = directory.staged(program);
-            make_free(&path).map_err(|error| in_full(&error))?;
-            let pinned = link.pin(path).map_err(|error| in_full(&error))?;
-            Ok(ProgramLink {
-                program,
-                tracepoint,
-                link: FdLink::from(pinned),
-            })
-        })
-        .collect()
+        .map(|link| stage_link(directory, link))
+        .collect();
+    if staged.is_err() {
+        for name in names {
+            // Most likely the file system cannot be written at all.
+            let _best_effort: io::Result<()> = make_free(&directory.staged(name));
+        }
+    }
+    staged
+}
+
+fn stage_link(directory: &PinDirectory, link: ProgramLink) -> Result<ProgramLink, String> {
+    let ProgramLink {
+        program,
+        tracepoint,
+        link,
+    } = link;
+    let path = directory.staged(program);
+    make_free(&path).map_err(|error| in_full(&error))?;
+    let pinned = link.pin(path).map_err(|error| in_full(&error))?;
+    Ok(ProgramLink {
+        program,
+        tracepoint,
+        link: FdLink::from(pinned),
+    })
 }
 
 /// What a daemon that was killed in between has left there.

@@ -2,6 +2,7 @@
 //! with the safe types defined here.
 
 pub mod bpf;
+pub mod canary;
 pub mod clock;
 pub mod epoll;
 #[cfg(test)]
@@ -9,6 +10,8 @@ pub mod exchange;
 pub mod limits;
 pub mod map_batch;
 pub mod memory;
+#[cfg(test)]
+pub(crate) mod nursery;
 pub mod pidfd;
 pub mod pidfd_info;
 pub mod readable;

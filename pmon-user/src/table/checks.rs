@@ -352,7 +352,10 @@ impl Table {
 
     /// Closes a pidfd beyond the budget.
     fn let_go(&mut self, generation: u64, known: KnownPid, epoll: &Epoll) {
-        let wanted = self.held <= self.budget.own || !self.can_do_without_pidfds();
+        // A canary tries the pidfds, too.
+        let wanted = self.held <= self.budget.own
+            || !self.can_do_without_pidfds()
+            || self.is_canary(generation);
         let Some(entry) = self.entries.get_mut(&generation) else {
             return;
         };

@@ -52,12 +52,16 @@ impl Table {
     pub fn next_from_connector(&mut self) -> Option<FromConnector> {
         match self.connector.as_mut()?.next()? {
             Heard::Exit(exit) => Some(FromConnector::Exit(self.thread_exited(&exit))),
-            Heard::Overrun => Some(FromConnector::Overrun),
+            Heard::Overrun => {
+                self.lost_to_canary(SourceName::ProcConnector, "it lost events meanwhile");
+                Some(FromConnector::Overrun)
+            }
             Heard::Broken(errno) => Some(FromConnector::Broken(errno)),
         }
     }
 
     fn thread_exited(&mut self, exit: &ExitHeard) -> Vec<(EntityName, Hint)> {
+        self.canary_in_connector(exit);
         let mut hints = Vec::new();
         for generation in self.generations(exit.tgid).to_vec() {
             let Some(entry) = self.entries.get_mut(&generation) else {

@@ -46,21 +46,8 @@ pub(super) struct Inherited {
 }
 
 impl Inherited {
-    pub(super) fn from(kernel: Option<&Ebpf>) -> Self {
-        let entries = kernel.map_or_else(Vec::new, |kernel| {
-            kernel.registrations().unwrap_or_else(|errno| {
-                tracing::error!(%errno, "the kernel's table cannot be read");
-                Vec::new()
-            })
-        });
-        Self {
-            entries: entries.into_iter().collect(),
-            ..Self::default()
-        }
-    }
-
     /// Above every generation of user space in these entries.
-    pub(super) fn first_free_generation(&self) -> u64 {
+    fn first_free_generation(&self) -> u64 {
         self.entries
             .values()
             .map(|entry| entry.generation)
@@ -167,6 +154,50 @@ impl Table {
                 kernel.remove(pid);
             }
         }
+    }
+
+    /// What is in the table of a kernel source that is about to be used.
+    pub(super) fn inherit_from(&mut self, kernel: &Ebpf) {
+        let entries = kernel.registrations().unwrap_or_else(|errno| {
+            tracing::error!(%errno, "the kernel's table cannot be read");
+            Vec::new()
+        });
+        for (pid, entry) in entries {
+            // What an earlier source knew was seen last there.
+            self.inherited.entries.entry(pid).or_insert(entry);
+        }
+        let free = self.inherited.first_free_generation();
+        self.next_generation = self.next_generation.max(free);
+    }
+
+    /// The kernel source is about to go: what it knows of earlier daemons'
+    /// processes is kept here.
+    pub(super) fn part_with_kernel(&mut self) {
+        let Some(kernel) = &self.kernel else {
+            return;
+        };
+        for (pid, entry) in &mut self.inherited.entries {
+            if let Some(last) = kernel.get(*pid)
+                && last.generation == entry.generation
+            {
+                *entry = last;
+            }
+        }
+        self.inherited.kept.clear();
+    }
+
+    /// Whether the kernel has the entry of this registration already.
+    pub(super) fn reclaim(&mut self, identity: Identity, generation: u64) -> bool {
+        let is_there = self.kernel.as_ref().is_some_and(|kernel| {
+            kernel.get(identity.pid).is_some_and(|entry| {
+                entry.generation == generation && entry.start_time == identity.start_time
+            })
+        });
+        if is_there && let Some(entry) = self.entries.get_mut(&generation) {
+            entry.in_kernel = true;
+            self.inherited.entries.remove(&identity.pid);
+        }
+        is_there
     }
 
     /// The generation of a process that the kernel watches already.

@@ -82,6 +82,8 @@ impl Table {
     /// their records. Cheap while nothing was dropped.
     pub fn hints_behind_drops(&mut self) -> Vec<(EntityName, Hint)> {
         let Some(kernel) = &self.kernel else {
+            // Nothing to look for; what was due would be due for ever.
+            self.drops = Drops::default();
             return Vec::new();
         };
         let drops = kernel.stats().drops;
@@ -114,7 +116,7 @@ impl Table {
         self.drops.scan_at = Some(self.drops.scan_at.map_or(at, |other| other.min(at)));
     }
 
-    fn hints_from_kernel(&mut self) -> Vec<(EntityName, Hint)> {
+    pub(super) fn hints_from_kernel(&mut self) -> Vec<(EntityName, Hint)> {
         let mut hints = Vec::new();
         let mut cursor = Cursor::default();
         while let Some(more) = self.walk(&mut cursor, |table, pid, found| {
@@ -183,10 +185,12 @@ impl Table {
         entry.died_at = Some(died_at);
         entry.status = entry.status.or(status);
         entry.first.get_or_insert((SourceName::Ebpf, clock::now()));
+        let (entity, identity) = (EntityName::clone(&entry.entity), entry.identity);
+        self.canary_in_table(generation, died_at, status);
         Some((
-            EntityName::clone(&entry.entity),
+            entity,
             Hint {
-                identity: entry.identity,
+                identity,
                 generation,
                 source: SourceName::Ebpf,
                 died_at: Some(died_at),

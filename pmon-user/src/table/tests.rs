@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod connector;
+mod failover;
 mod on_demand;
 mod rewritten;
 

@@ -107,7 +107,8 @@ pub struct DeathCertificate {
     pub cgroup: Option<String>,
     /// Id of the container it was in, when its cgroup's name tells.
     pub container: Option<String>,
-    /// Peak of its resident set, as it was at death, in bytes.
+    /// Peak of its resident set, as it was at death, in bytes; counted as getrusage(2)
+    /// counts it, with what the process was before it executed its program.
     pub rss_bytes: Option<u64>,
     /// CPU time of all its threads until death, in seconds.
     pub cpu_s: Option<f64>,

@@ -19,7 +19,7 @@ use super::{
         Cause, DeathCertificate, DeathMark, IncidentResult, IncidentView, Killer, LastSignal,
         SignalFrom, TimelineEntry,
     },
-    status::{AuditView, DaemonView, SourceState, SourceView, StatusView},
+    status::{AuditView, CanaryWord, DaemonView, SourceState, SourceView, StatusView},
 };
 use crate::core::entity::{Mode, Severity};
 
@@ -150,7 +150,17 @@ pub(crate) fn status(entities: Vec<EntityView>) -> StatusView {
                 reason: None,
                 events: 42,
                 lost: 0,
-                last_canary_s: Some(1.5),
+                last_canary_s: Some(12.5),
+                canary: Some(CanaryWord::Passed),
+            },
+            SourceView {
+                name: "proc-connector".to_owned(),
+                state: SourceState::Standby,
+                reason: None,
+                events: 0,
+                lost: 0,
+                last_canary_s: None,
+                canary: None,
             },
             SourceView {
                 name: "pidfd".to_owned(),
@@ -158,7 +168,8 @@ pub(crate) fn status(entities: Vec<EntityView>) -> StatusView {
                 reason: None,
                 events: 42,
                 lost: 0,
-                last_canary_s: None,
+                last_canary_s: Some(12.5),
+                canary: Some(CanaryWord::Passed),
             },
         ],
         audit: AuditView {

@@ -67,6 +67,20 @@ pub struct SourceView {
     pub lost: u64,
     /// Seconds since the last canary came through.
     pub last_canary_s: Option<f64>,
+    /// What the last canary showed.
+    pub canary: Option<CanaryWord>,
+}
+
+/// What a canary shows of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CanaryWord {
+    /// Its death was told as it was.
+    Passed,
+    /// It was not, though it died.
+    Missed,
+    /// Nothing: `reason` says why.
+    Unclear,
 }
 
 /// Health of a source.
@@ -75,8 +89,12 @@ pub struct SourceView {
 pub enum SourceState {
     /// Working.
     Healthy,
+    /// Running; no canary has shown yet whether it works.
+    Unproven,
     /// Working in part.
     Degraded,
+    /// Not in use, as a better one is; it is started when that one fails.
+    Standby,
     /// Not in use.
     Off,
 }

@@ -79,6 +79,14 @@ impl Watched {
     }
 }
 
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // Ended already where nothing has failed.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
 /// The wall clock is read anew for every view, and may differ by nanoseconds.
 fn without_wall_times(death: &Value) -> Value {
     let mut death = death.clone();
@@ -149,6 +157,7 @@ fn that_tells_an_exit_from_a_kill() {
     let place = Place::new();
     let daemon = Daemon::start(&place);
     let watched = Watched::service(&place, &daemon, &[]);
+    has_become(&binary::service(), watched.pid());
     let asked_by = sender(&place, "polite", 0, "TERM", watched.pid());
     let (status, death, text) = watched.end(&daemon);
     assert_eq!(status.code(), Some(0));
@@ -184,6 +193,7 @@ fn that_blames_nobody_for_a_signal_that_did_nothing() {
         pidfile.to_str().unwrap(),
     ];
     let watched = Watched::service(&place, &daemon, &options);
+    has_become(&binary::service(), watched.pid());
     let first = sender(&place, "polite", 0, "TERM", watched.pid());
     pmon_tests::wait::until("SIGTERM is received", LONG, || {
         witness.exists().then_some(())
@@ -259,6 +269,21 @@ fn has_become(program: &Path, pid: u32) {
         let caught = caught(&fs::read_to_string(&status).ok()?)?;
         let usr1 = 1 << (Signal::USR1.as_raw() - 1);
         (executes && caught & usr1 != 0).then_some(())
+    });
+}
+
+/// Until no thread of it runs any more.
+fn has_stopped(pid: u32) {
+    let stopped = |task: &Path| {
+        let stat = fs::read_to_string(task.join("stat")).unwrap();
+        let (_, rest) = stat.rsplit_once(") ").unwrap();
+        rest.starts_with('T')
+    };
+    pmon_tests::wait::until("the daemon stands still", LONG, || {
+        let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        tasks
+            .all(|task| stopped(&task.unwrap().path()))
+            .then_some(())
     });
 }
 
@@ -411,6 +436,7 @@ fn that_says_when_it_was_late() {
     let watched = Watched::service(&place, &daemon, &[]);
     let itself = Process::open(daemon.pid()).unwrap();
     itself.signal(Signal::STOP).unwrap();
+    has_stopped(daemon.pid());
     let process = Process::open(watched.pid()).unwrap();
     process.kill();
     assert!(process.ends_within(LONG));

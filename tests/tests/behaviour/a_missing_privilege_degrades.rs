@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::chown, process::Command};
 
 use pmon_tests::{
     daemon::{self, Daemon, LONG, source},
+    kernel::{self, Version},
     place::Place,
     privilege,
     process::{self, Process},
@@ -136,20 +137,57 @@ fn without_cap_sys_nice() {
     assert!(status["degraded"].to_string().contains("CAP_SYS_NICE"));
 }
 
-/// With the two capabilities alone, as a container would give them.
+/// With the two capabilities alone, as a container would give them. Before
+/// Linux 5.11 it must be given locked memory, too.
 #[test]
 fn without_any_other_capability() {
     skip_if!(privilege::no_bpf());
     skip_if!(privilege::no_program("setpriv"));
     let place = Place::new();
     let kept = "-all,+bpf,+perfmon";
+    let memory = if kernel::version() < MEMORY_CGROUP {
+        "unlimited"
+    } else {
+        "64"
+    };
     let status = still_recovers(&place, &["ebpf"], |place| {
-        daemon::command_behind(
-            &["setpriv", "--bounding-set", kept, "--inh-caps", kept],
-            place,
-        )
+        with_locked_memory(place, memory, &["--bounding-set", kept, "--inh-caps", kept])
     });
     assert_ne!(source(&status, "ebpf")["state"], "off");
+}
+
+/// A limit that cannot be raised matters before Linux 5.11 only.
+#[test]
+fn without_locked_memory() {
+    skip_if!(privilege::no_bpf());
+    skip_if!(privilege::no_program("setpriv"));
+    let place = Place::new();
+    let matters = kernel::version() < MEMORY_CGROUP;
+    let detected_by = if matters { OTHERS } else { &["ebpf"] };
+    let dropped = "-sys_resource";
+    let status = still_recovers(&place, detected_by, |place| {
+        with_locked_memory(
+            place,
+            "64",
+            &["--bounding-set", dropped, "--inh-caps", dropped],
+        )
+    });
+    if matters {
+        ebpf_is_off(&status, "LimitMEMLOCK");
+    } else {
+        assert_ne!(source(&status, "ebpf")["state"], "off");
+    }
+}
+
+/// Maps are charged to the memory cgroup and no longer to `RLIMIT_MEMLOCK`.
+const MEMORY_CGROUP: Version = Version(5, 11);
+
+/// Runs the daemon with this limit (`ulimit -l`, KiB), then behind setpriv(1)
+/// with these options.
+fn with_locked_memory(place: &Place, limit: &str, options: &[&str]) -> Command {
+    let script = format!("ulimit -l {limit} && exec setpriv \"$@\"");
+    let shell = ["sh", "-c", &script, "sh"];
+    daemon::command_behind(&[&shell, options].concat(), place)
 }
 
 #[test]

@@ -298,3 +298,25 @@ fn without_the_hosts_users_the_pidfds_do() {
     skip_if!(privilege::no_root());
     in_another_namespace(&["--user", "--map-root-user"], "--pid=host");
 }
+
+/// As in a container without the host's pids. The kernel keeps silent there, too.
+#[test]
+fn without_the_hosts_pids_it_is_told() {
+    skip_if!(privilege::no_root());
+    let place = Place::new();
+    let unshare = [
+        "unshare",
+        "--fork",
+        "--kill-child",
+        "--pid",
+        "--mount-proc",
+        "--",
+    ];
+    let command = with_connector(daemon::command_behind(&unshare, &place));
+    let daemon = Daemon::launch(&place, command);
+    let status = daemon.status();
+    assert_eq!(source(&status, "proc-connector")["events"], 0);
+    is_off(&status, "--pid=host");
+    // unshare(1) disregards SIGTERM, and takes the daemon with it.
+    daemon.kill();
+}

@@ -9,12 +9,12 @@ use rustix::process::Signal;
 
 use crate::{
     specimen::Specimen,
-    world::{World, assert_flags, text},
+    world::{World, assert_flags, best, text},
 };
 
 /// Every way in which the programs can learn that a thread was the last.
 fn ways() -> Vec<Selection> {
-    let best = Selection::of_this_host();
+    let best = best();
     let mut by_live_threads = best.clone();
     by_live_threads.layout.group_dead = group_dead::SIGNAL_LIVE;
     vec![best, by_live_threads]

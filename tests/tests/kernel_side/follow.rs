@@ -25,7 +25,9 @@ fn a_fork_and_an_exec_are_told() {
     let Some(mut world) = World::new() else {
         return;
     };
-    let mut parent = Specimen::script("sleep 1000 & echo $!; wait");
+    let service = binary::service();
+    let script = format!("'{}' --tag t & echo $!; wait", service.display());
+    let mut parent = Specimen::script(&script);
     let generation = world.register(parent.pid(), flag::FOLLOW);
     parent.go();
     let child: u32 = parent.line().parse().unwrap();
@@ -43,7 +45,8 @@ fn a_fork_and_an_exec_are_told() {
     assert_flags(&entry, entry.flags, flag::FOLLOW | flag::FOLLOWED);
 
     let exec = world.record("the exec", |event| is(event, kind::EXEC, child));
-    assert_eq!(text(&exec.comm), "sleep");
+    // Fifteen characters of it.
+    assert_eq!(text(&exec.comm), "pmon-test-servi");
     assert_eq!(exec.generation, fork.generation);
 
     Process::open(child).unwrap().kill();

@@ -1,7 +1,9 @@
-//! The BPF programs on the real kernel with real processes, through
-//! `pmon_user::source` and without the daemon.
+//! The kernel's sources of deaths with real processes, through
+//! `pmon_user::source` and without the daemon: the BPF programs, and the proc
+//! connector.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod connector;
 mod exit;
 mod follow;
 mod loaded;

@@ -35,7 +35,12 @@ fn inside(tests: &[&str]) -> Command {
     command
 }
 
-fn no_namespaces() -> Option<String> {
+/// Whether this is the program inside.
+pub(crate) fn is_inside() -> bool {
+    env::var_os(INSIDE).is_some()
+}
+
+pub(crate) fn no_namespaces() -> Option<String> {
     privilege::no_root().or_else(|| privilege::no_program("unshare"))
 }
 
@@ -81,7 +86,7 @@ fn a_death_is_told_inside_of_a_kernel_that_must_be_probed() {
 }
 
 /// This program with one test inside, with which the test outside has a dialogue.
-struct Inside {
+pub(crate) struct Inside {
     child: Child,
     stdout: BufReader<ChildStdout>,
 }
@@ -94,7 +99,7 @@ impl Inside {
     }
 
     /// Has this test run inside as well, with a word for it.
-    fn same_test(name: &str, word: &str) -> Self {
+    pub(crate) fn same_test(name: &str, word: &str) -> Self {
         Self::new(inside(&["--exact", name]).env(INSIDE, word))
     }
 
@@ -117,7 +122,8 @@ impl Inside {
             .unwrap();
     }
 
-    fn succeeds(mut self) {
+    /// Waits until its test has passed.
+    pub(crate) fn succeeds(mut self) {
         self.says("test result: ok. 1 passed");
         assert!(self.child.wait().unwrap().success());
     }

@@ -7,11 +7,10 @@ use std::{
 
 use pmon_common::{flag, oom_argument};
 use pmon_tests::{daemon::LONG, skip_if, wait};
-use pmon_user::source::programs::Selection;
 
 use crate::{
     specimen::Specimen,
-    world::{World, assert_flags},
+    world::{World, assert_flags, best},
 };
 
 /// A memory cgroup of our own, whichever version is mounted, with 16 MiB.
@@ -51,9 +50,9 @@ fn an_oom_victim_is_known_as_one() {
     let cgroup = Cgroup::new();
     skip_if!(cgroup.is_none().then_some("needs a memory cgroup"));
     let cgroup = cgroup.unwrap();
-    let mut by_the_tracepoint = Selection::of_this_host();
+    let mut by_the_tracepoint = best();
     by_the_tracepoint.layout.signal_oom_mm = 0;
-    let mut at_the_exit = Selection::of_this_host();
+    let mut at_the_exit = best();
     at_the_exit.layout.oom_argument = oom_argument::UNKNOWN;
     for selection in [by_the_tracepoint, at_the_exit] {
         if let Some(world) = World::with(&selection) {

@@ -2,7 +2,10 @@
 
 use std::{env, process::Command};
 
-use pmon_tests::{privilege, skip_if};
+use pmon_tests::{
+    kernel::{self, Version},
+    privilege, skip_if,
+};
 
 #[test]
 fn cap_bpf_and_cap_perfmon_are_enough() {
@@ -16,7 +19,14 @@ fn cap_bpf_and_cap_perfmon_are_enough() {
         "without_types::every_threads",
     ];
     let only = "-all,+bpf,+perfmon";
-    let output = Command::new("setpriv")
+    // Until then maps are charged to RLIMIT_MEMLOCK, which they do not raise.
+    let memory = if kernel::version() < Version(5, 11) {
+        "ulimit -l unlimited &&"
+    } else {
+        ""
+    };
+    let output = Command::new("sh")
+        .args(["-c", &format!("{memory} exec setpriv \"$@\""), "sh"])
         .args(["--bounding-set", only, "--inh-caps", only, "--"])
         .arg(env::current_exe().unwrap())
         .args(tests)

@@ -1,6 +1,6 @@
 //! The kernel side, loaded for one test, and what it told so far.
 
-use std::{collections::VecDeque, fmt::Debug};
+use std::{collections::VecDeque, fmt::Debug, path::Path, sync::LazyLock};
 
 use pmon_common::{Event, Registration, flag, kind, pid_numbers};
 use pmon_tests::{daemon::LONG, privilege, process::start_ticks, wait};
@@ -13,6 +13,12 @@ use pmon_user::source::{
 /// must be probed, as before Linux 6.5.
 pub(crate) const PROBED: &str = "PMON_TEST_PROBED";
 
+/// What this kernel allows. Its types are read once.
+pub(crate) fn best() -> Selection {
+    static BEST: LazyLock<Selection> = LazyLock::new(Selection::of_this_host);
+    BEST.clone()
+}
+
 /// Loaded programs with maps of their own.
 pub(crate) struct World {
     pub(crate) ebpf: Ebpf,
@@ -23,11 +29,20 @@ pub(crate) struct World {
 impl World {
     /// With what this kernel allows; `None`, said on stdout, where nothing may be loaded.
     pub(crate) fn new() -> Option<Self> {
-        Self::with(&Selection::of_this_host())
+        Self::with(&best())
     }
 
     /// With programs of the test's choice.
     pub(crate) fn with(selection: &Selection) -> Option<Self> {
+        Self::load(selection, None)
+    }
+
+    /// The same, pinned below a directory.
+    pub(crate) fn pinned(directory: &Path, selection: &Selection) -> Option<Self> {
+        Self::load(selection, Some(directory))
+    }
+
+    fn load(selection: &Selection, pins: Option<&Path>) -> Option<Self> {
         if let Some(reason) = privilege::no_bpf() {
             println!("SKIP: {reason}");
             return None;
@@ -41,7 +56,7 @@ impl World {
             ring_bytes: 1 << 20,
         };
         Some(Self {
-            ebpf: Ebpf::start_with(sizes, None, &selection).unwrap(),
+            ebpf: Ebpf::start_with(sizes, pins, &selection).unwrap(),
             pending: VecDeque::new(),
             generation: 100,
         })

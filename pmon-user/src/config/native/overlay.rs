@@ -24,6 +24,7 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
         audit_interval,
         settle,
         source: choice,
+        canary_interval,
         receiver_priority,
         max_pids,
         ring_bytes,
@@ -45,6 +46,13 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
             problem(interval.span(), "`audit_interval` must be at least 1s");
         } else {
             daemon.audit_interval = interval.get_ref().0;
+        }
+    }
+    if let Some(interval) = canary_interval {
+        if interval.get_ref().0 < Duration::from_secs(1) {
+            problem(interval.span(), "`canary_interval` must be at least 1s");
+        } else {
+            daemon.canary_interval = interval.get_ref().0;
         }
     }
     // sched(7): SCHED_FIFO priorities are 1 to 99.

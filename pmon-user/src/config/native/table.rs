@@ -60,6 +60,9 @@ pub struct DaemonTable {
     pub settle: Option<DurationText>,
     /// Kernel source of deaths. Default: auto
     pub source: Option<SourceChoice>,
+    /// Period in which every source must tell of a canary's death. Default: 5min
+    #[schemars(with = "Option<DurationText>")]
+    pub canary_interval: Option<Spanned<DurationText>>,
     /// SCHED_FIFO priority of the receiver thread, 0 for normal scheduling. Default: 10
     #[schemars(with = "Option<u8>", range(min = 0, max = 99))]
     pub receiver_priority: Option<Spanned<u8>>,

@@ -83,6 +83,7 @@ fn every_setting_can_be_set() {
         pin_dir = "none"
         socket_group = "adm"
         audit_interval = "1min"
+        canary_interval = "2s"
         settle = "5ms"
         source = "proc-connector"
         receiver_priority = 0
@@ -106,6 +107,7 @@ fn every_setting_can_be_set() {
     assert_eq!(daemon.pin_dir, None);
     assert_eq!(daemon.socket_group, "adm");
     assert_eq!(daemon.audit_interval, Duration::from_secs(60));
+    assert_eq!(daemon.canary_interval, Duration::from_secs(2));
     assert_eq!(daemon.settle, Duration::from_millis(5));
     assert_eq!(daemon.source, SourceChoice::ProcConnector);
     assert_eq!(daemon.receiver_priority, 0);
@@ -355,6 +357,10 @@ fn errors_name_place_expectation_and_nearest_spelling() {
         (
             "[daemon]\naudit_interval = \"10ms\"\n",
             "2:18: error: `audit_interval` must be at least 1s",
+        ),
+        (
+            "[daemon]\ncanary_interval = \"999ms\"\n",
+            "2:19: error: `canary_interval` must be at least 1s",
         ),
         (
             "[daemon]\nreceiver_priority = 100\n",

@@ -283,7 +283,7 @@ impl Recovery {
                 self.register_failed(&mut step, identity, reason);
             }
             Event::Unwatchable { identity, reason } => {
-                self.unwatchable(&mut step, identity, reason);
+                self.unwatchable(&mut step, identity, &reason);
             }
             Event::Hint(hint) => self.hinted(&mut step, hint),
             Event::Died(death) => self.died(&mut step, death),

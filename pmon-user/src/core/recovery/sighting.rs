@@ -321,13 +321,13 @@ impl Recovery {
     }
 
     /// It lives and is not registered: neither up nor down.
-    pub(super) fn unwatchable(&mut self, step: &mut Step<'_>, identity: Identity, reason: String) {
+    pub(super) fn unwatchable(&mut self, step: &mut Step<'_>, identity: Identity, reason: &str) {
         if self.registered.is_none_or(|r| r.identity != identity) {
             return;
         }
         self.registered = None;
         if self.unwatched.replace(identity) != Some(identity) {
-            let reason = reason.clone();
+            let reason = reason.to_owned();
             step.say(Notice::NotRegistered { identity, reason });
         }
         self.problem = Some(format!("not registered: {reason}"));

@@ -115,6 +115,7 @@ fn source(name: &str, state: SourceState, reason: Option<&str>) -> SourceView {
         events: 1,
         lost: 0,
         last_canary_s: None,
+        canary: None,
     }
 }
 
@@ -127,11 +128,13 @@ fn checked(sources: Vec<SourceView>, prerequisites: &[CheckView]) -> Vec<CheckVi
 #[test]
 fn healthy_sources() {
     let checks = check_sources(&samples::status(Vec::new()), &[]);
-    assert_eq!(checks.len(), 2);
+    assert_eq!(checks.len(), 3);
     assert_eq!(checks[0].name, "source-ebpf");
-    is_ok(&checks[0], "42 events, last canary 1.5 s ago");
-    assert_eq!(checks[1].name, "source-pidfd");
-    is_ok(&checks[1], "42 events");
+    is_ok(&checks[0], "42 events, last canary came through 12.5 s ago");
+    assert_eq!(checks[1].name, "source-proc-connector");
+    is_ok(&checks[1], "stands by: a better source is in use");
+    assert_eq!(checks[2].name, "source-pidfd");
+    is_ok(&checks[2], "42 events, last canary came through 12.5 s ago");
     let mut lossy = source("ebpf", SourceState::Healthy, None);
     lossy.lost = 7;
     is_ok(
@@ -176,12 +179,63 @@ fn a_source_that_is_not_wanted_is_no_complaint() {
         &checked(vec![chosen], &[])[0],
         "not in use: `source = pidfd`",
     );
-    let stand_by = source("proc-connector", SourceState::Off, None);
-    let ebpf = source("ebpf", SourceState::Healthy, None);
-    is_ok(
-        &checked(vec![ebpf, stand_by], &[])[1],
-        "not in use: no reason is known",
+}
+
+#[test]
+fn a_source_on_trial_and_one_that_failed_its_canary() {
+    let check = |source| checked(vec![source], &[]).remove(0);
+    is_degraded(
+        &check(source("ebpf", SourceState::Unproven, None)),
+        "it runs, and no canary has shown yet whether it works",
+        "ask again in a minute: `pmon doctor`",
     );
+    let mut silent = source("ebpf", SourceState::Degraded, Some("silent: no word"));
+    silent.last_canary_s = Some(400.0);
+    is_degraded(
+        &check(silent),
+        "silent: no word; 1 event, last canary came through 400.0 s ago",
+        RESTART,
+    );
+    let unclear = source(
+        "ebpf",
+        SourceState::Healthy,
+        Some("its last canary showed nothing: x"),
+    );
+    is_ok(
+        &check(unclear),
+        "1 event; its last canary showed nothing: x",
+    );
+}
+
+#[test]
+fn what_the_connector_lacks_is_in_its_reason() {
+    for (reason, fix) in [
+        (
+            "process events are refused; needs CAP_NET_ADMIN (or root) before Linux 6.6",
+            "run pmon as root: `sudo pmon daemon`; in a container: `--cap-add=NET_ADMIN`; \
+             in `pmon.service`: `AmbientCapabilities=CAP_NET_ADMIN`",
+        ),
+        (
+            "this network namespace is not the host's; run with the host's network (`--network=host`)",
+            "start the container with `--network=host` (Kubernetes: `hostNetwork: true`)",
+        ),
+        (
+            "the kernel did not acknowledge within 1s; run with the host's (`--pid=host`)",
+            "start the container with `--pid=host` (Kubernetes: `hostPID: true`), \
+             as the host's root: `sudo podman run …` or `--userns=host`",
+        ),
+        (
+            "no netlink connector; the kernel needs CONFIG_PROC_EVENTS=y",
+            "boot a kernel built with CONFIG_CONNECTOR=y and CONFIG_PROC_EVENTS=y",
+        ),
+        (
+            "cannot bind to the process events",
+            "pmon starts it anew by itself, once in `canary_interval`; sooner: `systemctl restart pmon`",
+        ),
+    ] {
+        let off = source("proc-connector", SourceState::Off, Some(reason));
+        is_degraded(&checked(vec![off], &[])[0], &format!("off: {reason}"), fix);
+    }
 }
 
 #[test]

@@ -67,7 +67,8 @@ fn locked_memory() {
          or a smaller `max_pids` in `[daemon]`",
     );
     // Key, value, and what the kernel adds, and the ring.
-    assert_eq!(map_bytes(10, 4096), 10 * (64 + 8 + 128) + 4096);
+    let value = size_of::<pmon_common::Registration>() as u64;
+    assert_eq!(map_bytes(10, 4096), 10 * (64 + 8 + value) + 4096);
 }
 
 #[test]

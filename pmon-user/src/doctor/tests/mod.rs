@@ -1,14 +1,16 @@
 //! Every check in every outcome, word for word, and the doctor on this host.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod bpf;
+mod canary;
 mod daemon;
 mod directories;
 mod host;
 mod kernel;
 mod limits;
 mod namespaces;
+mod policies;
 mod privileges;
 mod scheduling;
 mod surroundings;

@@ -1,12 +1,13 @@
 use super::*;
 use crate::doctor::{
     namespaces::Namespaces,
-    outcome::expect::{is_degraded, is_ok},
+    outcome::expect::{is_degraded, is_failed, is_ok},
 };
 
 fn with(pid: Option<&str>, boot_offset: Option<(i64, i64)>) -> Namespaces {
     Namespaces {
         pid: pid.map(str::to_owned),
+        depth_in_proc: Some(1),
         boot_offset,
     }
 }
@@ -17,11 +18,19 @@ fn pid_namespace() {
         &with(Some("pid:[4026531836]"), None).check_pid(),
         "the host's",
     );
-    is_degraded(
+    is_ok(
         &with(Some("pid:[4026532001]"), None).check_pid(),
-        "`pid:[4026532001]` is not the host's, whose pids the kernel program sees: \
-         deaths are reported by pidfds only",
-        "start the container with `--pid=host` (Kubernetes: `hostPID: true`)",
+        "`pid:[4026532001]`, not the host's: the processes of this container are monitored; \
+         for the host's start it with `--pid=host` (Kubernetes: `hostPID: true`)",
+    );
+    let foreign = Namespaces {
+        depth_in_proc: Some(3),
+        ..with(Some("pid:[4026532001]"), None)
+    };
+    is_failed(
+        &foreign.check_pid(),
+        "`/proc` shows the pids of a namespace 2 levels above pmon's: no process is what it seems",
+        "mount procfs: `mount -t proc proc /proc`",
     );
     is_degraded(
         &with(None, None).check_pid(),
@@ -60,6 +69,8 @@ fn facts_come_from_the_root() {
     let root = directory.path();
     let none = Namespaces::read(root);
     assert_eq!((none.pid, none.boot_offset), (None, None));
+    assert_eq!(none.depth_in_proc, None);
+    assert_eq!(Namespaces::read(Path::new("/")).depth_in_proc, Some(1));
 
     link(root, "proc/self/ns/pid", "pid:[4026532001]");
     for (offsets, expected) in [

@@ -33,8 +33,8 @@ fn troubled() -> StatusView {
     mail.next_action_at = Some(noon() + jiff::SignedDuration::from_millis(3_200));
     let log = samples::entity("log", StateWord::Down);
     let mut view = samples::status(vec![web, log, mail, db]);
-    view.sources[1].state = SourceState::Degraded;
-    view.sources[1].reason = Some("EMFILE; raise LimitNOFILE".to_owned());
+    view.sources[2].state = SourceState::Degraded;
+    view.sources[2].reason = Some("EMFILE; raise LimitNOFILE".to_owned());
     view.sources[0].lost = 3;
     view.audit.discrepancies = BTreeMap::from([("pid_changed".to_owned(), 2)]);
     view.degraded = vec!["no SCHED_FIFO: grant CAP_SYS_NICE".to_owned()];
@@ -49,7 +49,7 @@ fn all_is_well() {
         status(&view, &look(None)),
         "\
 pmon 0.1.0 on host-1 · up 3h12m · pid 812 · configuration 4 · receiver fifo:50
-sources: ebpf healthy · pidfd healthy
+sources: ebpf healthy (canary 12s ago) · proc-connector stands by · pidfd healthy (canary 12s ago)
 audit: 384 sweeps, last 12s ago, nothing out of step
 
 NAME  STATE  SINCE  PID   DEATHS 1h/24h  LAST CAUSE  NEXT
@@ -66,7 +66,7 @@ fn trouble_comes_first_and_is_loud() {
         status(&troubled(), &look(None)),
         "\
 pmon 0.1.0 on host-1 · up 3h12m · pid 812 · configuration 4 · receiver fifo:50
-sources: ebpf healthy (3 dropped) · pidfd DEGRADED
+sources: ebpf healthy (canary 12s ago) (3 dropped) · proc-connector stands by · pidfd DEGRADED (canary 12s ago)
   pidfd: EMFILE; raise LimitNOFILE
 audit: 384 sweeps, last 12s ago, 2 × pid_changed
 DEGRADED: no SCHED_FIFO: grant CAP_SYS_NICE
@@ -130,7 +130,7 @@ fn nothing_from_outside_reaches_the_terminal_raw() {
     view.host.clone_from(&evil);
     view.degraded = vec![evil.clone()];
     view.config_findings = vec![evil.clone()];
-    view.sources[1].reason = Some(evil.clone());
+    view.sources[2].reason = Some(evil.clone());
     view.audit.discrepancies.insert(evil.clone(), 1);
     for entity in &mut view.entities {
         entity.name.clone_from(&evil);

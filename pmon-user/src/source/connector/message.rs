@@ -130,7 +130,7 @@ pub enum FrameError {
     #[error("an empty datagram")]
     Empty,
     /// The datagram did not fit into the receiver's memory.
-    #[error("a datagram of {length} bytes was cut off")]
+    #[error("a datagram of {length} bytes that was cut off")]
     CutOff {
         /// Its length.
         length: usize,
@@ -142,7 +142,7 @@ pub enum FrameError {
         left: usize,
     },
     /// A netlink message claims to be shorter than its header or longer than what is there.
-    #[error("a netlink message claims {claimed} bytes of {left}")]
+    #[error("a netlink message that claims {claimed} bytes of {left}")]
     NetlinkLength {
         /// Its `nlmsg_len`.
         claimed: u32,
@@ -170,7 +170,7 @@ pub enum FrameError {
         value: u32,
     },
     /// A connector message claims more than what is there.
-    #[error("a connector message claims {claimed} bytes of {left}")]
+    #[error("a connector message that claims {claimed} bytes of {left}")]
     ConnectorLength {
         /// Its `len`.
         claimed: u16,
@@ -178,7 +178,7 @@ pub enum FrameError {
         left: usize,
     },
     /// An event is too short for what it says it is.
-    #[error("an event of {length} bytes is too short")]
+    #[error("an event of {length} bytes, which is too short")]
     Event {
         /// Its length.
         length: usize,

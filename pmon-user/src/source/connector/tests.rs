@@ -10,7 +10,7 @@ use super::{message::tests::datagram, *};
 use crate::sys::exchange::exchange;
 
 /// Longer than anything takes.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// A connector, where this user may have one.
 pub(crate) fn connector_or_skip() -> Option<Connector> {
@@ -242,7 +242,15 @@ fn garbage_is_counted_until_something_is_understood_again() {
         stats.misunderstood,
         Some(FrameError::CutOff { length: 5000 })
     );
+    assert_eq!(
+        stats.problem().as_deref(),
+        Some(
+            "not understood: 2 of the kernel's messages, the last one as a datagram of 5000 \
+             bytes that was cut off; deaths are noticed by their pidfds meanwhile"
+        )
+    );
     take(&mut stats, &good, 76);
+    assert_eq!(stats.problem(), None);
     assert_eq!((stats.malformed, stats.misunderstood), (2, None));
     assert_eq!(told, [Message::Other]);
 }

@@ -136,3 +136,52 @@ impl Barrier {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::{ffi::CString, fs::File, os::unix::ffi::OsStrExt as _};
+
+    use super::*;
+    use crate::sys::spawn::{Launch, Step, spawn};
+
+    fn touch(path: &std::path::Path) -> Launch {
+        Launch {
+            program: c"/usr/bin/touch".into(),
+            arguments: vec![
+                c"touch".into(),
+                CString::new(path.as_os_str().as_bytes()).unwrap(),
+            ],
+            environment: Vec::new(),
+            directory: c"/".into(),
+            credentials: None,
+            output: File::create("/dev/null").unwrap().into(),
+            cgroup: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_executed_without_a_go_ahead() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("made");
+        for go in [false, true] {
+            let launch = touch(&path);
+            let (gate, barrier) = gate().unwrap();
+            let child = tokio::task::spawn_blocking(move || spawn(&launch, Some(barrier)));
+            let pid = gate.child().await.unwrap();
+            if go {
+                gate.open();
+                let mut spawned = child.await.unwrap().unwrap();
+                assert_eq!(spawned.pid(), pid);
+                assert!(spawned.wait().await.unwrap().success());
+                assert!(path.exists());
+            } else {
+                drop(gate);
+                let error = child.await.unwrap().unwrap_err();
+                assert_eq!((error.step, error.errno), (Step::Gate, Errno::CANCELED));
+                assert!(!path.exists());
+            }
+        }
+    }
+}

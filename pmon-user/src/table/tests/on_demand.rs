@@ -280,3 +280,74 @@ fn few_descriptors() {
     assert_eq!(deaths(&ended).len(), 4);
     assert_eq!(world.table.obstacle(), None);
 }
+
+/// The ring at its smallest, nobody reading it while 50,000 die. In a process of
+/// its own: the children share its memory.
+#[test]
+fn fifty_thousand_deaths_behind_a_full_ring_are_each_told_once() {
+    const INNER: &str = "PMON_TEST_FIFTY_THOUSAND";
+    if std::env::var_os(INNER).is_some() {
+        fifty_thousand();
+        println!("inner test passed");
+        return;
+    }
+    let name =
+        "table::tests::on_demand::fifty_thousand_deaths_behind_a_full_ring_are_each_told_once";
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", name])
+        .env(INNER, "1")
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(stdout.contains("inner test passed"), "{stdout}");
+    print!("{stdout}");
+}
+
+fn fifty_thousand() {
+    const COUNT: usize = 50_000;
+    let Some(mut world) = World::beyond_budget(COUNT as u32 + 1000, 500, 100) else {
+        return;
+    };
+    let mut nursery = crate::sys::nursery::Nursery::new(COUNT).unwrap();
+    let began = clock::now();
+    let mut registered = HashMap::new();
+    for &pid in nursery.pids() {
+        let process = verify(pid).unwrap();
+        let identity = process.identity();
+        let answer = world.try_register(&format!("e{pid}"), process).unwrap();
+        assert_eq!(answer.pidfd_only, None);
+        registered.insert(answer.generation, identity);
+        if world.table.held() > 550 {
+            assert!(world.answer().is_empty());
+        }
+    }
+    world.answer();
+    assert_eq!(world.table.held(), 500);
+    let (took, before_kill) = (clock::elapsed(began), clock::now());
+    nursery.kill();
+    let after_kill = clock::now();
+    let began = clock::now();
+    let (hints, ended) = world.told();
+    let told = clock::elapsed(began);
+    let stats = world.table.kernel().unwrap().stats();
+    println!(
+        "{COUNT}: registered in {took:?}; {} hints, {} dropped records; all told in {told:?}",
+        hints.len(),
+        stats.drops,
+    );
+    assert_eq!(stats.deaths, COUNT as u64);
+    assert!(stats.drops > COUNT as u64 - 100, "{}", stats.drops);
+    assert_eq!(hints.len(), COUNT);
+    assert_eq!(ended.len(), COUNT);
+    for death in deaths(&ended) {
+        assert_eq!(registered.remove(&death.generation), Some(death.identity));
+        assert_eq!(death.status, Some(WaitStatus(9)));
+        let died_at = death.died_at.unwrap();
+        assert!(before_kill <= died_at && died_at <= after_kill);
+    }
+    assert!(registered.is_empty());
+    assert_eq!((world.table.registered(), world.table.held()), (0, 0));
+    assert_eq!(world.table.kernel().unwrap().entries(), 0);
+}

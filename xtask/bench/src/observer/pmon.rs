@@ -15,6 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use pmon_user::sys::pidfd::verify;
 use pmon_user::{
+    config::settings::SourceChoice,
     control::backend::RegisterRequest,
     core::{notice::Notice, time::Time},
     daemon::{
@@ -22,8 +23,8 @@ use pmon_user::{
         message::{Inbox, Message, Request, Tale, Told, Work},
     },
     look::look,
-    source::ebpf::Ebpf,
-    sys::{sched, wake::Wake},
+    source::{ebpf::Ebpf, selection::Selection},
+    sys::{clock, sched, wake::Wake},
     table::Table,
 };
 use tokio::sync::{
@@ -37,6 +38,8 @@ use super::{Observer, Row, Sighting};
 const ENTITY: &str = "victim";
 /// Who registers it.
 const ASKER: &str = "bench";
+/// Longer than any measurement.
+const CANARY_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// Registration takes some 100 µs.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -183,6 +186,8 @@ fn prepare(
     let table = Table::new(Some(ebpf));
     Ok(Engine::new(
         table,
+        // Never begun: there is no canary beside what is measured.
+        Selection::new(SourceChoice::Ebpf, CANARY_INTERVAL, clock::now()),
         Facts::default(),
         wake,
         messages,
@@ -206,7 +211,11 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::Forget(_)
             | Work::Closed(_)
             | Work::Remember(..)
-            | Work::Entities(_) => {}
+            | Work::Watch(..)
+            | Work::Sweep(_)
+            | Work::Inquire(_)
+            | Work::Hatch
+            | Work::Source(_) => {}
         }
     }
 }

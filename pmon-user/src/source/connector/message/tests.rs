@@ -300,7 +300,8 @@ fn is_sound(bytes: &[u8]) -> TestCaseResult {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 40_000,
+        // More with `PROPTEST_CASES`.
+        cases: ProptestConfig::default().cases.max(40_000),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

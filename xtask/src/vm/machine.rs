@@ -1,0 +1,129 @@
+//! One run of one machine: QEMU with a kernel and an initramfs, what it writes
+//! to its serial console, and how it ended.
+//!
+//! The machine has nothing else: no disk, no network, no host directory. Its
+//! verdict is on the console, because it has no exit status. Must stay true: it
+//! ends by itself or at the deadline.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+const PROGRAM: &str = "qemu-system-x86_64";
+/// `tcg` is software emulation, which needs no privilege and works in any
+/// container. Two CPUs, because one hides races.
+const ARGUMENTS: [&str; 15] = [
+    "-accel",
+    "tcg",
+    "-machine",
+    "q35",
+    "-cpu",
+    "max",
+    "-m",
+    "1024",
+    "-smp",
+    "2",
+    "-nodefaults",
+    "-no-user-config",
+    "-no-reboot",
+    "-display",
+    "none",
+];
+/// Only messages that end a machine are shown among the tests' output;
+/// `panic=-1` reboots at once, which `-no-reboot` makes the end. Mitigations
+/// cost time and protect nobody here.
+const KERNEL_COMMAND_LINE: &str = "console=ttyS0 loglevel=1 panic=-1 mitigations=off";
+/// Far longer than the tests take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(1200);
+
+/// How a machine ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It switched itself off, or panicked.
+    Itself,
+    /// It was ended at the deadline.
+    Deadline,
+}
+
+/// What a machine said.
+pub(super) struct Run {
+    /// Lines of the console, without their ends.
+    pub(super) lines: Vec<String>,
+    /// How it ended.
+    pub(super) end: End,
+    /// From power on to off.
+    pub(super) took: Duration,
+}
+
+/// Boots and waits for the end; the console also goes to `log`.
+///
+/// # Errors
+///
+/// When QEMU can't be run.
+pub(super) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Run> {
+    let began = Instant::now();
+    let mut file = File::create(log).with_context(|| format!("can't write `{}`", log.display()))?;
+    let mut child = Command::new(PROGRAM)
+        .args(ARGUMENTS)
+        .args(["-serial", "stdio"])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(initramfs)
+        .args(["-append", KERNEL_COMMAND_LINE])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("can't start `{PROGRAM}`"))?;
+    let stdout = child.stdout.take().context("no pipe to QEMU")?;
+    let mut stderr = child.stderr.take().context("no pipe to QEMU")?;
+    let console = thread::spawn(move || {
+        let mut lines = Vec::new();
+        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+            // A test may print anything.
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end_matches('\r').to_owned();
+            // The lines are what counts; the file is for people.
+            writeln!(file, "{line}").ok();
+            lines.push(line);
+        }
+        lines
+    });
+    let end = wait(&mut child, began + LIMIT)?;
+    let mut complaint = String::new();
+    stderr.read_to_string(&mut complaint)?;
+    if !complaint.is_empty() {
+        eprintln!("{PROGRAM}: {}", complaint.trim());
+    }
+    let Ok(lines) = console.join() else {
+        anyhow::bail!("the console's reader failed");
+    };
+    Ok(Run {
+        lines,
+        end,
+        took: began.elapsed(),
+    })
+}
+
+fn wait(child: &mut Child, deadline: Instant) -> Result<End> {
+    const EVERY: Duration = Duration::from_millis(50);
+    loop {
+        if child.try_wait()?.is_some() {
+            return Ok(End::Itself);
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(End::Deadline);
+        }
+        thread::sleep(EVERY);
+    }
+}
