@@ -16,6 +16,8 @@
 //! * unregister: the generation is retired first, then the kernel's entry is
 //!   removed; a record in flight names a generation nobody has and is dropped.
 //! * A record whose generation or start time is not the entry's is no hint.
+//! * The kernel's entry of a death goes last: when the death is on record. What
+//!   a killed daemon leaves is taken over by the next one, see `inherited`.
 
 pub mod budget;
 mod canary;
@@ -24,6 +26,7 @@ mod connector;
 mod entry;
 mod evidence;
 mod failover;
+mod inherited;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -45,6 +48,7 @@ use self::{
     budget::Budget,
     checks::Checks,
     entry::{Entry, EntryState, Generations, Handle},
+    inherited::Inherited,
     scan::{Comparison, Drops},
     thread_exits::ThreadExits,
     unreaped::Unreaped,
@@ -108,6 +112,7 @@ pub struct Table {
     batch: (Vec<Tgid>, Vec<Registration>),
     /// Records read since the ring was last empty.
     records: usize,
+    inherited: Inherited,
     next_generation: u64,
     pidfd_events: u64,
     unreaped: Unreaped,
@@ -175,8 +180,24 @@ impl Table {
     /// An empty table; without a kernel source the pidfds alone report.
     #[must_use]
     pub fn new(kernel: Option<Ebpf>) -> Self {
+        let table = Self::without_kernel();
+        match kernel {
+            None => table,
+            Some(kernel) => {
+                let mut table = table;
+                // Nothing is registered yet that could be moved.
+                table.set_kernel(kernel);
+                table
+            }
+        }
+    }
+
+    fn without_kernel() -> Self {
         Self {
-            kernel,
+            next_generation: FIRST_GENERATION,
+            inherited: Inherited::default(),
+            drops: Drops::default(),
+            kernel: None,
             connector: None,
             entries: HashMap::new(),
             by_pid: HashMap::new(),
@@ -185,11 +206,9 @@ impl Table {
             held: 0,
             registered: 0,
             checks: Checks::default(),
-            drops: Drops::default(),
             comparison: Comparison::default(),
             batch: (Vec::new(), Vec::new()),
             records: 0,
-            next_generation: FIRST_GENERATION,
             pidfd_events: 0,
             unreaped: Unreaped::default(),
             connector_events: 0,
@@ -207,6 +226,12 @@ impl Table {
     #[must_use]
     pub const fn kernel(&self) -> Option<&Ebpf> {
         self.kernel.as_ref()
+    }
+
+    /// The kernel source, to be looked after.
+    #[must_use]
+    pub const fn kernel_mut(&mut self) -> Option<&mut Ebpf> {
+        self.kernel.as_mut()
     }
 
     /// Gives the kernel source back for an orderly end.
@@ -283,8 +308,9 @@ impl Table {
         epoll: &Epoll,
     ) -> Result<Registered, RegisterError> {
         let identity = process.identity();
-        let generation = self.next_generation;
-        self.next_generation += 1;
+        let claimed = self.claim(identity);
+        let generation = claimed.unwrap_or(self.next_generation);
+        self.next_generation = self.next_generation.max(generation + 1);
         // Alive a moment ago, so whatever exited before was not all of it.
         let threads = ThreadExits::since(clock::now());
         let entry = Entry {
@@ -293,7 +319,7 @@ impl Table {
             last_seen,
             handle: Handle::Held(process),
             state: EntryState::Registered,
-            in_kernel: false,
+            in_kernel: claimed.is_some(),
             walk: 0,
             is_due: false,
             first: None,
@@ -306,7 +332,10 @@ impl Table {
         push(&mut self.by_entity, Arc::clone(entity), generation);
         self.registered += 1;
         self.held += 1;
-        let pidfd_only = self.insert_into_kernel(identity, generation);
+        let pidfd_only = match claimed {
+            Some(_) => None,
+            None => self.insert_into_kernel(identity, generation),
+        };
         if let Err(reason) = self.affordable(pidfd_only.as_deref()) {
             let own = self.budget.own;
             self.take_out(generation);
@@ -373,13 +402,17 @@ impl Table {
             self.remove_from_kernel(other);
             self.check_soon(other);
         }
-        let kernel = self.kernel.as_mut()?;
+        self.make_way(identity.pid);
         let entry = Registration {
             start_time: identity.start_time,
             generation,
             ..Registration::default()
         };
-        match kernel.insert(identity.pid, entry) {
+        let mut inserted = self.kernel.as_mut()?.insert(identity.pid, entry);
+        if matches!(inserted, Ok(Inserted::Full)) && self.make_room() {
+            inserted = self.kernel.as_mut()?.insert(identity.pid, entry);
+        }
+        match inserted {
             Ok(Inserted::Yes) => {
                 if let Some(entry) = self.entries.get_mut(&generation) {
                     entry.in_kernel = true;
@@ -572,6 +605,7 @@ impl Table {
         }
         self.canary_died(generation);
         let evidence = self.evidence(generation);
+        self.keep_until_recorded(generation);
         let entry = self.remove(generation, epoll)?;
         let identity = entry.identity;
         match entry.state {

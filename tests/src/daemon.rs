@@ -105,27 +105,8 @@ impl Daemon {
     ///
     /// When it does not.
     #[must_use]
-    pub fn launch(place: &Place, mut command: Command) -> Self {
-        let log = place.path("daemon.log");
-        let stderr = File::options()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .unwrap();
-        let child = command
-            .env_remove("PMON_SOCKET")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let process = Process::open(child.id()).unwrap();
-        let mut daemon = Self {
-            child,
-            process,
-            socket: place.socket(),
-            log,
-        };
+    pub fn launch(place: &Place, command: Command) -> Self {
+        let mut daemon = Self::launch_beside(place, command);
         wait::until("the daemon answers", LONG, || {
             if let Some(status) = daemon.child.try_wait().unwrap() {
                 panic!("the daemon ended: {status}");
@@ -143,6 +124,58 @@ impl Daemon {
             },
         );
         daemon
+    }
+
+    /// Starts this command, perhaps beside a daemon that it will take over from.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be executed.
+    #[must_use]
+    pub fn launch_beside(place: &Place, mut command: Command) -> Self {
+        let log = place.path("daemon.log");
+        let stderr = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
+        let child = command
+            .env_remove("PMON_SOCKET")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let process = Process::open(child.id()).unwrap();
+        Self {
+            child,
+            process,
+            socket: place.socket(),
+            log,
+        }
+    }
+
+    /// Waits until it is this one that answers.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn answers(&self) {
+        wait::until("this daemon answers", LONG, || {
+            let answer = self.ask(&["status", "-o", "json"]);
+            let answered = matches!(answer.code, Some(0 | 3));
+            (answered && answer.json()["daemon"]["pid"] == self.pid()).then_some(())
+        });
+    }
+
+    /// Waits for its end, for which somebody else has asked.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    pub fn end(mut self) -> ExitStatus {
+        assert!(self.process.ends_within(LONG), "the daemon does not end");
+        self.child.wait().unwrap()
     }
 
     /// Its pid.

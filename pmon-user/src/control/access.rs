@@ -1,7 +1,8 @@
 //! Who may ask what: a pure decision on the kernel's word about a peer.
 //!
-//! Two rights: *read* for the verbs that only look, *write* for those that change
-//! something; write includes read. Root and the daemon's own user may write.
+//! Three rights, each including the one before: *read* for the verbs that only
+//! look, *write* for those that change something, *own* for what ends the daemon.
+//! Root and the daemon's own user may do everything.
 //! Everybody else has exactly what the rules name, by user or by any group of
 //! the peer. What a peer says about itself plays no part.
 
@@ -14,6 +15,8 @@ pub enum Access {
     Read,
     /// It changes something.
     Write,
+    /// It decides about the daemon itself.
+    Own,
 }
 
 /// A peer as the kernel saw it when it connected (unix(7), `SO_PEERCRED` and
@@ -66,6 +69,8 @@ pub enum Rights {
     Read,
     /// Look and change.
     Write,
+    /// Everything.
+    Own,
 }
 
 impl Rights {
@@ -73,8 +78,12 @@ impl Rights {
     #[must_use]
     pub const fn allow(self, access: Access) -> bool {
         match (self, access) {
-            (Self::Write, Access::Read | Access::Write) | (Self::Read, Access::Read) => true,
-            (Self::None, Access::Read | Access::Write) | (Self::Read, Access::Write) => false,
+            (Self::Own, Access::Read | Access::Write | Access::Own)
+            | (Self::Write, Access::Read | Access::Write)
+            | (Self::Read, Access::Read) => true,
+            (Self::None, Access::Read | Access::Write | Access::Own)
+            | (Self::Read, Access::Write | Access::Own)
+            | (Self::Write, Access::Own) => false,
         }
     }
 }
@@ -129,11 +138,9 @@ impl AccessRules {
             pid: _,
         } = peer;
         let member = |of: &dyn Fn(&u32) -> bool| of(gid) || groups.iter().any(of);
-        if *uid == 0
-            || uid == own_uid
-            || write_uids.contains(uid)
-            || member(&|gid| write_gids.contains(gid))
-        {
+        if *uid == 0 || uid == own_uid {
+            Rights::Own
+        } else if write_uids.contains(uid) || member(&|gid| write_gids.contains(gid)) {
             Rights::Write
         } else if read_uids.contains(uid)
             || member(&|gid| read_gids.contains(gid) || *socket_gid == Some(*gid))
@@ -148,6 +155,7 @@ impl AccessRules {
     #[must_use]
     pub fn needed(&self, access: Access) -> String {
         match access {
+            Access::Own => "root or the daemon's own user".to_owned(),
             Access::Write => {
                 "root, or a user or group that the daemon's configuration lets write".to_owned()
             }
@@ -207,9 +215,9 @@ mod tests {
     #[test]
     fn the_access_matrix() {
         for (who, expected) in [
-            (peer(0, 0, &[]), Rights::Write),
-            (peer(0, 9, &[9]), Rights::Write),
-            (peer(200, 200, &[]), Rights::Write),
+            (peer(0, 0, &[]), Rights::Own),
+            (peer(0, 9, &[9]), Rights::Own),
+            (peer(200, 200, &[]), Rights::Own),
             (peer(1002, 100, &[]), Rights::Write),
             (peer(1000, 500, &[]), Rights::Write),
             (peer(1000, 100, &[7, 500]), Rights::Write),
@@ -236,20 +244,22 @@ mod tests {
             own_uid: 200,
             ..AccessRules::default()
         };
-        assert_eq!(rules.rights(&peer(0, 0, &[])), Rights::Write);
-        assert_eq!(rules.rights(&peer(200, 1, &[])), Rights::Write);
+        assert_eq!(rules.rights(&peer(0, 0, &[])), Rights::Own);
+        assert_eq!(rules.rights(&peer(200, 1, &[])), Rights::Own);
         assert_eq!(rules.rights(&peer(1, 0, &[0, 200])), Rights::None);
     }
 
     #[test]
     fn write_includes_read_and_not_the_other_way_round() {
-        for (rights, read, write) in [
-            (Rights::None, false, false),
-            (Rights::Read, true, false),
-            (Rights::Write, true, true),
+        for (rights, read, write, own) in [
+            (Rights::None, false, false, false),
+            (Rights::Read, true, false, false),
+            (Rights::Write, true, true, false),
+            (Rights::Own, true, true, true),
         ] {
             assert_eq!(rights.allow(Access::Read), read);
             assert_eq!(rights.allow(Access::Write), write);
+            assert_eq!(rights.allow(Access::Own), own);
         }
     }
 

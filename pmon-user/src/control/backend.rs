@@ -56,6 +56,9 @@ pub trait Backend: Send + Sync + 'static {
     fn explain(&self, name: String) -> impl Future<Output = Result<ExplainView, Refusal>> + Send;
     /// Reads the configuration again and puts it into force.
     fn reload(&self, by: String) -> impl Future<Output = Result<ReloadView, Refusal>> + Send;
+    /// Ends, leaving the kernel side and every process to another daemon; returns
+    /// once it has been accepted.
+    fn handoff(&self, by: String) -> impl Future<Output = Result<(), Refusal>> + Send;
     /// Every prerequisite, from inside the daemon.
     fn doctor(&self) -> impl Future<Output = Result<DoctorView, Refusal>> + Send;
     /// Our programs, maps and pins.

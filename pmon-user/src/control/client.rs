@@ -273,6 +273,16 @@ impl Client {
         self.call(Verb::Reload, Nothing {}).await
     }
 
+    /// Has the daemon end, for another one to take over.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub async fn handoff(&mut self) -> Result<(), ClientError> {
+        let Nothing {} = self.call(Verb::Handoff, Nothing {}).await?;
+        Ok(())
+    }
+
     /// Every prerequisite, as the daemon sees it.
     ///
     /// # Errors

@@ -133,7 +133,7 @@ impl<B: Backend> Client<B> {
     async fn perform(&self, verb: Verb, parameters: Value) -> Result<Vec<u8>, Failure> {
         let what = match verb.access() {
             Access::Read => None,
-            Access::Write => Some(parameters.to_string()),
+            Access::Write | Access::Own => Some(parameters.to_string()),
         };
         let work = dispatch::perform(verb, parameters, self.backend.as_ref(), &self.peer);
         let answer = timeout(self.patience, work)

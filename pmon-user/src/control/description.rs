@@ -63,6 +63,7 @@ fn signature(verb: Verb, generator: &mut SchemaGenerator) -> (Schema, Schema) {
         Verb::History => both::<HistoryParameters, IncidentsReply>(generator),
         Verb::Explain => both::<NameParameters, ExplainView>(generator),
         Verb::Reload => both::<Nothing, ReloadView>(generator),
+        Verb::Handoff => both::<Nothing, Nothing>(generator),
         Verb::Doctor => both::<Nothing, DoctorView>(generator),
         Verb::BpfShow => both::<Nothing, BpfView>(generator),
     }

@@ -100,6 +100,11 @@ pub(super) async fn perform<B: Backend>(
             let Nothing {} = parameters(value)?;
             reply(backend.reload(by).await.map_err(ControlError::from)?)
         }
+        Verb::Handoff => {
+            let Nothing {} = parameters(value)?;
+            backend.handoff(by).await.map_err(ControlError::from)?;
+            reply(Nothing {})
+        }
         Verb::Doctor => {
             let Nothing {} = parameters(value)?;
             reply(backend.doctor().await.map_err(ControlError::from)?)

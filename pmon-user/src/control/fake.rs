@@ -208,6 +208,11 @@ impl Backend for Fake {
         })
     }
 
+    async fn handoff(&self, by: String) -> Result<(), Refusal> {
+        self.note("handoff".to_owned(), by);
+        Ok(())
+    }
+
     async fn doctor(&self) -> Result<DoctorView, Refusal> {
         Ok(doctor())
     }

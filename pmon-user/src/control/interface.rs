@@ -42,6 +42,8 @@ pub enum Verb {
     Explain,
     /// Put the configuration into force again.
     Reload,
+    /// End, for another daemon to take over.
+    Handoff,
     /// Every prerequisite.
     Doctor,
     /// The kernel side.
@@ -50,7 +52,7 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Status,
         Self::List,
         Self::Show,
@@ -64,6 +66,7 @@ impl Verb {
         Self::History,
         Self::Explain,
         Self::Reload,
+        Self::Handoff,
         Self::Doctor,
         Self::BpfShow,
     ];
@@ -85,6 +88,7 @@ impl Verb {
             Self::History => "History",
             Self::Explain => "Explain",
             Self::Reload => "Reload",
+            Self::Handoff => "Handoff",
             Self::Doctor => "Doctor",
             Self::BpfShow => "BpfShow",
         }
@@ -115,6 +119,7 @@ impl Verb {
             | Self::Register
             | Self::Unregister
             | Self::Reload => Access::Write,
+            Self::Handoff => Access::Own,
         }
     }
 
@@ -141,6 +146,10 @@ impl Verb {
             Self::History => "Incidents, newest first; of all entities unless a name is given.",
             Self::Explain => "Why an entity is in its state, and what would happen if it died now.",
             Self::Reload => "Read the configuration again and put it into force.",
+            Self::Handoff => {
+                "End, leaving programs and maps in the kernel and every process as they are, so \
+                 that another daemon can take over; returns once that is accepted."
+            }
             Self::Doctor => "Every prerequisite, with the exact fix.",
             Self::BpfShow => "Programs, maps and pins in the kernel.",
         }

@@ -230,7 +230,7 @@ impl<B: Backend> Service<B> {
             Rights::None => Err(ControlError::PermissionDenied {
                 needed: self.rules.needed(Access::Read),
             }),
-            Rights::Write => {
+            Rights::Write | Rights::Own => {
                 if self.count(|place| place == Place::Writer) >= writers {
                     return full(format!("{writers} of users who may write"));
                 }

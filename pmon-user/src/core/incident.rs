@@ -1,8 +1,11 @@
 //! Incidents: an entity's notices, gathered from the first sign of trouble to
 //! its end. Pure bookkeeping; nothing is decided here.
 
+use std::collections::VecDeque;
+
 use super::{
     death::{Death, WaitStatus},
+    identity::Identity,
     notice::Notice,
     time::Time,
 };
@@ -10,6 +13,8 @@ use super::{
 /// Notices kept per incident; a fault that lasts for days keeps its beginning
 /// and its latest part.
 const TIMELINE: usize = 200;
+/// Deaths of which who and when is kept per incident, the latest.
+const DEATHS: usize = 200;
 
 /// One incident of one entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub struct Incident {
     pub death: Option<Death>,
     /// When a successor of that death was verified.
     pub recovered_at: Option<Time>,
+    /// Who died in it, and when by the kernel's clock, oldest first.
+    pub deaths: VecDeque<(Identity, Option<Time>)>,
     /// What happened.
     pub timeline: Vec<(Time, Notice)>,
     external: bool,
@@ -52,6 +59,14 @@ pub struct Incidents {
 }
 
 impl Incidents {
+    /// Goes on with an incident that began before the daemon restarted.
+    pub fn resume(&mut self, number: u64, opened_at: Time, attempts: u32) {
+        self.open = Some(Incident {
+            attempts,
+            ..Incident::new(number, opened_at)
+        });
+    }
+
     /// The incident under way.
     #[must_use]
     pub const fn open(&self) -> Option<&Incident> {
@@ -80,16 +95,8 @@ impl Incidents {
             return self.amend(*generation, *status, notice, now);
         }
         if self.open.is_none() && begins(notice) {
-            self.open = Some(Incident {
-                number: *next_number,
-                opened_at: began_at(notice).unwrap_or(now),
-                closed: None,
-                attempts: 0,
-                death: None,
-                recovered_at: None,
-                timeline: Vec::new(),
-                external: false,
-            });
+            let opened_at = began_at(notice).unwrap_or(now);
+            self.open = Some(Incident::new(*next_number, opened_at));
             *next_number += 1;
         }
         let incident = self.open.as_mut()?;
@@ -131,7 +138,27 @@ impl Incidents {
 }
 
 impl Incident {
+    const fn new(number: u64, opened_at: Time) -> Self {
+        Self {
+            number,
+            opened_at,
+            closed: None,
+            attempts: 0,
+            death: None,
+            recovered_at: None,
+            deaths: VecDeque::new(),
+            timeline: Vec::new(),
+            external: false,
+        }
+    }
+
     fn note(&mut self, notice: &Notice, now: Time) {
+        if let Notice::Died(death) = notice {
+            if self.deaths.len() == DEATHS {
+                self.deaths.pop_front();
+            }
+            self.deaths.push_back((death.identity, death.died_at));
+        }
         match notice {
             Notice::Died(death) if self.death.is_none() && self.attempts == 0 => {
                 self.death = Some(death.clone());

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use super::{
     message::{Inbox, Request},
@@ -47,6 +47,8 @@ pub(super) struct Daemon {
     pub settings: DaemonSettings,
     /// The threads beside the engine.
     pub helpers: Helpers,
+    /// Told when another daemon is to take over.
+    pub handed_over: Arc<Notify>,
 }
 
 /// How the threads beside the engine are doing.
@@ -175,6 +177,13 @@ impl Backend for Daemon {
         self.inbox
             .ask(|reply| Request::Reload(Box::new(loaded), reply))
             .await
+    }
+
+    async fn handoff(&self, by: String) -> Result<(), Refusal> {
+        self.inbox.ask(Request::MayHandOver).await?;
+        tracing::info!(by, "another daemon takes over");
+        self.handed_over.notify_one();
+        Ok(())
     }
 
     async fn doctor(&self) -> Result<DoctorView, Refusal> {

@@ -19,6 +19,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{
     canary::Leash,
     entity::Entity,
+    inheritance::Inheritance,
     message::{Message, Work},
     steps::Found,
 };
@@ -99,6 +100,7 @@ pub struct Engine {
     /// There may be more in the inbox.
     more: bool,
     stopping: bool,
+    pub(super) inheritance: Inheritance,
 }
 
 /// What the daemon knows of itself, for `status`.
@@ -163,6 +165,7 @@ impl Engine {
             exhausted: false,
             more: false,
             stopping: false,
+            inheritance: Inheritance::default(),
         };
         if let Some(kernel) = engine.table.kernel() {
             engine.watch_ring(kernel)?;
@@ -329,6 +332,10 @@ impl Engine {
         match ended {
             Ended::Died(entity, mut death) => {
                 self.explain_own_signal(&mut death);
+                if !self.entities.contains_key(&entity) {
+                    // A canary's, which nobody puts on record.
+                    self.table.on_record(death.identity);
+                }
                 self.happen(&entity, Event::Died(death), clock::now());
             }
             Ended::Gone(entity, identity) => {
@@ -393,6 +400,12 @@ impl Engine {
                 }
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
+                Message::Settled { entity, identity } => {
+                    self.table.on_record(identity);
+                    if let Some(entity) = self.entities.get_mut(&entity) {
+                        entity.unsettled.retain(|dead| *dead != identity);
+                    }
+                }
                 Message::Answered(answers) => {
                     for answer in answers {
                         if let Some(ended) = self.table.answered(answer, &self.epoll) {
@@ -446,6 +459,7 @@ impl Engine {
         }
         self.sweeps += 1;
         self.last_sweep = Some(clock::now());
+        self.check_pins();
         self.table.begin_comparison();
         self.sweeping = Some(Sweeping {
             left: self.entities.keys().cloned().collect(),
@@ -503,6 +517,13 @@ impl Engine {
     }
 
     fn looked(&mut self, name: &EntityName, look: Look) {
+        if !self.inherit(name, &look) {
+            self.saw(name, look);
+        }
+        self.has_inherited(name);
+    }
+
+    fn saw(&mut self, name: &EntityName, look: Look) {
         let Look {
             mut sighting,
             mut process,
@@ -512,6 +533,8 @@ impl Engine {
             knew,
             exhausted: _,
             known_alive,
+            known_gone: _,
+            names_gone: _,
         } = look;
         if sighting.occasion == Occasion::Sweep {
             self.audit(name, &sighting, knew);

@@ -15,6 +15,7 @@ use crate::{
     },
     look::{LookRequest, Remembered},
     state::registrations::{AdHoc, EntityRecord, StoppedByOperator},
+    view::incident::IncidentView,
 };
 
 /// Everything the engine holds of one entity.
@@ -40,6 +41,13 @@ pub struct Entity {
     pub stopped_by: Option<StoppedByOperator>,
     /// How it was registered, if no file describes it.
     pub ad_hoc: Option<AdHoc>,
+    /// Who died, other than the known process, and may not be in the journal yet.
+    pub unsettled: Vec<Identity>,
+    /// Processes that the kernel watched for an earlier daemon, until the first
+    /// look has shown what became of them.
+    pub inherited: Vec<Identity>,
+    /// The incident that was under way when an earlier daemon ended.
+    pub continued: Option<IncidentView>,
     /// What the record was made of that was last given away to be remembered.
     pub remembered: Option<RecordOf>,
 }
@@ -61,18 +69,34 @@ impl Entity {
             process,
             stopped,
             ad_hoc,
+            mut unsettled,
+            launched,
         } = record;
+        // The last one that may have become its process.
+        let known = match launched {
+            Some(identity) if process.is_none_or(|process| process.identity != identity) => {
+                unsettled.extend(process.map(|process| process.identity));
+                Some(Remembered {
+                    identity,
+                    stamp: None,
+                })
+            }
+            Some(_) | None => process,
+        };
         Self {
             spec,
             recovery,
             incidents: Incidents::default(),
-            known: process,
+            known,
             pidfd_only: None,
             scheduled: None,
             last_trouble: None,
             ended_for: None,
             stopped_by: stopped,
             ad_hoc,
+            unsettled,
+            inherited: Vec::new(),
+            continued: None,
             remembered: None,
         }
     }
@@ -96,6 +120,15 @@ impl Entity {
             process: self.known,
             stopped: self.stopped().cloned(),
             ad_hoc: self.ad_hoc.clone(),
+            // As long as it is the known one it is remembered as that.
+            unsettled: self
+                .unsettled
+                .iter()
+                .copied()
+                .filter(|dead| self.known.is_none_or(|known| known.identity != *dead))
+                .collect(),
+            // Kept where the record is.
+            launched: None,
         }
     }
 

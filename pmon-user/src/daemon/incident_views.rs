@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::entity::Entity;
 use crate::{
     core::{
         death::{Death, LastSeen, WaitStatus},
@@ -14,13 +15,45 @@ use crate::{
     look::container,
     sys::clock,
     view::incident::{
-        Cause, DeathCertificate, IncidentResult, IncidentView, Killer, LastSignal, SignalFrom,
-        TimelineEntry,
+        Cause, DeathCertificate, DeathMark, IncidentResult, IncidentView, Killer, LastSignal,
+        SignalFrom, TimelineEntry,
     },
 };
 
-/// An incident as users see it.
-pub(super) fn incident_view(entity: &str, incident: &Incident) -> IncidentView {
+/// An incident as users see it, with what it was before the daemon restarted.
+pub(super) fn incident_view(entity: &Entity, incident: &Incident) -> IncidentView {
+    let view = since_the_start(&entity.spec.name, incident);
+    match &entity.continued {
+        Some(before) if before.incident == view.incident => continued(before.clone(), view),
+        Some(_) | None => view,
+    }
+}
+
+/// The first part of an incident and the rest of it.
+fn continued(before: IncidentView, since: IncidentView) -> IncidentView {
+    let recovered_at = since
+        .timeline
+        .iter()
+        .rfind(|entry| entry.kind == "successor")
+        .map(|entry| entry.at);
+    let death = before.death.map(|death| DeathCertificate {
+        recovery_latency_us: recovered_at
+            .zip(death.died_at)
+            .map(|(at, died_at)| microseconds(at.duration_since(died_at).unsigned_abs()))
+            .or(death.recovery_latency_us),
+        recovered_at: recovered_at.or(death.recovered_at),
+        ..death
+    });
+    IncidentView {
+        opened_at: before.opened_at,
+        death: death.or(since.death),
+        deaths: before.deaths.into_iter().chain(since.deaths).collect(),
+        timeline: before.timeline.into_iter().chain(since.timeline).collect(),
+        ..since
+    }
+}
+
+fn since_the_start(entity: &str, incident: &Incident) -> IncidentView {
     IncidentView {
         incident: incident.number,
         entity: entity.to_owned(),
@@ -38,6 +71,14 @@ pub(super) fn incident_view(entity: &str, incident: &Incident) -> IncidentView {
             .death
             .as_ref()
             .map(|death| certificate(death, incident.number, incident.recovered_at)),
+        deaths: incident
+            .deaths
+            .iter()
+            .map(|(identity, died_at)| DeathMark {
+                identity: identity.to_string(),
+                died_at_boot_ns: died_at.map(Time::as_boot_ns),
+            })
+            .collect(),
         timeline: incident
             .timeline
             .iter()

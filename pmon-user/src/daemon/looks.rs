@@ -365,5 +365,7 @@ fn blind(occasion: Occasion, knew: Option<Identity>, reason: String) -> Look {
         knew,
         exhausted: false,
         known_alive: None,
+        known_gone: false,
+        names_gone: None,
     }
 }

@@ -79,6 +79,13 @@ pub enum Message {
         /// What.
         what: String,
     },
+    /// A death is in the journal.
+    Settled {
+        /// Whose.
+        entity: EntityName,
+        /// Who died.
+        identity: Identity,
+    },
     /// What was asked with [`Work::Inquire`].
     Answered(Vec<Answer>),
     /// The audit says where to look.
@@ -138,6 +145,8 @@ pub enum Request {
     Reload(Box<Loaded>, Reply<ReloadView>),
     /// Programs, maps, pins.
     Bpf(Reply<BpfView>),
+    /// Whether deaths would be seen while there is no daemon.
+    MayHandOver(Reply<()>),
     /// Incidents under way; of one entity when a name is given.
     OpenIncidents(Option<String>, Reply<Vec<IncidentView>>),
 }
@@ -173,6 +182,24 @@ pub enum Work {
     Tell(Told),
     /// An incident was closed.
     Closed(Box<IncidentView>),
+    /// An incident has one more death; answered by [`Message::Settled`].
+    Died {
+        /// Whose.
+        entity: EntityName,
+        /// The incident as it is now.
+        incident: Box<IncidentView>,
+        /// Who died.
+        identity: Identity,
+    },
+    /// A program is about to be executed for an entity.
+    Launched {
+        /// For whom.
+        entity: EntityName,
+        /// Who will be it.
+        identity: Identity,
+        /// Told when that is on record.
+        recorded: oneshot::Sender<()>,
+    },
     /// What should survive the daemon has changed.
     Remember(EntityName, Arc<EntityRecord>),
     /// An entity's pidfile is to be watched from now on; none when it has none.

@@ -9,7 +9,9 @@ mod backend;
 pub mod canary;
 pub mod engine;
 pub mod entity;
+mod handoff;
 mod incident_views;
+mod inheritance;
 mod logging;
 mod looks;
 pub mod message;
@@ -24,7 +26,7 @@ mod views;
 mod work;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     path::Path,
     process::ExitCode,
     sync::{Arc, Mutex, mpsc},
@@ -35,12 +37,16 @@ use std::{
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc::{UnboundedSender, unbounded_channel},
+    sync::{
+        Notify,
+        mpsc::{UnboundedSender, WeakUnboundedSender, unbounded_channel},
+    },
 };
 
 use self::{
     backend::{Daemon, Helpers},
     engine::{Engine, Facts},
+    inheritance::{Memory, Past},
     looks::Looks,
     message::{Inbox, Message, Work},
     options::Options,
@@ -109,17 +115,31 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = loaded.settings.clone();
     std::fs::create_dir_all(&settings.daemon.run_dir)
         .with_context(|| format!("cannot create `{}`", settings.daemon.run_dir.display()))?;
-    let lock = Lock::acquire(&settings.daemon.run_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("pmon-blocking")
         .max_blocking_threads(64)
         .build()
         .context("cannot start the runtime")?;
+    let run_dir = &settings.daemon.run_dir;
+    let lock = if options.handoff {
+        runtime.block_on(handoff::take_over(run_dir))?
+    } else {
+        Lock::acquire(run_dir)?
+    };
     let result = runtime.block_on(serve_until_stopped(&settings, sources, loaded));
     runtime.shutdown_timeout(SHUTDOWN);
     drop(lock);
     result
+}
+
+/// What comes after this daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nothing, as far as we know: nothing is left in the kernel.
+    ForGood,
+    /// Another daemon, which goes on where this one ends.
+    HandedOver,
 }
 
 /// The engine on its thread.
@@ -142,11 +162,12 @@ async fn serve_until_stopped(
     let run_dir = &settings.daemon.run_dir;
     let remembered = registrations::load_newest(run_dir, state_dir);
     degraded.extend(remembered.problem.clone());
-    let past = journal::load_recent(state_dir, backend::HISTORY, |incident: &IncidentView| {
+    let journalled = journal::load_recent(state_dir, usize::MAX, |incident: &IncidentView| {
         incident.incident
     });
-    degraded.extend(past.problem);
-    let newest = past.incidents.last().map_or(0, |last| last.incident);
+    degraded.extend(journalled.problem);
+    let newest = journalled.incidents.last().map_or(0, |last| last.incident);
+    let (past, history) = Past::of(journalled.incidents, backend::HISTORY);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
     let store = Store::start(state_dir, registrations.clone())?;
@@ -157,20 +178,25 @@ async fn serve_until_stopped(
     let socket = ControlSocket::bind(&socket_path, &access)?;
 
     let (work_sender, work) = unbounded_channel();
+    // The workers end with the engine, whoever else could give them work.
+    let records = work_sender.downgrade();
     let starter = Starter::new(settings.daemon.clone());
     let engine = start_engine(
         settings,
         &starter,
         &socket_path,
         loaded,
-        registrations,
+        Memory {
+            registrations,
+            past,
+        },
         degraded,
         work_sender,
     )?;
     let inbox = engine.inbox.clone();
-    let executor = Arc::new(executor(state_dir, &inbox));
+    let executor = Arc::new(executor(state_dir, &inbox, records));
     let telling = Arc::new(Telling::default());
-    let history = Arc::new(Mutex::new(VecDeque::from(past.incidents)));
+    let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);
     let helpers = Helpers {
         audit: audit.as_ref().map(audit::AuditHandle::status),
@@ -188,6 +214,7 @@ async fn serve_until_stopped(
         inbox: inbox.clone(),
     };
     let workers = tokio::spawn(workers.run(work));
+    let handed_over = Arc::new(Notify::new());
     let daemon = Arc::new(Daemon {
         inbox: inbox.clone(),
         telling,
@@ -195,33 +222,40 @@ async fn serve_until_stopped(
         sources,
         settings: settings.daemon.clone(),
         helpers,
+        handed_over: Arc::clone(&handed_over),
     });
     let (stop_serving, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = tokio::spawn(serve(socket, access, Arc::clone(&daemon), async {
         // Also when the sender is dropped: then the daemon ends as well.
         let _ended = stopped.await;
     }));
-    tell_init(&[sd_notify::NotifyState::Ready]);
+    tell_init(&[
+        sd_notify::NotifyState::MainPid(std::process::id()),
+        sd_notify::NotifyState::Ready,
+    ]);
     tracing::info!(socket = %socket_path.display(), "pmon is up");
 
-    loop {
+    let end = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break End::ForGood,
+            _ = interrupt.recv() => break End::ForGood,
+            () = handed_over.notified() => break End::HandedOver,
             _ = hangup.recv() => {
                 if let Err(refusal) = daemon.reload("SIGHUP".to_owned()).await {
                     tracing::warn!(%refusal, "reload");
                 }
             }
         }
-    }
+    };
 
-    tell_init(&[sd_notify::NotifyState::Stopping]);
+    if end == End::ForGood {
+        tell_init(&[sd_notify::NotifyState::Stopping]);
+    }
     tracing::info!("pmon ends; monitored processes are left alone");
     drop(stop_serving);
     service.await.context("the control service failed")?;
     inbox.send(Message::Stop);
-    end_engine(engine).await;
+    end_engine(engine, end).await;
     executor.shutdown(SHUTDOWN).await;
     let (store, volatile) = workers.await.context("the workers failed")?;
     save_all(&store, &volatile, run_dir).await;
@@ -253,7 +287,7 @@ fn start_engine(
     starter: &Starter,
     socket: &Path,
     loaded: Loaded,
-    remembered: registrations::Registrations,
+    remembered: Memory,
     degraded: Vec<String>,
     work: UnboundedSender<Work>,
 ) -> anyhow::Result<Running> {
@@ -281,7 +315,7 @@ fn start_engine(
         .spawn(move || {
             let mut facts = facts;
             facts.scheduling = schedule_receiver(priority, &mut facts.degraded);
-            let next_incident = remembered.next_incident;
+            let next_incident = remembered.registrations.next_incident;
             let mut table = Table::new(None).with_budget(budget);
             for source in sources {
                 match source {
@@ -323,7 +357,7 @@ fn pidfd_budget(settings: &Settings) -> Budget {
     Budget::of(open_files, own.and_then(|own| usize::try_from(own).ok()))
 }
 
-async fn end_engine(engine: Running) {
+async fn end_engine(engine: Running, end: End) {
     let ended = tokio::task::spawn_blocking(move || engine.thread.join()).await;
     let Ok(Ok(mut table)) = ended else {
         tracing::error!("the receiver thread did not end in order");
@@ -337,10 +371,15 @@ async fn end_engine(engine: Running) {
             "the proc connector was not told to stop"
         );
     }
-    if let Some(kernel) = table.take_kernel()
-        && let Err(error) = kernel.stop()
-    {
-        tracing::warn!(error = in_full(&error), "pins are left behind");
+    match (table.take_kernel(), end) {
+        (Some(kernel), End::ForGood) => {
+            if let Err(error) = kernel.stop() {
+                tracing::warn!(error = in_full(&error), "pins are left behind");
+            }
+        }
+        // The pins keep programs and maps at work.
+        (Some(kernel), End::HandedOver) => drop(kernel),
+        (None, End::ForGood | End::HandedOver) => {}
     }
 }
 
@@ -362,9 +401,9 @@ fn schedule_receiver(priority: u8, degraded: &mut Vec<String>) -> String {
     }
 }
 
-fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
+fn executor(state_dir: &Path, inbox: &Inbox, records: WeakUnboundedSender<Work>) -> Executor {
     let inbox = inbox.clone();
-    Executor::new(
+    Executor::recording(
         tokio::runtime::Handle::current(),
         effect::Settings::detect(state_dir),
         Arc::new(move |entity, report| {
@@ -385,6 +424,19 @@ fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
                 }
                 Report::Failed { what } => Message::Trouble { entity, what },
             });
+        }),
+        Box::new(move |entity, identity| {
+            let (recorded, on_record) = tokio::sync::oneshot::channel();
+            if let Some(work) = records.upgrade() {
+                let launched = Work::Launched {
+                    entity,
+                    identity,
+                    recorded,
+                };
+                // Nobody records any more when the daemon ends.
+                let _ended: Result<(), _> = work.send(launched);
+            }
+            on_record
         }),
     )
 }
@@ -430,7 +482,11 @@ fn host_name() -> String {
 
 impl Engine {
     /// Puts the first configuration into force, with what is remembered.
-    pub fn begin(&mut self, loaded: Loaded, remembered: registrations::Registrations) {
+    pub fn begin(&mut self, loaded: Loaded, remembered: Memory) {
+        let Memory {
+            registrations: remembered,
+            past,
+        } = remembered;
         self.facts.findings = loaded.findings.iter().map(ToString::to_string).collect();
         self.facts.unmonitored = loaded.unmonitored;
         self.facts.config_generation = 1;
@@ -445,9 +501,10 @@ impl Engine {
             self.add(Arc::new(spec), record);
         }
         for (name, record) in records {
-            if let Some(ad_hoc) = record.ad_hoc {
-                self.add_ad_hoc(&name, ad_hoc, record.process, record.stopped);
+            if let Some(ad_hoc) = record.ad_hoc.clone() {
+                self.add_ad_hoc(&name, ad_hoc, record);
             }
         }
+        self.come_into(past);
     }
 }

@@ -40,6 +40,10 @@ pub struct Options {
     /// Kernel source of deaths [default: auto].
     #[arg(long, value_enum, value_name = "SOURCE")]
     pub source: Option<SourceChoice>,
+    /// Take over from the daemon that runs in the same run directory, if there is
+    /// one: it ends, and no death in between is missed.
+    #[arg(long, conflicts_with = "check")]
+    pub handoff: bool,
     /// Check the configuration, say what is wrong, and end.
     #[arg(long)]
     pub check: bool,
@@ -85,6 +89,7 @@ impl Options {
             state_dir,
             pin_dir,
             source,
+            handoff: _,
             check: _,
         } = self;
         let daemon = &mut settings.daemon;

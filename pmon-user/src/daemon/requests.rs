@@ -72,7 +72,28 @@ impl Engine {
             } => reply(to, self.unregister_ad_hoc(&name, &by)),
             Request::Reload(loaded, to) => reply(to, Ok(self.apply(*loaded))),
             Request::Bpf(to) => reply(to, Ok(self.bpf_view())),
+            Request::MayHandOver(to) => reply(to, self.may_hand_over()),
             Request::OpenIncidents(name, to) => reply(to, Ok(self.open_incidents(name.as_deref()))),
+        }
+    }
+
+    fn may_hand_over(&self) -> Result<(), Refusal> {
+        let why = match self.table.kernel() {
+            None => Some("the kernel program is not in use"),
+            Some(kernel) => match kernel.unpinned() {
+                Some(why) => Some(why),
+                None if kernel.pins().is_none() => Some("nothing is pinned (`--pin-dir none`)"),
+                None => None,
+            },
+        };
+        match why {
+            None => Ok(()),
+            Some(why) => Err(Refusal::Refused {
+                reason: format!(
+                    "nobody would see deaths during the handoff: {why}; stop this daemon and \
+                     start the other one"
+                ),
+            }),
         }
     }
 
@@ -154,24 +175,21 @@ impl Engine {
             by,
             at: clock::wall(clock::now()),
         };
-        self.add_ad_hoc(&name, ad_hoc, known, None);
+        let record = EntityRecord {
+            process: known,
+            ..EntityRecord::default()
+        };
+        self.add_ad_hoc(&name, ad_hoc, record);
         self.entity(&name)
             .map(|entity| entity_view(entity, clock::now()))
     }
 
     /// An entity that `pmon register` made, now or before the daemon restarted.
-    pub(super) fn add_ad_hoc(
-        &mut self,
-        name: &str,
-        ad_hoc: AdHoc,
-        process: Option<Remembered>,
-        stopped: Option<StoppedByOperator>,
-    ) {
+    pub(super) fn add_ad_hoc(&mut self, name: &str, ad_hoc: AdHoc, record: EntityRecord) {
         let spec = ad_hoc_spec(name, ad_hoc.pidfile.clone(), ad_hoc.restart.clone());
         let record = EntityRecord {
-            process,
-            stopped,
             ad_hoc: Some(ad_hoc),
+            ..record
         };
         self.add(Arc::new(spec), record);
     }
@@ -210,7 +228,7 @@ impl Engine {
             .filter(|entity| name.is_none_or(|name| entity.spec.name == name))
             .filter_map(|entity| {
                 let incident = entity.incidents.open()?;
-                Some(incident_view(&entity.spec.name, incident))
+                Some(incident_view(entity, incident))
             })
             .collect()
     }

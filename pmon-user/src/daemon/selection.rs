@@ -18,6 +18,7 @@ use crate::{
     source::{
         connector::Connector,
         ebpf::{Ebpf, MapSizes},
+        pinning::PinHealth,
         selection::{Action, Event, Notice, Selection},
     },
     sys::{clock, memory},
@@ -200,7 +201,9 @@ impl Engine {
             Started::Ebpf(kernel) => {
                 self.watch_ring(&kernel)
                     .map_err(|errno| errno.to_string())?;
-                for moved in self.table.set_kernel(*kernel) {
+                let moved = self.table.set_kernel(*kernel);
+                self.forget_what_nobody_knows();
+                for moved in moved {
                     if let Some(entity) = self.entities.get_mut(&moved.entity) {
                         entity.pidfd_only = moved.pidfd_only;
                     }
@@ -238,6 +241,20 @@ impl Engine {
                 Some(Started::ProcConnector(Box::new(connector)))
             }
             SourceName::Pidfd => None,
+        }
+    }
+
+    /// Looks after the pins, which somebody may have removed.
+    pub(super) fn check_pins(&mut self) {
+        let Some(kernel) = self.table.kernel_mut() else {
+            return;
+        };
+        let PinHealth {
+            unpinned: _,
+            repaired,
+        } = kernel.check_pins();
+        for what in repaired {
+            self.tell_of_source(Notice::Repaired(what));
         }
     }
 

@@ -180,12 +180,28 @@ impl Engine {
             .incidents
             .record(&notice, now, &mut self.next_incident);
         let closed = matches!(noted, Some((_, true)));
+        let died = match &notice {
+            Notice::Died(death) => Some(death.identity),
+            _ => None,
+        };
+        if let Some(identity) = died {
+            entity.unsettled.push(identity);
+        }
         self.hand_out(Work::Tell(Told {
             at: now,
             entity: Some(Arc::clone(name)),
             incident: noted.map(|(number, _)| number),
             what: Tale::Notice(notice),
         }));
+        if let Some(identity) = died
+            && let Some(view) = self.newest_incident_view(name)
+        {
+            self.hand_out(Work::Died {
+                entity: Arc::clone(name),
+                incident: Box::new(view),
+                identity,
+            });
+        }
         if closed && let Some(view) = self.newest_incident_view(name) {
             self.hand_out(Work::Closed(Box::new(view)));
         }

@@ -47,7 +47,7 @@ impl Engine {
             incidents: entity
                 .incidents
                 .newest()
-                .map(|incident| incident_view(&entity.spec.name, incident))
+                .map(|incident| incident_view(entity, incident))
                 .into_iter()
                 .collect(),
         }
@@ -69,13 +69,13 @@ impl Engine {
             last_incident: entity
                 .incidents
                 .newest()
-                .map(|incident| incident_view(&entity.spec.name, incident)),
+                .map(|incident| incident_view(entity, incident)),
         }
     }
 
     pub(super) fn newest_incident_view(&self, name: &str) -> Option<IncidentView> {
-        let incident = self.entities.get(name)?.incidents.newest()?;
-        Some(incident_view(name, incident))
+        let entity = self.entities.get(name)?;
+        Some(incident_view(entity, entity.incidents.newest()?))
     }
 }
 

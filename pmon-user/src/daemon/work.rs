@@ -6,20 +6,22 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
 use super::{
     backend::HISTORY,
     canary,
     looks::{Asked, Looks},
-    message::{Inbox, Work},
+    message::{Inbox, Message, Work},
     selection::Starter,
     telling::Telling,
 };
 use crate::{
     audit::AuditHandle,
+    core::identity::Identity,
     effect::Executor,
     state::{Store, changes::Change},
+    table::EntityName,
     view::incident::IncidentView,
 };
 
@@ -73,10 +75,20 @@ impl Workers {
                 Work::Job { entity, job } => self.executor.submit(&entity, job),
                 Work::Tell(told) => self.telling.tell(told),
                 Work::Closed(incident) => self.closed(*incident),
+                Work::Died {
+                    entity,
+                    incident,
+                    identity,
+                } => self.died(entity, &incident, identity),
                 Work::Remember(entity, record) => {
                     let record = (!record.is_empty()).then_some(record);
                     self.remember(&Change::Entity(entity, record));
                 }
+                Work::Launched {
+                    entity,
+                    identity,
+                    recorded,
+                } => self.launched(entity, identity, recorded),
                 Work::Forget(entity) => {
                     self.executor.forget(&entity);
                     if let Some(audit) = &self.audit {
@@ -111,6 +123,26 @@ impl Workers {
             history.pop_front();
         }
         history.push_back(incident);
+    }
+
+    /// The death goes into the journal, and the engine is told when it is there.
+    fn died(&self, entity: EntityName, incident: &IncidentView, identity: Identity) {
+        let inbox = self.inbox.clone();
+        let settled = move || {
+            inbox.send(Message::Settled { entity, identity });
+        };
+        if let Err(error) = self.store.append_then(incident, settled) {
+            tracing::warn!(%error, incident = incident.incident, "incident not saved");
+        }
+    }
+
+    fn launched(&self, entity: EntityName, identity: Identity, recorded: oneshot::Sender<()>) {
+        let change = Change::Launched(entity, identity);
+        self.store.save(change.clone());
+        self.volatile.save_then(change, move || {
+            // The start may have been cancelled meanwhile.
+            let _cancelled: Result<(), ()> = recorded.send(());
+        });
     }
 
     fn remember(&self, change: &Change) {

@@ -86,6 +86,7 @@ impl Voice {
             said_no_cgroup: AtomicBool::new(false),
             at_work: super::AtWork::default(),
             report: Arc::new(|_, _| {}),
+            record: None,
         };
         Self::new(&Arc::from("nobody"), &Arc::new(shared))
     }

@@ -4,15 +4,15 @@
 //! the start was cancelled while execve(2) was still hanging, is killed with
 //! its group as soon as there is one. A start command that nobody claims
 //! because pmon is ending goes on, as all that pmon has started does; a
-//! foreground program, which the next daemon would not know and start again,
-//! does not.
+//! foreground program does not, and executes nothing before its identity is on
+//! record, so that the next daemon knows it.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use rustix::io::Errno;
 use tokio::{
     task::spawn_blocking,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -20,7 +20,14 @@ use super::{
     lane::Voice,
     log::Tail,
 };
-use crate::sys::spawn::{Launch, SpawnError, Spawned, Step, spawn};
+use crate::sys::{
+    pidfd::verify,
+    spawn::{
+        Launch, SpawnError, Spawned, Step,
+        gate::{Gate, gate},
+        spawn,
+    },
+};
 
 /// ETXTBSY: an upgrade is writing the program just now. 5 retries.
 const BUSY: [Duration; 5] = [Duration::from_millis(100); 5];
@@ -34,6 +41,10 @@ const EXHAUSTED: [Duration; 6] = [
     Duration::from_millis(600),
     Duration::from_millis(650),
 ];
+
+/// How long a start waits until it is on record. A start that is recorded too
+/// late is better than none.
+const RECORD: Duration = Duration::from_secs(5);
 
 /// A running program.
 #[derive(Debug)]
@@ -63,11 +74,20 @@ pub(super) async fn launch(
     let launch = Arc::new(launch);
     let mut retries = 0;
     loop {
-        let attempt = {
+        let recorded = foreground && voice.shared.record.is_some();
+        let (gate, barrier) = match recorded.then(gate) {
+            Some(Ok((gate, barrier))) => (Some(gate), Some(barrier)),
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a start goes unrecorded");
+                (None, None)
+            }
+            None => (None, None),
+        };
+        let mut attempt = {
             let launch = Arc::clone(&launch);
             let voice = Arc::clone(voice);
             spawn_blocking(move || {
-                spawn(&launch).map(|spawned| Unclaimed {
+                spawn(&launch, barrier).map(|spawned| Unclaimed {
                     spawned: Some(spawned),
                     foreground,
                     voice,
@@ -75,7 +95,16 @@ pub(super) async fn launch(
                 })
             })
         };
-        let error = match attempt.await.map_err(|error| error.to_string())? {
+        let spawned = match gate {
+            None => attempt.await,
+            Some(gate) => tokio::select! {
+                biased;
+                // It failed before it came to the gate.
+                spawned = &mut attempt => spawned,
+                () = pass(voice, gate) => attempt.await,
+            },
+        };
+        let error = match spawned.map_err(|error| error.to_string())? {
             Ok(unclaimed) => {
                 let spawned = unclaimed.claim().ok_or("the process was lost")?;
                 if let Some(errno) = spawned.cgroup_error {
@@ -91,6 +120,24 @@ pub(super) async fn launch(
         }
         retries += 1;
     }
+}
+
+/// Records the child at the gate, then lets it through. Where nobody records any
+/// more, because pmon is ending, it does not get through.
+async fn pass(voice: &Voice, gate: Gate) {
+    let Ok(pid) = gate.child().await else {
+        return;
+    };
+    // A child that waits at the gate has next to no memory of its own.
+    if let (Some(record), Ok(process)) = (&voice.shared.record, verify(pid)) {
+        let recorded = record(Arc::clone(voice.entity()), process.identity());
+        match timeout(RECORD, recorded).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => tracing::warn!(pid, "a start could not be recorded within {RECORD:?}"),
+        }
+    }
+    gate.open();
 }
 
 /// How long to wait before the next try, if there is to be one.
@@ -113,6 +160,7 @@ async fn describe(launch: Arc<Launch>, error: SpawnError, retries: usize) -> Str
         | Step::Group
         | Step::User
         | Step::Descriptors
+        | Step::Gate
         | Step::Execute => &launch.program,
     };
     let path = subject.to_string_lossy().into_owned();
@@ -178,7 +226,7 @@ mod tests {
             output: File::create("/dev/null").unwrap().into(),
             cgroup: None,
         };
-        let spawned = spawn(&launch).unwrap();
+        let spawned = spawn(&launch, None).unwrap();
         let process = verify(spawned.pid()).unwrap();
         let unclaimed = Unclaimed {
             spawned: Some(spawned),

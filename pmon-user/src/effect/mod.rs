@@ -129,6 +129,11 @@ pub enum Report {
 /// Where reports go. Called from the runtime's threads; must not block.
 pub type Reporter = Arc<dyn Fn(Arc<str>, Report) + Send + Sync>;
 
+/// Puts the identity of a program on record that is about to be executed and is
+/// itself the monitored process; the answer comes, or goes away, when that is
+/// done. Called from the runtime's threads; must not block.
+pub type Recorder = Box<dyn Fn(Arc<str>, Identity) -> oneshot::Receiver<()> + Send + Sync>;
+
 /// What the host offers to started programs.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -196,6 +201,7 @@ struct Shared {
     said_no_cgroup: AtomicBool,
     at_work: AtWork,
     report: Reporter,
+    record: Option<Recorder>,
 }
 
 /// Carries out jobs on a tokio runtime, for callers that are not on it.
@@ -219,6 +225,26 @@ impl Executor {
     /// drivers.
     #[must_use]
     pub fn new(runtime: Handle, settings: Settings, report: Reporter) -> Self {
+        Self::build(runtime, settings, report, None)
+    }
+
+    /// An executor that executes no monitored program before that is on record.
+    #[must_use]
+    pub fn recording(
+        runtime: Handle,
+        settings: Settings,
+        report: Reporter,
+        record: Recorder,
+    ) -> Self {
+        Self::build(runtime, settings, report, Some(record))
+    }
+
+    fn build(
+        runtime: Handle,
+        settings: Settings,
+        report: Reporter,
+        record: Option<Recorder>,
+    ) -> Self {
         Self {
             runtime,
             shared: Arc::new(Shared {
@@ -227,6 +253,7 @@ impl Executor {
                 said_no_cgroup: AtomicBool::new(false),
                 at_work: AtWork::default(),
                 report,
+                record,
             }),
             lanes: Mutex::new(Some(HashMap::new())),
         }

@@ -82,12 +82,17 @@ pub struct Look {
     /// The known process, if it is alive although the look did not lead to it:
     /// its pidfile is missing, stale or damaged, or names another process.
     pub known_alive: Option<VerifiedPid>,
+    /// Whether the known process is certainly gone.
+    pub known_gone: bool,
+    /// The number in the pidfile, if nobody has it any more.
+    pub names_gone: Option<u32>,
 }
 
 /// Looks for the entity's process. Blocks for some 100 µs, and up to 40 ms
 /// while a pidfile is being written: not for the loop.
 #[must_use]
 pub fn look(request: &LookRequest) -> Look {
+    let mut names_gone = None;
     let exhausted = Cell::new(false);
     let Found {
         result,
@@ -95,7 +100,9 @@ pub fn look(request: &LookRequest) -> Look {
         stranger,
     } = match &request.spec.pidfile {
         Some(path) => by_pidfile(path, |pid, stamp, writer| {
-            by_pid(pid, stamp, writer, request, &exhausted)
+            let found = by_pid(pid, stamp, writer, request, &exhausted);
+            names_gone = matches!(&found, Err(Misled { gone: true, .. })).then_some(pid);
+            found
         }),
         None => by_memory(request.known.as_ref(), &exhausted),
     };
@@ -107,11 +114,10 @@ pub fn look(request: &LookRequest) -> Look {
         Err(outcome) => (None, outcome),
     };
     let found = process.as_ref().map(VerifiedPid::identity);
-    let known_alive = request
-        .known
-        .as_ref()
-        .filter(|known| Some(known.identity) != found)
-        .and_then(|known| verify_known(known.identity, &exhausted));
+    let (known_alive, known_gone) = match &request.known {
+        Some(known) if Some(known.identity) != found => verify_known(known.identity, &exhausted),
+        Some(_) | None => (None, false),
+    };
     let outcome = mention(outcome, known_alive.as_ref());
     let foreign_script = match &request.spec.start {
         StartMethod::Script { path } if request.check_foreign_script => {
@@ -145,6 +151,8 @@ pub fn look(request: &LookRequest) -> Look {
         // The pidfile, too, may have been unreadable for want of descriptors.
         exhausted: exhausted.get() || (found.is_none() && out_of_descriptors()),
         known_alive,
+        known_gone,
+        names_gone,
     }
 }
 
@@ -169,6 +177,8 @@ struct Misled {
     outcome: Outcome,
     /// Whom it leads to instead.
     stranger: Option<Identity>,
+    /// Nobody has that number.
+    gone: bool,
 }
 
 impl From<Outcome> for Misled {
@@ -176,6 +186,7 @@ impl From<Outcome> for Misled {
         Self {
             outcome,
             stranger: None,
+            gone: false,
         }
     }
 }
@@ -198,10 +209,15 @@ const fn unverifiable(reason: String) -> Outcome {
     Outcome::Unverifiable { reason }
 }
 
-fn verify_known(identity: Identity, exhausted: &Cell<bool>) -> Option<VerifiedPid> {
-    try_verify(identity.pid, exhausted)
-        .ok()
-        .filter(|process| process.identity() == identity)
+/// The process if it is alive, and whether it is certainly gone: neither where
+/// that cannot be told.
+fn verify_known(identity: Identity, exhausted: &Cell<bool>) -> (Option<VerifiedPid>, bool) {
+    match try_verify(identity.pid, exhausted) {
+        Ok(process) if process.identity() == identity => (Some(process), false),
+        // That number is somebody else's now.
+        Ok(_) | Err(VerifyError::NoProcess { .. } | VerifyError::NotALeader { .. }) => (None, true),
+        Err(VerifyError::Open { .. } | VerifyError::StartTime { .. }) => (None, false),
+    }
 }
 
 fn mention(outcome: Outcome, known_alive: Option<&VerifiedPid>) -> Outcome {
@@ -320,7 +336,10 @@ fn by_pid(
     let process = match try_verify(pid, exhausted) {
         Ok(process) => process,
         Err(VerifyError::NoProcess { pid }) => {
-            return Err(nothing(format!("the pidfile names {pid}, which is gone")).into());
+            return Err(Misled {
+                gone: true,
+                ..nothing(format!("the pidfile names {pid}, which is gone")).into()
+            });
         }
         Err(VerifyError::NotALeader { pid }) => return Err(thread_named(pid, spec).into()),
         Err(error @ (VerifyError::Open { .. } | VerifyError::StartTime { .. })) => {
@@ -348,6 +367,7 @@ fn by_pid(
         (Verdict::Stranger { reason }, _) => Err(Misled {
             outcome: nothing(reason),
             stranger: Some(found),
+            gone: false,
         }),
         (Verdict::Untrusted { reason }, _) => Err(unverifiable(reason).into()),
         (Verdict::Accepted, Some(what)) => {

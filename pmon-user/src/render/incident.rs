@@ -26,6 +26,7 @@ pub fn incident(view: &IncidentView, look: &Look) -> String {
         result,
         attempts,
         death: certificate,
+        deaths: _,
         timeline,
     } = view;
     let (word, tone) = outcome(*result);

@@ -27,8 +27,10 @@ use thiserror::Error;
 use super::{
     btf::KernelLayout,
     facts::{self, MapFacts, ProgramFacts},
+    pinning::Pins,
     pins::{PinDirectory, PinDirectoryError},
     programs::{self, Attached, MissingProgram, ProgramLink, Selection},
+    takeover,
 };
 use crate::{
     causes::in_full,
@@ -58,34 +60,27 @@ pub struct MapSizes {
 
 /// The loaded and attached program with its maps.
 pub struct Ebpf {
-    object: aya::Ebpf,
-    pids: HashMap<MapData, Tgid, Registration>,
+    pub(super) object: aya::Ebpf,
+    pub(super) pids: HashMap<MapData, Tgid, Registration>,
     /// The same map, to be read many entries at a time.
     pids_fd: OwnedFd,
-    events: RingBuf<MapData>,
-    stats: PerCpuArray<MapData, Stats>,
-    maps: Vec<MapFacts>,
+    pub(super) events: RingBuf<MapData>,
+    pub(super) stats: PerCpuArray<MapData, Stats>,
+    pub(super) maps: Vec<MapFacts>,
     programs: Vec<ProgramFacts>,
     foreign_records: u64,
     layout: KernelLayout,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
-    pins: Option<PinDirectory>,
+    /// Where to pin; nowhere if not asked for, or if another daemon has it.
+    pub(super) pins: Option<Pins>,
     /// Why nothing is pinned although it was asked for.
-    unpinned: Option<String>,
+    pub(super) unpinned: Option<String>,
+    /// What was wrong with the pins and has been put right, the latest last.
+    pub(super) repairs: Vec<String>,
     /// What this kernel's programs cannot tell, and why.
     missing: Vec<MissingProgram>,
-    // Detach when dropped, unless pinned.
-    _links: Links,
-}
-
-#[derive(Debug)]
-enum Links {
-    Pinned {
-        _links: Vec<aya::programs::links::PinnedLink>,
-    },
-    Own {
-        _links: Vec<ProgramLink>,
-    },
+    /// Detach when dropped, unless pinned.
+    pub(super) links: Vec<ProgramLink>,
 }
 
 /// Why the source cannot be used; each message names the remedy where there is one.
@@ -173,13 +168,22 @@ impl Ebpf {
             .map_max_entries(PIDS_MAP, sizes.max_pids)
             .map_max_entries(EVENTS_MAP, sizes.ring_bytes);
         selection.configure(&mut loader, &globals);
+        let mut repairs = Vec::new();
+        let (pins, mut unpinned) = match pin_base.map(|base| Pins::acquire(base, &mut repairs)) {
+            None => (None, None),
+            Some((pins, problem)) => (pins, problem),
+        };
+        let directory = pins.as_ref().and_then(Pins::directory);
+        let inventory = directory
+            .map(|directory| takeover::inspect(directory, sizes, &mut repairs))
+            .unwrap_or_default();
+        if let Some(directory) = directory {
+            for name in &inventory.reuse {
+                loader.map_pin_path(name, directory.pin(name));
+            }
+        }
         let mut object = loader.load(OBJECT).map_err(SourceError::Load)?;
 
-        let (pins, mut unpinned) = match pin_base.map(PinDirectory::acquire) {
-            None => (None, None),
-            Some(Ok(pins)) => (Some(pins), None),
-            Some(Err(error)) => (None, Some(in_full(&error))),
-        };
         let Attached { links, missing } =
             programs::attach_all(&mut object, btf.as_ref(), selection)?;
         let programs = facts::of_programs(&object, &links)?;
@@ -194,21 +198,7 @@ impl Ebpf {
         } else {
             None
         };
-        let links = match &pins {
-            None => Links::Own { _links: links },
-            Some(pins) => match pin_all(&object, pins, links) {
-                Ok(links) => Links::Pinned { _links: links },
-                Err(error) => {
-                    unpinned = Some(error);
-                    // Links went down with the failed pins; attach once more.
-                    let again = programs::attach_all(&mut object, btf.as_ref(), selection)?;
-                    Links::Own {
-                        _links: again.links,
-                    }
-                }
-            },
-        };
-        Ok(Self {
+        let mut ebpf = Self {
             pids_fd: descriptor(&object, PIDS_MAP)?,
             pids: take(&mut object, PIDS_MAP)?,
             events: take(&mut object, EVENTS_MAP)?,
@@ -220,10 +210,33 @@ impl Ebpf {
             layout,
             log,
             pins,
-            unpinned,
+            unpinned: None,
+            repairs,
             missing,
-            _links: links,
-        })
+            links,
+        };
+        match ebpf.copy_from(&inventory) {
+            Ok(()) => {
+                if unpinned.is_none() {
+                    unpinned = ebpf.pin_all(inventory.others).err();
+                }
+            }
+            // What cannot be taken over must not be replaced.
+            Err(problem) => {
+                unpinned = Some(problem);
+                ebpf.pins = None;
+            }
+        }
+        ebpf.unpinned = unpinned;
+        if ebpf.links.is_empty() {
+            // Links went down with the failed pins; attach once more.
+            let again = programs::attach_all(&mut ebpf.object, btf.as_ref(), selection)?;
+            ebpf.links = again.links;
+        }
+        for repair in &ebpf.repairs {
+            tracing::warn!("pins repaired: {repair}");
+        }
+        Ok(ebpf)
     }
 
     /// Becomes readable when there are records.
@@ -383,8 +396,8 @@ impl Ebpf {
 
     /// The pins, when there are any.
     #[must_use]
-    pub const fn pins(&self) -> Option<&PinDirectory> {
-        self.pins.as_ref()
+    pub fn pins(&self) -> Option<&PinDirectory> {
+        self.pins.as_ref().and_then(Pins::directory)
     }
 
     /// Why nothing is pinned although it was asked for.
@@ -393,10 +406,16 @@ impl Ebpf {
         self.unpinned.as_deref()
     }
 
+    /// What was wrong with the pins and has been put right last.
+    #[must_use]
+    pub fn repairs(&self) -> &[String] {
+        &self.repairs
+    }
+
     /// Detaches and stays loaded: what a source is like that has gone silent.
     #[cfg(test)]
     pub(crate) fn go_silent(&mut self) {
-        self._links = Links::Own { _links: Vec::new() };
+        self.links = Vec::new();
     }
 
     /// Detaches and leaves nothing behind.
@@ -409,6 +428,22 @@ impl Ebpf {
             Some(pins) => pins.remove(),
             None => Ok(()),
         }
+    }
+}
+
+impl takeover::Table for Ebpf {
+    fn get(&self, tgid: Tgid) -> Option<Registration> {
+        Self::get(self, tgid)
+    }
+
+    fn put(&mut self, tgid: Tgid, entry: Registration) -> Result<Inserted, String> {
+        self.insert(tgid, entry).map_err(|error| in_full(&error))
+    }
+
+    fn replace(&mut self, tgid: Tgid, entry: Registration) -> Result<(), String> {
+        self.pids
+            .insert(tgid, entry, 0)
+            .map_err(|error| in_full(&error))
     }
 }
 
@@ -458,22 +493,4 @@ fn layout_in_use(selection: &Selection, links: &[ProgramLink]) -> KernelLayout {
             ..selection.layout
         },
     }
-}
-
-/// Pins the maps and the links, or nothing.
-fn pin_all(
-    object: &aya::Ebpf,
-    pins: &PinDirectory,
-    links: Vec<ProgramLink>,
-) -> Result<Vec<aya::programs::links::PinnedLink>, String> {
-    for name in [PIDS_MAP, EVENTS_MAP, STATS_MAP] {
-        if let Some(map) = object.map(name) {
-            map.pin(pins.pin(name)).map_err(|error| in_full(&error))?;
-        }
-    }
-    links
-        .into_iter()
-        .map(|ProgramLink { program, link, .. }| link.pin(pins.pin(program)))
-        .collect::<Result<_, _>>()
-        .map_err(|error| in_full(&error))
 }

@@ -9,6 +9,8 @@ pub mod connector;
 pub mod ebpf;
 pub mod facts;
 pub mod namespace;
+pub mod pinning;
 pub mod pins;
 pub mod programs;
 pub mod selection;
+mod takeover;

@@ -6,7 +6,7 @@
 
 use aya::{
     Btf, EbpfLoader,
-    programs::{BtfTracePoint, ProgramError, RawTracePoint, links::FdLink},
+    programs::{BtfTracePoint, Program, ProgramError, RawTracePoint, links::FdLink},
 };
 use pmon_common::{
     EXEC_PROGRAM, EXIT_PROGRAM, EXIT_RAW_PROGRAM, FORK_PROGRAM, OOM_PROGRAM, SIGNAL_PROGRAM,
@@ -277,6 +277,40 @@ fn refusal(error: &SourceError) -> String {
         }
         _ => in_full(error),
     }
+}
+
+/// Another link of a program that is attached already.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+pub(super) fn attach_again(
+    object: &mut aya::Ebpf,
+    name: &'static str,
+    tracepoint: &'static str,
+) -> Result<ProgramLink, SourceError> {
+    let failed = |source| SourceError::Program {
+        name,
+        what: "attach",
+        source,
+    };
+    let link = match object.program_mut(name) {
+        Some(Program::BtfTracePoint(program)) => {
+            let id = program.attach().map_err(failed)?;
+            program.take_link(id).map_err(failed)?.into()
+        }
+        Some(Program::RawTracePoint(program)) => {
+            let bare = tracepoint.trim_start_matches("raw_tp/");
+            let id = program.attach(bare).map_err(failed)?;
+            program.take_link(id).map_err(failed)?.into()
+        }
+        Some(_) | None => return Err(SourceError::Missing { name }),
+    };
+    Ok(ProgramLink {
+        program: name,
+        tracepoint,
+        link,
+    })
 }
 
 fn attach(

@@ -10,6 +10,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
@@ -21,9 +22,11 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    Then,
     atomic::{self, Reach},
     registrations::{self, EntityRecord, Registrations},
 };
+use crate::core::identity::Identity;
 
 /// Name in the directory.
 pub const FILE: &str = "registrations.changes";
@@ -36,22 +39,49 @@ const COMPACT_BYTES: u64 = 256 << 10;
 pub enum Change {
     /// What is to be remembered of an entity; nothing any more when `None`.
     Entity(Arc<str>, Option<Arc<EntityRecord>>),
+    /// A program is about to be executed for an entity.
+    Launched(Arc<str>, Identity),
     /// Number of the next incident, if it is higher than the one known.
     NextIncident(u64),
 }
 
 /// Changes that are not on disk, the newest of each kind.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Unsaved {
     next_incident: Option<u64>,
     entities: HashMap<Arc<str>, Option<Arc<EntityRecord>>>,
+    /// After what `entities` says.
+    launched: HashMap<Arc<str>, Identity>,
+    /// Who waits for these.
+    waiting: Vec<Then>,
+}
+
+impl fmt::Debug for Unsaved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unsaved")
+            .field("next_incident", &self.next_incident)
+            .field("entities", &self.entities)
+            .field("launched", &self.launched)
+            .field("waiting", &self.waiting.len())
+            .finish()
+    }
 }
 
 impl Unsaved {
     pub(super) fn add(&mut self, change: Change) {
         match change {
             Change::Entity(name, record) => {
+                let registered = |record: &Arc<EntityRecord>| {
+                    let process = record.process.map(|process| process.identity);
+                    process == self.launched.get(&name).copied()
+                };
+                if record.as_ref().is_none_or(registered) {
+                    self.launched.remove(&name);
+                }
                 self.entities.insert(name, record);
+            }
+            Change::Launched(name, identity) => {
+                self.launched.insert(name, identity);
             }
             Change::NextIncident(number) => {
                 self.next_incident = self.next_incident.max(Some(number));
@@ -59,8 +89,20 @@ impl Unsaved {
         }
     }
 
+    pub(super) fn add_then(&mut self, change: Change, then: Then) {
+        self.add(change);
+        self.waiting.push(then);
+    }
+
+    pub(super) fn take_waiting(&mut self) -> Vec<Then> {
+        std::mem::take(&mut self.waiting)
+    }
+
     fn is_empty(&self) -> bool {
-        self.next_incident.is_none() && self.entities.is_empty()
+        self.next_incident.is_none()
+            && self.entities.is_empty()
+            && self.launched.is_empty()
+            && self.waiting.is_empty()
     }
 }
 
@@ -101,6 +143,7 @@ enum Line<Name, Record> {
     NextIncident(u64),
     Put(Name, Record),
     Remove(Name),
+    Launched(Name, Identity),
 }
 
 /// The files of one directory, and what they are made from.
@@ -138,6 +181,8 @@ impl Saved {
         let Unsaved {
             next_incident,
             entities,
+            launched,
+            waiting: _,
         } = unsaved;
         if let Some(number) = next_incident {
             self.memory.next_incident = self.memory.next_incident.max(number);
@@ -147,6 +192,14 @@ impl Saved {
             match record {
                 Some(record) => {
                     write_line(&mut lines, &Line::Put(&*name, &*record))?;
+                    let before = self.memory.entities.get(&name);
+                    let record = match launched_still(before.map(|it| &**it), &record) {
+                        None => record,
+                        launched => Arc::new(EntityRecord {
+                            launched,
+                            ..EntityRecord::clone(&record)
+                        }),
+                    };
                     self.memory.entities.insert(name, record);
                 }
                 None => {
@@ -154,6 +207,11 @@ impl Saved {
                     self.memory.entities.remove(&name);
                 }
             }
+        }
+        for (name, identity) in launched {
+            write_line(&mut lines, &Line::<&str, ()>::Launched(&*name, identity))?;
+            let record = self.memory.entities.entry(name).or_default();
+            Arc::make_mut(record).launched = Some(identity);
         }
         Ok(lines)
     }
@@ -230,6 +288,14 @@ fn write_line(text: &mut Vec<u8>, value: &impl Serialize) -> io::Result<()> {
     Ok(())
 }
 
+/// What was about to be executed, as long as the entity has no other process
+/// than it had then.
+fn launched_still(before: Option<&EntityRecord>, now: &EntityRecord) -> Option<Identity> {
+    before
+        .filter(|before| before.process == now.process)
+        .and_then(|before| before.launched)
+}
+
 /// Applies the changes that follow a snapshot; what is wrong with them, if
 /// anything is. The last line may be torn by a crash.
 pub(super) fn apply(text: &[u8], id: u64, to: &mut Registrations) -> Option<String> {
@@ -248,7 +314,12 @@ pub(super) fn apply(text: &[u8], id: u64, to: &mut Registrations) -> Option<Stri
         match serde_json::from_slice(line) {
             Ok(Line::NextIncident(number)) => to.next_incident = to.next_incident.max(number),
             Ok(Line::Put(name, record)) => {
+                let mut record: EntityRecord = record;
+                record.launched = launched_still(to.entities.get(&name), &record);
                 to.entities.insert(name, record);
+            }
+            Ok(Line::Launched(name, identity)) => {
+                to.entities.entry(name).or_default().launched = Some(identity);
             }
             Ok(Line::Remove(name)) => {
                 let name: String = name;

@@ -8,7 +8,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -79,33 +79,61 @@ struct Shared {
     status: watch::Sender<StoreStatus>,
 }
 
-#[derive(Debug, Default)]
+/// Called, on the writing thread, when something is written, or given up.
+type Then = Box<dyn FnOnce() + Send>;
+
+/// A line on its way into the journal.
+struct Line {
+    text: String,
+    then: Option<Then>,
+}
+
+impl Line {
+    fn done(self) {
+        if let Some(then) = self.then {
+            then();
+        }
+    }
+}
+
+#[derive(Default)]
 struct Backlog {
-    lines: VecDeque<String>,
+    lines: VecDeque<Line>,
     bytes: usize,
 }
 
+impl fmt::Debug for Backlog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backlog")
+            .field("lines", &self.lines.len())
+            .field("bytes", &self.bytes)
+            .finish()
+    }
+}
+
 impl Backlog {
-    /// Adds a line; how many had to go for it.
-    fn push(&mut self, line: String) -> u64 {
-        self.bytes += line.len();
+    /// Adds a line; those that had to go for it.
+    fn push(&mut self, line: Line) -> Vec<Line> {
+        self.bytes += line.text.len();
         self.lines.push_back(line);
-        let mut lost = 0;
-        while self.bytes > BACKLOG_BYTES && self.pop().is_some() {
-            lost += 1;
+        let mut lost = Vec::new();
+        while self.bytes > BACKLOG_BYTES
+            && let Some(line) = self.pop()
+        {
+            lost.push(line);
         }
         lost
     }
 
-    fn pop(&mut self) -> Option<String> {
+    fn pop(&mut self) -> Option<Line> {
         let line = self.lines.pop_front()?;
-        self.bytes -= line.len();
+        self.bytes -= line.text.len();
         Some(line)
     }
 
     /// Puts a line back that could not be written.
-    fn unpop(&mut self, line: String) {
-        self.bytes += line.len();
+    fn unpop(&mut self, line: Line) {
+        self.bytes += line.text.len();
         self.lines.push_front(line);
     }
 }
@@ -163,6 +191,7 @@ impl Store {
             retry,
             reach,
             saved: Saved::new(initial),
+            waiting: Vec::new(),
             journal: None,
             save_at: None,
             append_at: None,
@@ -186,19 +215,47 @@ impl Store {
         self.wake(Command::Save);
     }
 
+    /// The same; calls `then` when it is written.
+    pub fn save_then(&self, change: Change, then: impl FnOnce() + Send + 'static) {
+        lock(&self.shared.unsaved).add_then(change, Box::new(then));
+        self.wake(Command::Save);
+    }
+
     /// Has one incident written as one line of the journal; never blocks.
     ///
     /// # Errors
     ///
     /// When the value cannot be expressed in JSON.
     pub fn append(&self, incident: &impl Serialize) -> Result<(), serde_json::Error> {
-        let line = serde_json::to_string(incident)?;
-        let lost = lock(&self.shared.backlog).push(line);
-        if lost > 0 {
-            self.shared.lost(lost);
+        self.append_line(serde_json::to_string(incident)?, None);
+        Ok(())
+    }
+
+    /// The same; calls `then` when the line is in the journal, where the
+    /// daemon's end cannot touch it any more, or is given up. Not called when the
+    /// value cannot be expressed.
+    ///
+    /// # Errors
+    ///
+    /// When the value cannot be expressed in JSON.
+    pub fn append_then(
+        &self,
+        incident: &impl Serialize,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<(), serde_json::Error> {
+        self.append_line(serde_json::to_string(incident)?, Some(Box::new(then)));
+        Ok(())
+    }
+
+    fn append_line(&self, text: String, then: Option<Then>) {
+        let lost = lock(&self.shared.backlog).push(Line { text, then });
+        if !lost.is_empty() {
+            self.shared.lost(lost.len() as u64);
+        }
+        for line in lost {
+            line.done();
         }
         self.wake(Command::Append);
-        Ok(())
     }
 
     fn wake(&self, command: Command) {
@@ -250,6 +307,8 @@ struct Writer {
     retry: Duration,
     reach: Reach,
     saved: Saved,
+    /// Who waits for registrations to be written.
+    waiting: Vec<Then>,
     journal: Option<Journal>,
     save_at: Option<Instant>,
     append_at: Option<Instant>,
@@ -305,14 +364,20 @@ impl Writer {
 
     fn write_registrations(&mut self) {
         self.save_at = None;
-        let unsaved = std::mem::take(&mut *lock(&self.shared.unsaved));
+        let mut unsaved = std::mem::take(&mut *lock(&self.shared.unsaved));
+        self.waiting.append(&mut unsaved.take_waiting());
         if self.save_error.is_none() && !self.saved.is_behind(&unsaved) {
             return;
         }
         let lines = self.saved.take_over(unsaved);
         let written = self.saved.write(&self.directory, lines, self.reach);
         self.save_error = match written {
-            Ok(()) => None,
+            Ok(()) => {
+                for then in self.waiting.drain(..) {
+                    then();
+                }
+                None
+            }
             Err(error) => {
                 self.save_at = Some(Instant::now() + self.retry);
                 Some(format!(
@@ -354,7 +419,7 @@ impl Writer {
         // On an error it is opened anew next time: it may have been deleted.
         let pop = || lock(&self.shared.backlog).pop();
         while let Some(line) = pop() {
-            match journal.append(&line) {
+            match journal.append(&line.text) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.shared.lost(1),
                 Err(error) => {
@@ -362,6 +427,7 @@ impl Writer {
                     return Err(error);
                 }
             }
+            line.done();
         }
         journal.sync()?;
         self.journal = Some(journal);

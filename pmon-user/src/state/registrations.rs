@@ -23,7 +23,7 @@ use super::{
     atomic::{self, Reach},
     changes,
 };
-use crate::look::Remembered;
+use crate::{core::identity::Identity, look::Remembered};
 
 /// Name in the state directory.
 pub const FILE: &str = "registrations.json";
@@ -55,6 +55,12 @@ pub struct EntityRecord {
     /// It comes from `pmon register`, not from a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ad_hoc: Option<AdHoc>,
+    /// Processes before this one whose deaths may not be in the journal yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsettled: Vec<Identity>,
+    /// A program that was about to be executed after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launched: Option<Identity>,
 }
 
 /// Why an entity is to stay down.
@@ -89,8 +95,14 @@ impl EntityRecord {
             process,
             stopped,
             ad_hoc,
+            unsettled,
+            launched,
         } = self;
-        process.is_none() && stopped.is_none() && ad_hoc.is_none()
+        process.is_none()
+            && stopped.is_none()
+            && ad_hoc.is_none()
+            && unsettled.is_empty()
+            && launched.is_none()
     }
 }
 
@@ -170,6 +182,8 @@ fn load_for(directory: &Path, boot: &str) -> Loaded {
             if boot.is_empty() || boot_id != boot {
                 for record in registrations.entities.values_mut() {
                     dropped += usize::from(record.process.take().is_some());
+                    record.unsettled.clear();
+                    record.launched = None;
                 }
             }
             registrations
@@ -310,10 +324,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::{
-        core::identity::Identity,
-        look::pidfile::{FileTime, Stamp},
-    };
+    use crate::look::pidfile::{FileTime, Stamp};
 
     fn example() -> Registrations {
         let time = FileTime {
@@ -365,6 +376,10 @@ mod tests {
                             by: "uid 0 (pid 1)".to_owned(),
                             at,
                         }),
+                        unsettled: vec![Identity {
+                            pid: 5,
+                            start_time: 6,
+                        }],
                         ..EntityRecord::default()
                     },
                 ),

@@ -307,3 +307,49 @@ async fn fill_and_free(disk: &Path) {
     assert_eq!(numbers(disk), [1, 2, 3, 4]);
     assert_eq!(*store.status().borrow(), StoreStatus::default());
 }
+
+/// What was about to be executed is known until the entity has a process of its
+/// own again, whichever file says so.
+#[tokio::test]
+async fn a_launch_is_remembered_until_its_process_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let name: Arc<str> = Arc::from("web");
+    let identity = crate::core::identity::Identity {
+        pid: 7,
+        start_time: 8,
+    };
+    let launched = || {
+        let loaded = registrations::load(directory.path());
+        assert_eq!(loaded.problem, None);
+        loaded.registrations.entities["web"].launched
+    };
+    let store = Store::start_volatile(directory.path(), Registrations::default()).unwrap();
+    store.save(Change::Entity(Arc::clone(&name), Some(record("operator"))));
+    let (written, is_written) = oneshot::channel();
+    let change = Change::Launched(Arc::clone(&name), identity);
+    store.save_then(change, move || written.send(()).unwrap());
+    is_written.await.unwrap();
+    assert_eq!(launched(), Some(identity));
+    // The same entity, still without that process.
+    store.save(Change::Entity(Arc::clone(&name), Some(record("another"))));
+    store.flush().await.unwrap();
+    assert_eq!(launched(), Some(identity));
+    drop(store);
+
+    // The next daemon begins with a snapshot.
+    let loaded = registrations::load(directory.path()).registrations;
+    let store = Store::start_volatile(directory.path(), loaded).unwrap();
+    store.save(Change::NextIncident(2));
+    store.flush().await.unwrap();
+    assert_eq!(launched(), Some(identity));
+    let registered = registrations::EntityRecord {
+        process: Some(crate::look::Remembered {
+            identity,
+            stamp: None,
+        }),
+        ..registrations::EntityRecord::default()
+    };
+    store.save(Change::Entity(name, Some(Arc::new(registered))));
+    store.flush().await.unwrap();
+    assert_eq!(launched(), None);
+}

@@ -1,6 +1,7 @@
 //! The only place for `unsafe` and raw system calls: everything above works
 //! with the safe types defined here.
 
+pub mod bpf;
 pub mod canary;
 pub mod clock;
 pub mod epoll;

@@ -1,6 +1,6 @@
-//! Records of the ring buffer, from bytes to types.
+//! Records of the ring buffer and values of maps, from bytes to types.
 
-use pmon_common::{Event, LAYOUT_VERSION};
+use pmon_common::{Event, LAYOUT_VERSION, Registration, Stats};
 
 /// Reads a record; `None` when its size or its layout is not ours.
 #[must_use]
@@ -12,6 +12,28 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
     // (integers only), and the read does not assume alignment.
     let event = unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() };
     (event.layout == LAYOUT_VERSION).then_some(event)
+}
+
+/// Reads a table entry of our layout; `None` when its size is not ours.
+#[must_use]
+pub fn registration(bytes: &[u8]) -> Option<Registration> {
+    if bytes.len() != size_of::<Registration>() {
+        return None;
+    }
+    // SAFETY: as in `event`.
+    Some(unsafe { bytes.as_ptr().cast::<Registration>().read_unaligned() })
+}
+
+/// Reads as many counters as there are bytes for; the others are 0.
+#[must_use]
+pub fn stats(bytes: &[u8]) -> Stats {
+    let mut whole = [0_u8; size_of::<Stats>()];
+    let length = bytes.len().min(whole.len()) / 8 * 8;
+    if let (Some(to), Some(from)) = (whole.get_mut(..length), bytes.get(..length)) {
+        to.copy_from_slice(from);
+    }
+    // SAFETY: as in `event`.
+    unsafe { whole.as_ptr().cast::<Stats>().read_unaligned() }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! end means belongs to `effect`.
 
 mod child;
+pub mod gate;
 
 use std::{
     ffi::CString,
@@ -24,7 +25,10 @@ use rustix::{
 use thiserror::Error;
 use tokio::process::Child;
 
-use self::child::{Ids, Image, Join, Pointers};
+use self::{
+    child::{Ids, Image, Join, Pointers},
+    gate::Barrier,
+};
 use super::user::Credentials;
 
 /// Everything the kernel needs to know about a program to start.
@@ -64,12 +68,14 @@ pub enum Step {
     Directory,
     /// Marking descriptors close-on-exec.
     Descriptors,
+    /// Waiting for the go-ahead.
+    Gate,
     /// execve(2).
     Execute,
 }
 
 impl Step {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Fork,
         Self::Session,
         Self::SupplementaryGroups,
@@ -77,6 +83,7 @@ impl Step {
         Self::User,
         Self::Directory,
         Self::Descriptors,
+        Self::Gate,
         Self::Execute,
     ];
 
@@ -91,6 +98,7 @@ impl Step {
             Self::User => "setresuid",
             Self::Directory => "chdir",
             Self::Descriptors => "close_range",
+            Self::Gate => "go-ahead",
             Self::Execute => "execve",
         }
     }
@@ -183,13 +191,14 @@ impl Spawned {
 }
 
 /// Starts a program and returns once execve(2) has succeeded. Blocks for as
-/// long as the kernel takes to load it; needs a tokio runtime's context.
+/// long as the kernel takes to load it, and until the gate is opened, where
+/// there is one; needs a tokio runtime's context.
 ///
 /// # Errors
 ///
 /// See [`SpawnError`]; not being let into the cgroup is no error but reported
 /// in [`Spawned::cgroup_error`].
-pub fn spawn(launch: &Launch) -> Result<Spawned, SpawnError> {
+pub fn spawn(launch: &Launch, barrier: Option<Barrier>) -> Result<Spawned, SpawnError> {
     let fork = |error: io::Error| SpawnError::decode(&error);
     let Launch {
         program,
@@ -219,6 +228,7 @@ pub fn spawn(launch: &Launch) -> Result<Spawned, SpawnError> {
         directory: directory.clone(),
         credentials: credentials.as_ref().map(Ids::new),
         cgroup,
+        barrier,
     };
     // The name given here is never executed: the closure does that itself.
     let mut command = tokio::process::Command::new("/");
@@ -314,7 +324,7 @@ mod tests {
             cgroup: None,
         };
         let status = runtime.block_on(async {
-            let mut spawned = spawn(&launch).unwrap();
+            let mut spawned = spawn(&launch, None).unwrap();
             spawned.wait().await.unwrap()
         });
         fs::write("/proc/self/oom_score_adj", "0").unwrap();

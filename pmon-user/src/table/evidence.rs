@@ -29,7 +29,7 @@ impl Table {
     }
 
     /// Whether the program that marks OOM victims is attached.
-    fn watches_oom(&self) -> bool {
+    pub(super) fn watches_oom(&self) -> bool {
         let is_missing = |kernel: &Ebpf| {
             let mut missing = kernel.missing().iter();
             missing.any(|missing| missing.program == OOM_PROGRAM)

@@ -27,6 +27,7 @@ impl Table {
     /// is verified again and again from then on.
     pub fn remove_kernel(&mut self) -> Option<(Ebpf, Vec<(EntityName, Hint)>)> {
         let hints = self.hints_from_kernel();
+        self.part_with_kernel();
         let kernel = self.take_kernel()?;
         for entry in self.entries.values_mut() {
             entry.in_kernel = false;
@@ -36,10 +37,11 @@ impl Table {
     }
 
     /// Uses this kernel source from now on: everything that is registered is
-    /// put into its table. [`Table::resync`] is due for what died before.
+    /// put into its table, unless an earlier daemon has done so. [`Table::resync`] is due for what died before.
     pub fn set_kernel(&mut self, kernel: Ebpf) -> Vec<Moved> {
-        self.drops = Drops::default();
+        self.drops = Drops::since(kernel.stats().drops);
         self.comparison = Comparison::default();
+        self.inherit_from(&kernel);
         self.kernel = Some(kernel);
         let registered: Vec<_> = self
             .entries
@@ -53,7 +55,11 @@ impl Table {
         registered
             .into_iter()
             .map(|(generation, identity, entity)| {
-                let pidfd_only = self.insert_into_kernel(identity, generation);
+                let pidfd_only = if self.reclaim(identity, generation) {
+                    None
+                } else {
+                    self.insert_into_kernel(identity, generation)
+                };
                 self.settle(generation);
                 Moved { entity, pidfd_only }
             })

@@ -40,6 +40,14 @@ pub(super) struct Drops {
 }
 
 impl Drops {
+    /// Drops from this count on are news.
+    pub(super) fn since(seen: u64) -> Self {
+        Self {
+            seen,
+            ..Self::default()
+        }
+    }
+
     pub(super) const fn scan_at(&self) -> Option<Time> {
         self.scan_at
     }
@@ -220,6 +228,8 @@ impl Table {
                 }
                 // Children of followed processes have entries before we know of them.
                 None if found.generation >= KERNEL_GENERATIONS => {}
+                // Told, and not on record yet; or an earlier daemon's.
+                None if table.inherited.knows(pid) => {}
                 None => {
                     tracing::warn!(
                         pid,

@@ -23,8 +23,20 @@ pub struct IncidentView {
     pub attempts: u32,
     /// The death, when it began with one.
     pub death: Option<DeathCertificate>,
+    /// Who died in it, oldest first, the latest 200.
+    #[serde(default)]
+    pub deaths: Vec<DeathMark>,
     /// What happened, oldest first.
     pub timeline: Vec<TimelineEntry>,
+}
+
+/// Which death: enough to tell it from every other one, of this boot or another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeathMark {
+    /// The process, `PID@START` as in the entity's `identity`.
+    pub identity: String,
+    /// Kernel time of the death, in nanoseconds since boot, where a source told it.
+    pub died_at_boot_ns: Option<u64>,
 }
 
 /// How an incident ended.

@@ -16,8 +16,8 @@ use super::{
     },
     event::{EventView, Level},
     incident::{
-        Cause, DeathCertificate, IncidentResult, IncidentView, Killer, LastSignal, SignalFrom,
-        TimelineEntry,
+        Cause, DeathCertificate, DeathMark, IncidentResult, IncidentView, Killer, LastSignal,
+        SignalFrom, TimelineEntry,
     },
     status::{AuditView, CanaryWord, DaemonView, SourceState, SourceView, StatusView},
 };
@@ -116,6 +116,10 @@ pub(crate) fn incident() -> IncidentView {
         result: IncidentResult::Recovered,
         attempts: 1,
         death: Some(death()),
+        deaths: vec![DeathMark {
+            identity: "4700@1893000".to_owned(),
+            died_at_boot_ns: Some(18_931_000_000_000),
+        }],
         timeline: vec![
             entry(0, "hint", "ebpf: (4700) died"),
             entry(1_200, "died", "Killed (4700)"),

@@ -238,6 +238,33 @@ impl Recovery {
         (recovery, effects)
     }
 
+    /// The daemon restarted in the middle of a recovery: what is found alive has
+    /// to prove itself once more before the entity is called healthy.
+    pub const fn resume(&mut self) {
+        self.failed = true;
+    }
+
+    /// The process that was in the pid table when the daemon ended, and has died
+    /// since. Whether that is of any consequence here.
+    pub fn recall(&mut self, identity: Identity, generation: u64) -> bool {
+        if self.stage != Stage::Unknown || self.registered.is_some() {
+            return false;
+        }
+        self.registered = Some(Registered {
+            identity,
+            generation: Some(generation),
+            hinted: true,
+        });
+        true
+    }
+
+    /// A death that belongs to the past: another process has taken its place, or
+    /// none is wanted.
+    pub fn record(&mut self, death: Death, now: Time) {
+        self.deaths.push(now);
+        self.last_death = Some(death);
+    }
+
     /// The state machine: what happened, and when, to what is to be done.
     /// Deterministic; effects are to be carried out in order.
     pub fn step(&mut self, spec: &EntitySpec, event: Event, now: Time) -> Vec<Effect> {
@@ -328,7 +355,8 @@ impl Recovery {
         step.ask(Effect::Unregister { identity });
         step.ask(Effect::RemovePidfile { identity });
         match self.stage {
-            Stage::Manage => {
+            // Unknown: it died before the daemon restarted.
+            Stage::Manage | Stage::Unknown => {
                 self.failed = true;
                 self.look(step);
             }
@@ -337,8 +365,7 @@ impl Recovery {
                 let reason = format!("({}) died while being monitored", identity.pid);
                 self.attempt_failed(step, reason);
             }
-            Stage::Unknown
-            | Stage::Looking
+            Stage::Looking
             | Stage::Waiting { .. }
             | Stage::RestartWait { .. }
             | Stage::Unverifiable => self.look(step),

@@ -61,6 +61,11 @@ impl Recovery {
             None => {}
         }
         match self.stage {
+            // The daemon restarted in the middle of a recovery.
+            Stage::Unknown if self.failed => {
+                self.successor(step, identity, false);
+                self.monitor(step, identity);
+            }
             Stage::Unknown => {
                 self.enter(step, Stage::Manage);
                 self.register(step, identity);

@@ -6,18 +6,15 @@
 //! twice: the second finds a death written already, and a child in the table
 //! under the generation that it would give it. An exec may be.
 
-use std::fs;
-
 use aya::{Btf, EbpfLoader};
 use aya_log::EbpfLogger;
 use pmon_common::{EVENTS_MAP, PIDS_MAP, STATS_MAP};
 use thiserror::Error;
 
-use super::{Ebpf, Links, OBJECT, SourceError, layout_in_use};
+use super::{Ebpf, OBJECT, SourceError, layout_in_use};
 use crate::source::{
-    facts,
-    pins::PinDirectory,
-    programs::{self, Attached, ProgramLink, Selection},
+    facts, pinning,
+    programs::{self, Attached, Selection},
 };
 
 /// Why the programs could not be replaced. Those that were there still are.
@@ -42,7 +39,7 @@ impl Ebpf {
     ///
     /// See [`ReloadError`]; then everything is as it was.
     pub fn reload(&mut self, selection: &Selection) -> Result<(), ReloadError> {
-        let (Some(pins), Links::Pinned { .. }) = (&self.pins, &self._links) else {
+        let (Some(pins), None) = (self.pins(), self.unpinned()) else {
             return Err(ReloadError::Unpinned);
         };
         let btf = Btf::from_sys_fs().ok();
@@ -62,8 +59,13 @@ impl Ebpf {
             .log
             .then(|| EbpfLogger::init(&mut object).ok())
             .flatten();
-        let links = replace_pins(pins, links).map_err(ReloadError::Pin)?;
-        self._links = Links::Pinned { _links: links };
+        let names: Vec<&str> = links.iter().map(|link| link.program).collect();
+        let links = pinning::stage_links(pins, links).map_err(ReloadError::Pin)?;
+        for name in names {
+            pins.put_into_force(name)
+                .map_err(|error| ReloadError::Pin(error.to_string()))?;
+        }
+        self.links = links;
         self.object = object;
         self.programs = programs;
         self.layout = layout;
@@ -71,32 +73,4 @@ impl Ebpf {
         self.log = log;
         Ok(())
     }
-}
-
-/// Pins links under another name, then gives all of them the names of those
-/// they replace, which ends these.
-fn replace_pins(
-    pins: &PinDirectory,
-    links: Vec<ProgramLink>,
-) -> Result<Vec<aya::programs::links::PinnedLink>, String> {
-    // A bpffs takes no dots in names.
-    let beside = |program: &str| pins.pin(&format!("{program}_new"));
-    let names: Vec<&str> = links.iter().map(|link| link.program).collect();
-    let pinned = links
-        .into_iter()
-        .map(|ProgramLink { program, link, .. }| link.pin(beside(program)))
-        .collect::<Result<_, _>>();
-    let pinned = match pinned {
-        Ok(pinned) => pinned,
-        Err(error) => {
-            for name in &names {
-                fs::remove_file(beside(name)).ok();
-            }
-            return Err(crate::causes::in_full(&error));
-        }
-    };
-    for name in names {
-        fs::rename(beside(name), pins.pin(name)).map_err(|error| error.to_string())?;
-    }
-    Ok(pinned)
 }

@@ -18,7 +18,7 @@ use rustix::{
     thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
-use super::{SpawnError, Step};
+use super::{SpawnError, Step, gate::Barrier};
 use crate::sys::{limits::restore_open_files, user::Credentials};
 
 /// Strings as execve(2) takes them: pointers, ended by a null one.
@@ -78,6 +78,7 @@ pub(super) struct Image {
     pub(super) directory: CString,
     pub(super) credentials: Option<Ids>,
     pub(super) cgroup: Option<Join>,
+    pub(super) barrier: Option<Barrier>,
 }
 
 impl Image {
@@ -112,7 +113,11 @@ impl Image {
         chdir(self.directory.as_c_str()).map_err(at(Step::Directory))?;
         umask(Mode::from_raw_mode(0o022));
         default_signals();
-        close_on_exec().map_err(at(Step::Descriptors))
+        close_on_exec().map_err(at(Step::Descriptors))?;
+        match &self.barrier {
+            Some(barrier) => barrier.pass().map_err(at(Step::Gate)),
+            None => Ok(()),
+        }
     }
 
     fn execute(&self) -> Errno {
