@@ -41,7 +41,7 @@ const ARGUMENTS: [&str; 15] = [
 /// cost time and protect nobody here.
 const KERNEL_COMMAND_LINE: &str = "console=ttyS0 loglevel=1 panic=-1 mitigations=off";
 /// Far longer than the tests take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(1200);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// How a machine ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -93,8 +93,21 @@ fn boot_all(kernels: &[Kernel], initramfs: &Path, directory: &Path) -> Result<Ve
 fn boot(kernel: &Kernel, initramfs: &Path, directory: &Path) -> Result<Column> {
     let Kernel { suite, image } = kernel;
     let log = directory.join(format!("{suite}.log"));
-    let run = machine::boot(image, initramfs, &log)?;
-    let outcome = Outcome::read(&run.lines);
+    let mut run = machine::boot(image, initramfs, &log)?;
+    let mut outcome = Outcome::read(&run.lines);
+    if outcome.broke_down() {
+        let first = directory.join(format!("{suite}.broken.log"));
+        fs::rename(&log, &first).with_context(|| format!("can't keep `{}`", log.display()))?;
+        println!(
+            "{suite}: the machine itself broke down after {:.1} s ({:?}); it is booted once more, \
+             see `{}`",
+            run.took.as_secs_f64(),
+            run.end,
+            first.display()
+        );
+        run = machine::boot(image, initramfs, &log)?;
+        outcome = Outcome::read(&run.lines);
+    }
     let trouble = outcome.trouble(run.end);
     let word = if trouble.is_none() { "ok" } else { "FAILED" };
     let mut report = format!(

@@ -93,6 +93,14 @@ impl Outcome {
         &self.facts
     }
 
+    /// Whether the machine ended, or hung, before its tests did, and none of them
+    /// had failed: software emulation of a CPU is not free of faults (a double
+    /// fault on `cmpxchg16b` and a hanging boot have been seen), and says nothing
+    /// of pmon.
+    pub(super) fn broke_down(&self) -> bool {
+        self.end.is_none() && self.results.values().all(|passed| *passed)
+    }
+
     /// What is wrong, for people; `None` when all is well.
     pub(super) fn trouble(&self, end: End) -> Option<String> {
         let mut trouble = Vec::new();
@@ -192,6 +200,15 @@ mod tests {
         }
         let late = Outcome::read(&lines(&all_well())).trouble(End::Deadline);
         assert!(late.is_some_and(|trouble| trouble.contains("deadline")));
+    }
+
+    #[test]
+    fn a_machine_that_breaks_down_is_told_from_a_test_that_fails() {
+        let broke_down = |text: &str| Outcome::read(&lines(text)).broke_down();
+        assert!(broke_down("Kernel panic"));
+        assert!(broke_down("test a ... ok\nKernel panic"));
+        assert!(!broke_down("test a ... FAILED\nKernel panic"));
+        assert!(!broke_down(&all_well()));
     }
 
     #[test]
