@@ -192,8 +192,11 @@ fn mirror() -> Result<String> {
 fn main_archive(targets: &str) -> Option<String> {
     targets
         .lines()
-        .find_map(|line| line.strip_prefix("Debian/Debian "))
-        .map(|uri| uri.trim().to_owned())
+        .filter_map(|line| line.strip_prefix("Debian/Debian "))
+        .map(str::trim)
+        // `Debian Backports` is a label, too.
+        .find(|uri| !uri.contains(' '))
+        .map(str::to_owned)
 }
 
 #[cfg(test)]
