@@ -224,6 +224,16 @@ impl Daemon {
         answer.json()
     }
 
+    /// Waits until a kernel source is in this state; what `pmon status` says of it.
+    pub fn source_when(&self, name: &str, state: &str) -> Value {
+        wait::until_seen(
+            &format!("{name} is {state}"),
+            LONG,
+            || source(&self.status(), name),
+            |source| source["state"] == state,
+        )
+    }
+
     /// One entity of `pmon status`.
     ///
     /// # Panics

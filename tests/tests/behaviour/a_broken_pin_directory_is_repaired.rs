@@ -72,8 +72,7 @@ fn at_the_start() {
             .any(|line| line.contains("pins repaired") && line.contains(what));
         assert!(said, "{what}");
     }
-    let ebpf = source(&daemon.status(), "ebpf");
-    assert_eq!(ebpf["state"], "healthy", "{ebpf:#}");
+    daemon.source_when("ebpf", "healthy");
     // Not thrown away: it is somebody's.
     let aside = fs::read_dir(place.pins()).unwrap().flatten();
     let aside = aside.filter(|it| it.file_name().to_string_lossy().starts_with("aside_"));

@@ -25,16 +25,6 @@ fn canary_age(daemon: &Daemon, name: &str) -> f64 {
         .unwrap_or_else(|| panic!("{source:#}"))
 }
 
-/// Waits until a source is in this state.
-fn source_when(daemon: &Daemon, name: &str, state: &str) -> Value {
-    wait::until_seen(
-        &format!("{name} is {state}"),
-        LONG,
-        || source(&daemon.status(), name),
-        |source| source["state"] == state,
-    )
-}
-
 /// Has the entity killed; it is recovered, and the death told once, by this source.
 fn dies_once(daemon: &Daemon, events: &Events, name: &str, detected_by: &str) {
     let pid = daemon.up(name);
@@ -63,7 +53,7 @@ fn and_all_of_them_are_tried_again_and_again() {
     place.configure(EVERY_SECOND);
     let daemon = Daemon::start(&place);
     for name in ["ebpf", "pidfd"] {
-        let source = source_when(&daemon, name, "healthy");
+        let source = daemon.source_when(name, "healthy");
         assert_eq!(source["canary"], "passed", "{source:#}");
     }
     // A second one came through: the age went down.
@@ -91,7 +81,7 @@ fn and_pidfds_alone_are_tried_too() {
     let mut command = daemon::command(&place);
     command.args(["--source", "pidfd"]);
     let daemon = Daemon::launch(&place, command);
-    let pidfd = source_when(&daemon, "pidfd", "healthy");
+    let pidfd = daemon.source_when("pidfd", "healthy");
     assert_eq!(pidfd["canary"], "passed", "{pidfd:#}");
     assert_eq!(source(&daemon.status(), "ebpf")["canary"], Value::Null);
 }
@@ -136,7 +126,7 @@ fn when_its_map_is_frozen() {
     events.after(mark, "it works again", LONG, |event| {
         event.kind == "source_recovered" && event.text.contains("ebpf")
     });
-    let ebpf = source_when(&daemon, "ebpf", "healthy");
+    let ebpf = daemon.source_when("ebpf", "healthy");
     assert_eq!(ebpf["reason"], Value::Null, "{ebpf:#}");
     let after = daemon.json(&["bpf", "show"]);
     assert_ne!(
@@ -169,7 +159,7 @@ fn when_the_proc_connector_falls_silent() {
     command.args(["--source", "proc-connector"]);
     let daemon = Daemon::launch(&place, command);
     let events = daemon.events();
-    let connector = source_when(&daemon, "proc-connector", "healthy");
+    let connector = daemon.source_when("proc-connector", "healthy");
     assert_eq!(connector["canary"], "passed", "{connector:#}");
     assert_eq!(daemon.status()["degraded"], serde_json::json!([]));
 
@@ -190,7 +180,7 @@ fn when_the_proc_connector_falls_silent() {
     events.after(mark, "it works again", LONG, |event| {
         event.kind == "source_recovered" && event.text.contains("proc-connector")
     });
-    source_when(&daemon, "proc-connector", "healthy");
+    daemon.source_when("proc-connector", "healthy");
     assert_eq!(daemon.status()["degraded"], serde_json::json!([]));
     assert_eq!(
         events.matching(|event| event.kind == "source_failed").len(),

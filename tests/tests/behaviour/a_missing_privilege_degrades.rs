@@ -40,6 +40,7 @@ fn still_recovers(
     let by = death["detected_by"].as_str().unwrap_or_default();
     assert!(detected_by.contains(&by), "{death:#}");
     assert_eq!(death["pid"], pid);
+    daemon.source_when("pidfd", "healthy");
     let status = daemon.status();
     println!("degraded: {:#}", status["degraded"]);
     let human = daemon.ask(&["status"]);

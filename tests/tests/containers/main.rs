@@ -82,6 +82,14 @@ impl<'a> Daemon<'a> {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// `pmon status` once the kernel program's canary has come through.
+    fn proven(&self) -> Value {
+        let status = || self.json(&["status"]);
+        wait::until_seen("the kernel program is proven", LONG, status, |status| {
+            source(status, "ebpf")["state"] == "healthy"
+        })
+    }
+
     fn entity(&self, name: &str) -> Value {
         self.json(&["list", name])["entities"][0].clone()
     }
@@ -203,8 +211,7 @@ fn with_pids_of_its_own_it_watches_its_container() {
         death["pid"].as_u64().is_some_and(|pid| pid < 1000),
         "{death:#}"
     );
-    let status = daemon.json(&["status"]);
-    assert_eq!(source(&status, "ebpf")["state"], "healthy", "{status:#}");
+    daemon.proven();
     assert_eq!(daemon.container.stop(), 0);
 }
 
@@ -232,8 +239,7 @@ fn with_a_handful_of_capabilities_it_detects_and_recovers() {
     place.configure(&foreground_entity(&name, &[]));
     let daemon = Daemon::start(&place, &CAPABILITIES_ONLY);
     is_recovered(&daemon, &name);
-    let status = daemon.json(&["status"]);
-    assert_eq!(source(&status, "ebpf")["state"], "healthy", "{status:#}");
+    let status = daemon.proven();
     // A kernel with CONFIG_RT_GROUP_SCHED gives a new cgroup no real-time budget.
     let scheduling = status["daemon"]["receiver_scheduling"].as_str();
     if !scheduling.is_some_and(|scheduling| scheduling.starts_with("fifo:")) {

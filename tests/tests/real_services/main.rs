@@ -101,11 +101,10 @@ fn life_of(service: &Service) {
     let _cleaning = Cleaning(services);
     let directory = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(directory.path(), services);
-    assert_eq!(
-        daemon.ask(&["status"])["sources"][0]["state"],
-        "healthy",
-        "the kernel source"
-    );
+    wait_for("canary of the kernel source", QUIET * 20, || {
+        let status = daemon.ask(&["status"]);
+        (status["sources"][0]["state"] == "healthy").then_some(())
+    });
     is_started_when_missing(&daemon, service);
     for _ in 0..KILLS {
         is_recovered_from_a_kill(&daemon, service);
