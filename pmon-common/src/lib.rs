@@ -25,6 +25,9 @@ pub const EXIT_PROGRAM: &str = "pmon_exit";
 pub const EXIT_RAW_PROGRAM: &str = "pmon_exit_raw";
 /// Name of the program on `signal_generate`: who sends a registered process a signal.
 pub const SIGNAL_PROGRAM: &str = "pmon_signal";
+/// Name of the same program where the verifier takes the signal's information
+/// for a mere number, so that it must be probed (seen with Linux 7.3).
+pub const SIGNAL_RAW_PROGRAM: &str = "pmon_signal_raw";
 /// Name of the program on `mark_victim`: whom the OOM killer chose.
 pub const OOM_PROGRAM: &str = "pmon_oom";
 /// Name of the program on `sched_process_fork`: children of followed processes.

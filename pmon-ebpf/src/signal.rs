@@ -5,7 +5,9 @@
 //! namespace) happens in whoever runs at the moment.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_comm, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns},
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns, bpf_probe_read_kernel,
+    },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
@@ -49,6 +51,27 @@ const SI_KERNEL: i32 = 0x80;
 /// task, whether it is for the group, result.
 #[btf_tracepoint(function = "signal_generate")]
 pub(crate) fn pmon_signal(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: no other value than these two is anything but a kernel_siginfo to
+    // the verifier; an int field.
+    record(&ctx, || unsafe {
+        PMON_SIGINFO_CODE.read(ctx.arg::<*const u8>(1))
+    })
+}
+
+/// The same for verifiers that take the siginfo, because it may be one of two
+/// small numbers, for a number always.
+#[btf_tracepoint(function = "signal_generate")]
+pub(crate) fn pmon_signal_raw(ctx: BtfTracePointContext) -> i32 {
+    record(&ctx, || {
+        let at = ctx.arg::<u64>(1) + PMON_SIGINFO_CODE.offset()? as u64;
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_kernel(at as *const i32) }.ok()
+    })
+}
+
+/// Records a signal. `code` reads the `si_code` of a siginfo that is one.
+#[inline(always)]
+fn record(ctx: &BtfTracePointContext, code: impl FnOnce() -> Option<i32>) -> i32 {
     let signal = ctx.arg::<u32>(0);
     let result = ctx.arg::<u32>(4);
     if signal > 64 || HARMLESS & (1 << signal) != 0 {
@@ -75,7 +98,12 @@ pub(crate) fn pmon_signal(ctx: BtfTracePointContext) -> i32 {
     if known_for == generation && known == SIGKILL {
         return 0;
     }
-    let Some(code) = signal_code(&ctx) else {
+    let code = match ctx.arg::<u64>(1) {
+        NO_INFO => Some(SI_USER),
+        BY_KERNEL => Some(SI_KERNEL),
+        _ => code(),
+    };
+    let Some(code) = code else {
         return 0;
     };
     let (tgid_of_sender, uid, comm) = if is_sent_by_current(code) {
@@ -100,21 +128,10 @@ pub(crate) fn pmon_signal(ctx: BtfTracePointContext) -> i32 {
     }
     entry.raise(flag::SIGNAL_KNOWN);
     debug!(
-        &ctx,
+        ctx,
         "signal {} for tgid {} from tgid {}, code {}", signal, tgid, tgid_of_sender, code
     );
     0
-}
-
-/// The signal's `si_code`, `None` when it can't be read on this kernel.
-#[inline(always)]
-fn signal_code(ctx: &BtfTracePointContext) -> Option<i32> {
-    match ctx.arg::<u64>(1) {
-        NO_INFO => Some(SI_USER),
-        BY_KERNEL => Some(SI_KERNEL),
-        // SAFETY: every other value is a kernel_siginfo, an int field.
-        _ => unsafe { PMON_SIGINFO_CODE.read(ctx.arg::<*const u8>(1)) },
-    }
 }
 
 /// Whether a signal of this `si_code` is the running process's doing

@@ -7,6 +7,7 @@ use crate::{
         canary::Verdict,
         connector::Connector,
         ebpf::Ebpf,
+        programs::MissingProgram,
         selection::{Off, Source, State},
     },
     sys::clock,
@@ -165,6 +166,12 @@ impl Engine {
         degraded.extend(self.table.obstacle());
         if self.exhausted {
             degraded.push("no files can be opened: looks for processes wait until they can".into());
+        }
+        for missing in self.table.kernel().map_or(&[][..], Ebpf::missing) {
+            let MissingProgram { program, reason } = missing;
+            degraded.push(format!(
+                "the kernel program `{program}` is not in use: {reason}"
+            ));
         }
         if let Some(why) = self.table.kernel().and_then(Ebpf::unpinned) {
             degraded.push(format!("maps and links are not pinned: {why}"));

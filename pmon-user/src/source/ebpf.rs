@@ -103,6 +103,12 @@ pub enum SourceError {
         #[source]
         source: ProgramError,
     },
+    /// It was not to be tried.
+    #[error("the program `{name}` was passed over")]
+    PassedOver {
+        /// Which.
+        name: &'static str,
+    },
     /// A map is not what it should be.
     #[error("cannot use the map `{name}`")]
     Map {

@@ -6,11 +6,11 @@
 
 use aya::{
     Btf, EbpfLoader,
-    programs::{BtfTracePoint, Program, RawTracePoint, links::FdLink},
+    programs::{BtfTracePoint, Program, ProgramError, RawTracePoint, links::FdLink},
 };
 use pmon_common::{
     EXEC_PROGRAM, EXIT_PROGRAM, EXIT_RAW_PROGRAM, FORK_PROGRAM, OOM_PROGRAM, SIGNAL_PROGRAM,
-    oom_argument,
+    SIGNAL_RAW_PROGRAM, oom_argument,
 };
 
 use super::{
@@ -35,6 +35,8 @@ pub struct Selection {
     pub without_types: Option<String>,
     /// Whether the kernel side logs what it does.
     pub log: bool,
+    /// Programs to do without, as if the kernel refused them.
+    pub passed_over: Vec<&'static str>,
 }
 
 impl Selection {
@@ -46,6 +48,7 @@ impl Selection {
                 layout,
                 without_types: None,
                 log: false,
+                passed_over: Vec::new(),
             },
             Err(error) => Self::without_types(in_full(&error)),
         };
@@ -59,6 +62,7 @@ impl Selection {
             layout: KernelLayout::default(),
             without_types: Some(reason),
             log: false,
+            passed_over: Vec::new(),
         };
         nothing.for_this_process()
     }
@@ -128,6 +132,8 @@ pub(super) struct Attached {
 /// A program that only adds to what is told.
 struct Optional {
     program: &'static str,
+    /// Another form of it, tried where the kernel refuses the first.
+    instead: Option<&'static str>,
     tracepoint: &'static str,
     /// What it needs that is not there.
     lacks: fn(&KernelLayout) -> Option<&'static str>,
@@ -137,6 +143,7 @@ struct Optional {
 const OPTIONAL: [Optional; 4] = [
     Optional {
         program: SIGNAL_PROGRAM,
+        instead: Some(SIGNAL_RAW_PROGRAM),
         tracepoint: "tp_btf/signal_generate",
         lacks: |layout| {
             let known = layout.task_tgid != 0 && layout.siginfo_code != 0;
@@ -145,16 +152,20 @@ const OPTIONAL: [Optional; 4] = [
     },
     Optional {
         program: OOM_PROGRAM,
+        instead: None,
         tracepoint: "tp_btf/mark_victim",
         lacks: |layout| match layout.oom_argument {
             oom_argument::TASK => None,
             oom_argument::PID if layout.namespace == 0 => None,
-            oom_argument::PID => Some("the victim's pid in this pid namespace"),
+            oom_argument::PID => {
+                Some("the victim's pid in this pid namespace (its exit tells it all the same)")
+            }
             _ => Some("the arguments of `mark_victim`"),
         },
     },
     Optional {
         program: FORK_PROGRAM,
+        instead: None,
         tracepoint: "tp_btf/sched_process_fork",
         lacks: |layout| {
             if layout.task_start_boottime == 0 || layout.task_group_leader == 0 {
@@ -167,6 +178,7 @@ const OPTIONAL: [Optional; 4] = [
     },
     Optional {
         program: EXEC_PROGRAM,
+        instead: None,
         tracepoint: "tp_btf/sched_process_exec",
         lacks: |_| None,
     },
@@ -186,7 +198,15 @@ pub(super) fn attach_all(
         layout,
         without_types,
         log: _,
+        passed_over,
     } = selection;
+    let attach = |object: &mut aya::Ebpf, name, tracepoint, btf| {
+        if passed_over.contains(&name) {
+            Err(SourceError::PassedOver { name })
+        } else {
+            attach(object, name, tracepoint, btf)
+        }
+    };
     let types = match (btf, without_types) {
         (_, Some(reason)) => Err(reason.clone()),
         (None, None) => Err("the kernel's BTF cannot be read".to_owned()),
@@ -202,7 +222,7 @@ pub(super) fn attach_all(
     };
     let exit = match &types {
         Ok(btf) => attach(object, EXIT_PROGRAM, "tp_btf/sched_process_exit", btf)
-            .map_err(|error| in_full(&error)),
+            .map_err(|error| refusal(&error)),
         Err(reason) => Err(reason.clone()),
     };
     match exit {
@@ -218,15 +238,22 @@ pub(super) fn attach_all(
     for optional in &OPTIONAL {
         let Optional {
             program,
+            instead,
             tracepoint,
             lacks,
         } = *optional;
         let link = match (&types, lacks(layout)) {
             (Err(reason), _) => Err(reason.clone()),
             (Ok(_), Some(what)) => Err(format!("it needs {what}")),
-            (Ok(btf), None) => {
-                attach(object, program, tracepoint, btf).map_err(|error| in_full(&error))
-            }
+            (Ok(btf), None) => attach(object, program, tracepoint, btf)
+                .or_else(|refused| match instead {
+                    Some(other) => {
+                        tracing::debug!(refused = in_full(&refused), "trying `{other}` instead");
+                        attach(object, other, tracepoint, btf)
+                    }
+                    None => Err(refused),
+                })
+                .map_err(|error| refusal(&error)),
         };
         match link {
             Ok(link) => attached.links.push(link),
@@ -268,6 +295,22 @@ pub(super) fn attach_again(
         tracepoint,
         link,
     })
+}
+
+/// Why a program is missing, in a line. What the verifier says of one is pages
+/// long, and goes to the log.
+fn refusal(error: &SourceError) -> String {
+    match error {
+        SourceError::Program {
+            name,
+            what,
+            source: ProgramError::LoadError { io_error, .. },
+        } => {
+            tracing::debug!(error = in_full(error), "the verifier refused");
+            format!("cannot {what} the program `{name}`: {io_error}")
+        }
+        _ => in_full(error),
+    }
 }
 
 fn attach(

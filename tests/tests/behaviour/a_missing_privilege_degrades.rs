@@ -80,10 +80,17 @@ fn in_own_mounts(place: &Place, mounts: &str) -> Command {
 fn without_btf() {
     skip_if!(privilege::no_bpf());
     let place = Place::new();
-    let status = still_recovers(&place, OTHERS, |place| {
+    // What is left of the kernel program tells of every thread's exit, and
+    // no more: any source may be the first.
+    let all = [&["ebpf"], OTHERS].concat();
+    let status = still_recovers(&place, &all, |place| {
         in_own_mounts(place, "mount -t tmpfs none /sys/kernel/btf")
     });
-    ebpf_is_off(&status, "BTF");
+    assert_ne!(source(&status, "ebpf")["state"], "off");
+    let degraded = status["degraded"].to_string();
+    for lost in ["`pmon_exit`", "`pmon_signal`", "/sys/kernel/btf/vmlinux"] {
+        assert!(degraded.contains(lost), "`{lost}` in: {degraded}");
+    }
 }
 
 #[test]

@@ -67,7 +67,6 @@ fn a_death_is_told_inside() {
         "signal::the_kernels_own",
         "follow::a_fork",
         "follow::a_death_that_nobody",
-        "loaded::every_program",
         "without_types::every_threads",
     ];
     run(&mut inside(&tests), tests.len());

@@ -1,12 +1,13 @@
 //! Who sent the signal that ended a process.
 
-use pmon_common::{Registration, flag};
+use pmon_common::{Registration, SIGNAL_PROGRAM, SIGNAL_RAW_PROGRAM, flag};
 use pmon_tests::{privilege, skip_if};
+use pmon_user::source::programs::Selection;
 use rustix::process::Signal;
 
 use crate::{
     specimen::Specimen,
-    world::{World, assert_flags, text},
+    world::{World, assert_flags, best, text},
 };
 
 /// `SI_USER` and `SI_KERNEL` of `include/uapi/asm-generic/siginfo.h`, and
@@ -26,12 +27,36 @@ fn sender(entry: &Registration) -> (u32, u32, String) {
     )
 }
 
+/// Every program that can tell.
+fn ways() -> Vec<Selection> {
+    let mut probing = best();
+    probing.passed_over.push(SIGNAL_PROGRAM);
+    vec![best(), probing]
+}
+
+#[test]
+fn both_programs_can_tell() {
+    let names = ways().into_iter().map(|way| {
+        let world = World::with(&way)?;
+        Some(world.ebpf.programs()[1].name)
+    });
+    let Some(names) = names.collect::<Option<Vec<_>>>() else {
+        return;
+    };
+    // The first is refused by some kernels.
+    assert!([SIGNAL_PROGRAM, SIGNAL_RAW_PROGRAM].contains(&names[0]));
+    assert_eq!(names[1], SIGNAL_RAW_PROGRAM);
+}
+
 #[test]
 fn a_killer_is_named() {
     skip_if!(privilege::no_root());
-    let Some(mut world) = World::new() else {
-        return;
-    };
+    for world in ways().iter().filter_map(World::with) {
+        the_killer_is_named(world);
+    }
+}
+
+fn the_killer_is_named(mut world: World) {
     let victim = Specimen::script_as(SOMEBODY, "read more", &[]);
     let pid = victim.pid();
     world.register(pid, 0);
@@ -46,9 +71,12 @@ fn a_killer_is_named() {
 
 #[test]
 fn a_fault_is_nobodys_doing() {
-    let Some(mut world) = World::new() else {
-        return;
-    };
+    for world in ways().iter().filter_map(World::with) {
+        the_fault_is_nobodys_doing(world);
+    }
+}
+
+fn the_fault_is_nobodys_doing(mut world: World) {
     let specimen = Specimen::service(&["--on-usr1", "faults"]);
     world.register(specimen.pid(), 0);
     specimen.signal(Signal::USR1);

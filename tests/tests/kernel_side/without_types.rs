@@ -2,7 +2,7 @@
 
 use std::{os::unix::process::ExitStatusExt as _, time::Duration};
 
-use pmon_common::flag;
+use pmon_common::{EXIT_PROGRAM, EXIT_RAW_PROGRAM, flag, kind};
 use pmon_tests::{daemon::LONG, process, wait};
 use pmon_user::{
     core::death::{LastSeen, SourceName, WaitStatus},
@@ -12,7 +12,10 @@ use pmon_user::{
 };
 use rustix::process::Signal;
 
-use crate::{specimen::Specimen, world::World};
+use crate::{
+    specimen::Specimen,
+    world::{World, best},
+};
 
 fn nothing_known() -> Selection {
     Selection::without_types("a test".to_owned())
@@ -62,6 +65,33 @@ fn every_threads_exit_is_a_hint() {
 }
 
 #[test]
+fn it_replaces_an_exit_program_that_is_refused() {
+    let mut refused = best();
+    refused.passed_over.push(EXIT_PROGRAM);
+    let Some(mut world) = World::with(&refused) else {
+        return;
+    };
+    assert_eq!(world.ebpf.programs()[0].name, EXIT_RAW_PROGRAM);
+    let missing: Vec<&str> = world
+        .ebpf
+        .missing()
+        .iter()
+        .map(|missing| missing.program)
+        .collect();
+    assert_eq!(missing, [EXIT_PROGRAM]);
+    assert!(!world.ebpf.tells_deaths_apart());
+    // The others are there.
+    let mut specimen = Specimen::script("read more");
+    world.register(specimen.pid(), 0);
+    specimen.signal(Signal::KILL);
+    let told = world.record("the exit", |event| event.tgid == specimen.pid());
+    assert_eq!((told.flags, told.kind), (0, kind::EXIT));
+    specimen.wait();
+    let entry = world.entry(specimen.pid());
+    assert_eq!((entry.flags, entry.signal), (flag::SIGNAL_KNOWN, 9));
+}
+
+#[test]
 fn the_table_makes_one_death_of_the_hints() {
     let Some(world) = World::with(&nothing_known()) else {
         return;
@@ -89,7 +119,7 @@ fn the_table_makes_one_death_of_the_hints() {
     );
     let hint = table.next_hint().map(|(_, hint)| hint);
     // The record of the last thread; by now its pidfd says what it means.
-    let hint = hint.expect("a hint");
+    let hint = hint.unwrap();
     assert_eq!(hint.identity, identity);
     assert_eq!((hint.died_at, hint.status), (None, None), "not for sure");
     assert!(table.next_hint().is_none());

@@ -24,6 +24,8 @@ const INIT: &str = include_str!("init.sh");
 const TOOLS: [&str; 9] = [
     "bpftool", "setpriv", "unshare", "mount", "sh", "sleep", "dd", "tail", "grep",
 ];
+/// The programs under test, and what they are tested with.
+const BINARIES: [&str; 3] = ["pmon", "pmon-test-service", "pmon-test-bystander"];
 /// Of the workspace's `Cargo.toml`: some optimisation, no debug information.
 const PROFILE: &str = "emulated";
 /// The tests find their programs in the parent of their own directory, as in
@@ -103,38 +105,32 @@ pub(super) fn build(root: &Path, directory: &Path) -> Result<PathBuf> {
     pack(&tree, &directory.join("initramfs.cpio"))
 }
 
-/// Our programs by name, built if need be.
+/// Our programs by name, built if need be: all at once, so that what they share
+/// is built once.
 fn programs(root: &Path) -> Result<BTreeMap<String, PathBuf>> {
-    let mut tests = vec!["test", "--no-run", "--package", "pmon-tests"];
+    let mut build = cargo();
+    build
+        .args(["build", "--quiet", "--locked", "--profile", PROFILE])
+        .args(["--package", "pmon-user", "--package", "pmon-tests"])
+        .arg("--message-format=json")
+        .current_dir(root);
+    for name in BINARIES {
+        build.args(["--bin", name]);
+    }
     for program in Program::ALL {
-        tests.extend(["--test", program.name()]);
+        build.args(["--test", program.name()]);
     }
-    let mut programs = built(root, &["build", "--package", "pmon-user", "--bin", "pmon"])?;
-    programs.extend(built(root, &tests)?);
-    let wanted = Program::ALL.map(Program::name);
-    for name in ["pmon", "pmon-test-service"].into_iter().chain(wanted) {
-        ensure!(programs.contains_key(name), "cargo built no `{name}`");
-    }
-    Ok(programs)
-}
-
-/// The executables that cargo names.
-fn built(root: &Path, arguments: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
-    let messages = output(
-        cargo()
-            .args(arguments)
-            .args(["--quiet", "--locked", "--profile", PROFILE])
-            .arg("--message-format=json")
-            .current_dir(root),
-    )?;
     let mut found = BTreeMap::new();
-    for line in messages.lines() {
+    for line in output(&mut build)?.lines() {
         let message: Value = serde_json::from_str(line).context("cargo's messages are JSON")?;
         if let Some(path) = message["executable"].as_str()
             && let Some(name) = message["target"]["name"].as_str()
         {
             found.insert(name.to_owned(), PathBuf::from(path));
         }
+    }
+    for name in BINARIES.into_iter().chain(Program::ALL.map(Program::name)) {
+        ensure!(found.contains_key(name), "cargo built no `{name}`");
     }
     Ok(found)
 }

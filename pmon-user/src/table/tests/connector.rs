@@ -270,6 +270,9 @@ fn deaths_behind_an_overrun_are_found_by_looking() {
     let ended = world.table.resync(&world.epoll);
     assert_eq!(ended.len(), 100);
     assert!(world.table.resync(&world.epoll).is_empty());
+    // There is no kernel's table to look at, and no reason to wake up for it.
+    assert!(world.table.hints_behind_drops().is_empty());
+    assert_eq!(world.table.next_due(), None);
     let (_, ended) = world.told_without_connector();
     assert!(ended.is_empty(), "told once");
 }
