@@ -591,11 +591,12 @@ impl Table {
 
     /// Takes a dead process out and tells its end.
     fn died(&mut self, generation: u64, epoll: &Epoll) -> Option<Ended> {
+        let counts = u64::from(!self.is_canary(generation));
         let entry = self.entries.get_mut(&generation)?;
         if entry.state == EntryState::Registered {
             if entry.first.is_none() {
                 entry.first = Some((SourceName::Pidfd, clock::now()));
-                self.pidfd_events += 1;
+                self.pidfd_events += counts;
             }
             if entry.died_at.is_none() && entry.in_kernel {
                 // The entry knows when and how, even if its record is still on the way.

@@ -270,7 +270,7 @@ impl Engine {
 
     pub(super) fn drain_ring(&mut self) {
         while let Some((entity, hint)) = self.table.next_hint() {
-            self.ring_events += 1;
+            self.ring_events += u64::from(!self.table.is_canary(hint.generation));
             self.hinted(&entity, hint);
         }
         self.hear_of_drops();

@@ -120,7 +120,7 @@ pub fn read(path: &Path) -> Reading {
     match read_first_bytes(path) {
         Ok((bytes, stat)) => {
             let stamp = Stamp::of(&stat);
-            match parse(&bytes, pid_max()) {
+            match parse(&bytes, PID_MAX_LIMIT) {
                 Ok(pid) => Reading::Pid {
                     pid,
                     stamp,
@@ -214,14 +214,6 @@ fn read_up_to_max(file: &OwnedFd) -> Result<Vec<u8>, NotRead> {
         }
     }
     Ok(bytes[..length].to_vec())
-}
-
-/// The present `/proc/sys/kernel/pid_max`, from which on no pid is handed out.
-fn pid_max() -> u32 {
-    std::fs::read_to_string("/proc/sys/kernel/pid_max")
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(PID_MAX_LIMIT)
 }
 
 /// Finds the pid in a pidfile's first bytes: optional blanks, decimal digits,

@@ -263,6 +263,22 @@ pub(super) fn attach_all(
     Ok(attached)
 }
 
+/// Why a program is missing, in a line. What the verifier says of one is pages
+/// long, and goes to the log.
+fn refusal(error: &SourceError) -> String {
+    match error {
+        SourceError::Program {
+            name,
+            what,
+            source: ProgramError::LoadError { io_error, .. },
+        } => {
+            tracing::debug!(error = in_full(error), "the verifier refused");
+            format!("cannot {what} the program `{name}`: {io_error}")
+        }
+        _ => in_full(error),
+    }
+}
+
 /// Another link of a program that is attached already.
 ///
 /// # Errors
@@ -295,22 +311,6 @@ pub(super) fn attach_again(
         tracepoint,
         link,
     })
-}
-
-/// Why a program is missing, in a line. What the verifier says of one is pages
-/// long, and goes to the log.
-fn refusal(error: &SourceError) -> String {
-    match error {
-        SourceError::Program {
-            name,
-            what,
-            source: ProgramError::LoadError { io_error, .. },
-        } => {
-            tracing::debug!(error = in_full(error), "the verifier refused");
-            format!("cannot {what} the program `{name}`: {io_error}")
-        }
-        _ => in_full(error),
-    }
 }
 
 fn attach(

@@ -48,8 +48,9 @@ impl Table {
         self.kernel().map_or(0, |kernel| kernel.stats().drops)
     }
 
-    /// Whether this is the one that is out.
-    pub(super) fn is_canary(&self, generation: u64) -> bool {
+    /// Whether this is the one that is out. It counts for nothing else.
+    #[must_use]
+    pub fn is_canary(&self, generation: u64) -> bool {
         let canary = self.canary.as_ref();
         canary.is_some_and(|canary| canary.generation() == generation)
     }

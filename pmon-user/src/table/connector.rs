@@ -64,6 +64,7 @@ impl Table {
         self.canary_in_connector(exit);
         let mut hints = Vec::new();
         for generation in self.generations(exit.tgid).to_vec() {
+            let counts = u64::from(!self.is_canary(generation));
             let Some(entry) = self.entries.get_mut(&generation) else {
                 continue;
             };
@@ -81,7 +82,7 @@ impl Table {
                 continue;
             }
             entry.first = Some((SourceName::ProcConnector, clock::now()));
-            self.connector_events += 1;
+            self.connector_events += counts;
             hints.push((
                 Arc::clone(&entry.entity),
                 Hint {

@@ -207,7 +207,12 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
                 // Nobody listens once the measurement has ended.
                 let _ended: Result<(), _> = telling.send(told);
             }
+            // Nothing is written down here; the kernel's entry may go.
+            Work::Died {
+                entity, identity, ..
+            } => inbox.send(Message::Settled { entity, identity }),
             Work::Job { .. }
+            | Work::Launched { .. }
             | Work::Forget(_)
             | Work::Closed(_)
             | Work::Remember(..)
