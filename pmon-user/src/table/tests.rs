@@ -81,6 +81,18 @@ impl World {
         )
     }
 
+    /// What was told is in the journal, and the kernel knows of nobody.
+    fn all_on_record(&mut self, ended: &[Ended]) {
+        let deaths = ended.iter().filter_map(|ended| match ended {
+            Ended::Died(_, death) => Some(death.identity),
+            Ended::Gone(..) | Ended::StatusKnown { .. } => None,
+        });
+        for dead in deaths {
+            self.table.on_record(dead);
+        }
+        assert_eq!(self.table.kernel().unwrap().entries(), 0);
+    }
+
     /// Answers what the table asks, until it asks no more.
     fn answer(&mut self) -> Vec<Ended> {
         let mut ended = Vec::new();
