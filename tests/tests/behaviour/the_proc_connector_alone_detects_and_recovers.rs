@@ -40,7 +40,12 @@ fn dies_and_is_recovered(daemon: &Daemon, name: &str) -> Value {
     events.after(mark, "recovered", LONG, |event| event.is(name, "recovered"));
     let successor = daemon.up(name);
     assert_eq!(process::instances(name), [successor]);
-    let death = daemon.entity(name)["last_death"].clone();
+    // Whoever reaps it may be between the pidfd and us; then how it ended is told
+    // a moment later.
+    let entity = daemon.entity_when(name, "how it ended is known", LONG, |entity| {
+        !entity["last_death"]["signal"].is_null()
+    });
+    let death = entity["last_death"].clone();
     assert_eq!(death["pid"], pid, "{death:#}");
     assert_eq!(death["signal"], 9, "{death:#}");
     death
