@@ -62,7 +62,8 @@ pub(super) struct Run {
     pub(super) took: Duration,
 }
 
-/// Boots and waits for the end; the console also goes to `log`.
+/// Boots and waits for the end; the console also goes to `log`, with seconds
+/// since power on.
 ///
 /// # Errors
 ///
@@ -92,7 +93,7 @@ pub(super) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Run> {
             let line = String::from_utf8_lossy(&line);
             let line = line.trim_end_matches('\r').to_owned();
             // The lines are what counts; the file is for people.
-            writeln!(file, "{line}").ok();
+            writeln!(file, "{:>6.1} {line}", began.elapsed().as_secs_f64()).ok();
             lines.push(line);
         }
         lines
