@@ -248,8 +248,6 @@ fn black_box_tests(root: &Path) -> Result<Done> {
     )
 }
 
-/// Kernel-facing tests on other kernels.
-
 /// Runs tests, passes their output on and counts.
 fn tests(command: &mut Command) -> Result<Done> {
     let mut child = command

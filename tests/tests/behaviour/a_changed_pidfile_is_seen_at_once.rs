@@ -146,6 +146,13 @@ fn in_a_directory_that_comes_and_goes() {
     }
 }
 
+/// Waits until a sweep has just begun.
+fn next_sweep(daemon: &Daemon) {
+    let sweeps = || daemon.status()["audit"]["sweeps"].as_u64().unwrap();
+    let before = sweeps();
+    wait::until("a sweep", LONG, || (sweeps() > before).then_some(()));
+}
+
 /// inotify watches directories, not paths: when a link on the way to the
 /// pidfile is turned to another directory, nobody tells. The sweep finds it and
 /// counts it.
@@ -164,12 +171,15 @@ fn by_the_sweep_where_inotify_is_blind() {
     let first = instance(&name);
     rename_over(&lsb.pidfile, first.id());
     place.configure(&format!(
-        "[daemon]\naudit_interval = \"1s\"\n{}",
+        "[daemon]\naudit_interval = \"3s\"\n{}",
         lsb.entity(&[])
     ));
     let daemon = Daemon::start(&place);
     let events = daemon.events();
     assert_eq!(daemon.up(&name), first.id());
+    // A path that has just begun to be watched is looked at once more when it has
+    // settled, which would see the other directory as well.
+    next_sweep(&daemon);
 
     let second = instance(&name);
     rename_over(&place.path("two/web.pid"), second.id());
@@ -183,6 +193,8 @@ fn by_the_sweep_where_inotify_is_blind() {
     end(first);
     // From now on the other directory is watched.
     let third = instance(&name);
+    // Between a change and its look there is `settle`; no sweep is due by then.
+    next_sweep(&daemon);
     let mark = daemon.status()["audit"]["discrepancies"].clone();
     registered_within(&events, &name, third.id(), LONG, || {
         rename_over(&lsb.pidfile, third.id());

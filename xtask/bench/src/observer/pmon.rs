@@ -17,13 +17,16 @@ use pmon_user::sys::pidfd::verify;
 use pmon_user::{
     config::settings::SourceChoice,
     control::backend::RegisterRequest,
-    core::{notice::Notice, time::Time},
+    core::{death::SourceName, notice::Notice, time::Time},
     daemon::{
         engine::{Engine, Facts},
         message::{Inbox, Message, Request, Tale, Told, Work},
     },
     look::look,
-    source::{ebpf::Ebpf, selection::Selection},
+    source::{
+        ebpf::Ebpf,
+        selection::{self, Selection},
+    },
     sys::{clock, sched, wake::Wake},
     table::Table,
 };
@@ -184,10 +187,14 @@ fn prepare(
         sched::set_fifo(i32::from(priority)).context("SCHED_FIFO is refused")?;
     }
     let table = Table::new(Some(ebpf));
+    let now = clock::now();
+    let mut selection = Selection::new(SourceChoice::Ebpf, CANARY_INTERVAL, now);
+    // It runs already. The canary that this asks for is never hatched, so there
+    // is none beside what is measured.
+    let _asked_for = selection.step(selection::Event::Started(SourceName::Ebpf), now);
     Ok(Engine::new(
         table,
-        // Never begun: there is no canary beside what is measured.
-        Selection::new(SourceChoice::Ebpf, CANARY_INTERVAL, clock::now()),
+        selection,
         Facts::default(),
         wake,
         messages,
