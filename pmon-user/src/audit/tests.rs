@@ -110,15 +110,22 @@ async fn a_change_is_told_once_after_the_settle_delay() {
 
 #[tokio::test]
 async fn a_file_that_never_rests_is_told_nevertheless() {
-    let fixture = fixture(400, HOUR_MS).await;
+    let settle = Duration::from_millis(400);
+    // It counts from the beginning of the watch, which looks once itself.
     let before = Instant::now();
+    let fixture = fixture(400, HOUR_MS).await;
+    let (mut written, mut rested) = (Instant::now(), false);
     while fixture.due.try_recv().is_err() {
+        // This thread may be held up between two writes.
+        rested |= written.elapsed() >= settle;
         fs::write(fixture.path("b.pid"), "1").unwrap();
+        written = Instant::now();
         thread::sleep(Duration::from_millis(5));
         assert!(before.elapsed() < LONG);
     }
     let took = before.elapsed();
-    assert!(took >= Duration::from_millis(2000), "{took:?}");
+    rested |= written.elapsed() >= settle;
+    assert!(rested || took >= 5 * settle, "{took:?}");
 }
 
 #[tokio::test]
