@@ -18,14 +18,17 @@ use anyhow::{Context as _, Result};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 /// `tcg` is software emulation, which needs no privilege and works in any
-/// container. Two CPUs, because one hides races.
+/// container. Two CPUs, because one hides races. Without `cx16`: QEMU 7.2 now and
+/// then leaves garbage in the flags after a `cmpxchg16b`, which kernels since 6.x
+/// allocate memory with where there is one, and die of (a double fault in
+/// `kmalloc`, EFLAGS being the low half of RAX).
 const ARGUMENTS: [&str; 15] = [
     "-accel",
     "tcg",
     "-machine",
     "q35",
     "-cpu",
-    "max",
+    "max,cx16=off",
     "-m",
     "1024",
     "-smp",
