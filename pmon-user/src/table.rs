@@ -575,6 +575,20 @@ impl Table {
         }
     }
 
+    /// A process was reaped by us: its status, for when its death is told.
+    pub fn reaped(&mut self, process: Identity, status: WaitStatus) {
+        let Some(generations) = self.by_pid.get(&process.pid) else {
+            return;
+        };
+        for generation in generations.as_slice() {
+            if let Some(entry) = self.entries.get_mut(generation)
+                && entry.identity == process
+            {
+                entry.status.get_or_insert(status);
+            }
+        }
+    }
+
     /// There is reason to believe that a process is dead: its pidfd became
     /// readable, or a source has told of the death of one that has none. If it
     /// is, this is told once.

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often is looked.
+/// How often is looked: on a slow machine less often, as looking takes longer, too.
 const EVERY: Duration = Duration::from_millis(10);
 
 /// How many times slower than usual this machine is: `PMON_TEST_PATIENCE`, or 1.
@@ -48,7 +48,7 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>
             Instant::now() < deadline,
             "waited {limit:?} in vain: {what}"
         );
-        thread::sleep(EVERY);
+        thread::sleep(EVERY * patience());
     }
 }
 
@@ -74,6 +74,6 @@ pub fn until_seen<T: Debug>(
             Instant::now() < deadline,
             "waited {limit:?} in vain: {what}; last seen: {seen:#?}"
         );
-        thread::sleep(EVERY);
+        thread::sleep(EVERY * patience());
     }
 }

@@ -29,7 +29,7 @@ use crate::{
         discrepancy::{Discrepancies, Discrepancy, Registered as Compared, compare},
     },
     core::{
-        death::{Death, Hint, LastSeen, SourceName},
+        death::{Death, Hint, LastSeen, SourceName, WaitStatus},
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion, Outcome},
@@ -357,6 +357,25 @@ impl Engine {
         }
     }
 
+    /// A child of ours was reaped: its death has not been told yet, or it has been
+    /// and may have gone without a status.
+    fn reaped(&mut self, entity: &EntityName, process: Identity, status: WaitStatus) {
+        self.table.reaped(process, status);
+        let told = self
+            .entities
+            .get(entity)
+            .and_then(|entity| entity.recovery.last_death())
+            .filter(|death| death.identity == process && death.status.is_none());
+        if let Some(death) = told {
+            let known = Event::StatusKnown {
+                identity: process,
+                generation: death.generation,
+                status,
+            };
+            self.happen(entity, known, clock::now());
+        }
+    }
+
     /// Where pmon itself sent the last signal, for another entity that watches
     /// the same process: on whose behalf.
     fn explain_own_signal(&self, death: &mut Death) {
@@ -398,6 +417,11 @@ impl Engine {
                     };
                     self.happen_with(&entity, Event::StartEnded { run, end }, Some(&found));
                 }
+                Message::Reaped {
+                    entity,
+                    process,
+                    status,
+                } => self.reaped(&entity, process, status),
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
                 Message::Settled { entity, identity } => {

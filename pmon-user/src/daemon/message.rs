@@ -16,7 +16,7 @@ use crate::{
     config::Loaded,
     control::backend::{Refusal, RegisterRequest},
     core::{
-        death::{LastSeen, SourceName},
+        death::{LastSeen, SourceName, WaitStatus},
         event::{OperatorAction, StartEnd},
         identity::Identity,
         notice::Notice,
@@ -64,6 +64,15 @@ pub enum Message {
         process: Option<VerifiedPid>,
         /// What was seen of it.
         last_seen: LastSeen,
+    },
+    /// A process that pmon itself had started was reaped.
+    Reaped {
+        /// Whose.
+        entity: EntityName,
+        /// Who.
+        process: Identity,
+        /// How it ended.
+        status: WaitStatus,
     },
     /// An executor did something; people are told.
     Executed {

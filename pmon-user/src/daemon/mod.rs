@@ -418,6 +418,11 @@ fn executor(state_dir: &Path, inbox: &Inbox, records: WeakUnboundedSender<Work>)
                         .unwrap_or_default(),
                     process,
                 },
+                Report::Reaped { process, status } => Message::Reaped {
+                    entity,
+                    process,
+                    status,
+                },
                 Report::Leftovers { dead, left, gone } => {
                     let notice = Notice::Leftovers { dead, left, gone };
                     Message::Executed { entity, notice }

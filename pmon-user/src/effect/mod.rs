@@ -39,6 +39,7 @@ pub use self::log::Journal;
 use self::{at_work::AtWork, cgroup::Cgroups, lane::Order};
 use crate::{
     core::{
+        death::WaitStatus,
         effect::StartVerb,
         entity::{EntitySpec, StopPolicy},
         event::StartEnd,
@@ -109,6 +110,13 @@ pub enum Report {
         end: StartEnd,
         /// The monitored process itself, with [`StartEnd::Running`] only.
         process: Option<VerifiedPid>,
+    },
+    /// The monitored process, a child of ours, was reaped.
+    Reaped {
+        /// Who.
+        process: Identity,
+        /// How it ended.
+        status: WaitStatus,
     },
     /// There were leftovers.
     Leftovers {

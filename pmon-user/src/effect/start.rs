@@ -17,7 +17,10 @@ use super::{
     launch::{Launched, launch},
 };
 use crate::{
-    core::{effect::StartVerb, entity::EntitySpec, event::StartEnd},
+    core::{
+        death::WaitStatus, effect::StartVerb, entity::EntitySpec, event::StartEnd,
+        identity::Identity,
+    },
     sys::{
         pidfd::{VerifiedPid, VerifyError, verify},
         spawn::Spawned,
@@ -86,7 +89,7 @@ async fn run_to_end(
     if foreground {
         match verify(spawned.pid()) {
             Ok(process) => {
-                reap(spawned);
+                reap_process(Arc::clone(voice), process.identity(), spawned);
                 return Some((StartEnd::Running(process.identity()), Some(process)));
             }
             // Dead already, only not reaped: its status tells more.
@@ -134,8 +137,22 @@ async fn kill(mut spawned: Spawned) {
     }
 }
 
-/// Waits for the end of a program in the background. Its death is not ours to
-/// report.
+/// Waits for the end of the monitored process in the background. Its death is not
+/// ours to report, but its status is: once it is reaped, no kernel before 6.15
+/// tells it to anybody.
+fn reap_process(voice: Arc<Voice>, process: Identity, mut spawned: Spawned) {
+    tokio::spawn(async move {
+        match spawned.wait().await {
+            Ok(status) => {
+                let status = WaitStatus(status.into_raw().cast_unsigned());
+                voice.report(Report::Reaped { process, status });
+            }
+            Err(error) => tracing::warn!(%error, "{process} could not be reaped"),
+        }
+    });
+}
+
+/// Waits for the end of a command in the background.
 fn reap(mut spawned: Spawned) {
     tokio::spawn(async move {
         let pid = spawned.pid();

@@ -195,6 +195,18 @@ fn pidfds_alone_tell_a_death_once_too() {
 }
 
 #[test]
+fn a_status_known_to_who_reaped_is_told_with_the_death() {
+    let mut world = World::without_kernel();
+    let mut child = Sleeper::spawn();
+    let (identity, _) = world.register("a", child.pid());
+    child.end();
+    // Not the true one, which newer kernels tell us as well.
+    world.table.reaped(identity, WaitStatus(7 << 8));
+    let (_, ended) = world.told();
+    assert_eq!(death(&ended).status, Some(WaitStatus(7 << 8)));
+}
+
+#[test]
 fn a_zombies_status_is_read_where_no_kernel_source_told_it() {
     let mut world = World::without_kernel();
     let mut child = Command::new("sh")

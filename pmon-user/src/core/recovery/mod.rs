@@ -384,7 +384,11 @@ impl Recovery {
         if let Some(death) = &mut self.last_death
             && death.generation == generation
         {
-            death.status.get_or_insert(status);
+            // Two may come to know it: who reaps, and who waits for that.
+            if death.status.is_some() {
+                return;
+            }
+            death.status = Some(status);
         }
         step.say(Notice::StatusKnown {
             identity,

@@ -121,6 +121,23 @@ fn a_program_finds_nothing_of_pmons() {
 }
 
 #[test]
+fn its_status_is_told_when_it_is_reaped() {
+    let fixture = Fixture::new();
+    let (_, process) = portrait(&fixture, |_| {});
+    kill(&process);
+    let (_, report) = fixture.reports.recv_timeout(LONG).unwrap();
+    let Report::Reaped {
+        process: reaped,
+        status,
+    } = report
+    else {
+        panic!("{report:?}")
+    };
+    assert_eq!((reaped, status.0), (process.identity(), 9));
+    fixture.shutdown();
+}
+
+#[test]
 fn a_running_program_is_no_start_command() {
     let fixture = Fixture::new();
     let (spec, process) = portrait(&fixture, |_| {});

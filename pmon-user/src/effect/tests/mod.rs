@@ -133,8 +133,14 @@ impl Fixture {
         );
     }
 
+    /// The next report, but for those of processes that were reaped.
     fn report(&self) -> (Arc<str>, Report) {
-        self.reports.recv_timeout(LONG).unwrap()
+        loop {
+            let report = self.reports.recv_timeout(LONG).unwrap();
+            if !matches!(report.1, Report::Reaped { .. }) {
+                return report;
+            }
+        }
     }
 
     /// The next report, which must be a start's end.
@@ -143,6 +149,7 @@ impl Fixture {
             Report::StartEnded { end, process, .. } => (end, process),
             Report::Failed { what } => panic!("{what}"),
             Report::Leftovers { left, .. } => panic!("{left:?}"),
+            Report::Reaped { process, .. } => panic!("{process}"),
         }
     }
 
@@ -157,11 +164,18 @@ impl Fixture {
             Report::Failed { what } => what,
             Report::StartEnded { end, .. } => panic!("{end:?}"),
             Report::Leftovers { left, .. } => panic!("{left:?}"),
+            Report::Reaped { process, .. } => panic!("{process}"),
         }
     }
 
     fn assert_silence(&self) {
-        let report = self.reports.recv_timeout(Duration::from_millis(300));
+        // That a process ended is told whenever it does.
+        let report = loop {
+            match self.reports.recv_timeout(Duration::from_millis(300)) {
+                Ok((_, Report::Reaped { .. })) => {}
+                report => break report,
+            }
+        };
         assert!(report.is_err(), "{report:?}");
     }
 
