@@ -19,8 +19,8 @@ const RELEASE: &str = "kernel";
 /// What one kernel said.
 #[derive(Clone)]
 pub(super) struct Column {
-    /// Debian's suite.
-    pub(super) suite: &'static str,
+    /// Debian's suite, and what the kernel was told.
+    pub(super) name: String,
     /// The rest.
     pub(super) outcome: Outcome,
     /// What is wrong with it.
@@ -29,9 +29,7 @@ pub(super) struct Column {
 
 /// The table.
 pub(super) fn table(columns: &[Column]) -> String {
-    let mut rows = vec![row("Debian suite", columns, |column| {
-        column.suite.to_owned()
-    })];
+    let mut rows = vec![row("Debian suite", columns, |column| column.name.clone())];
     rows.push(format!("|---|{}", "---|".repeat(columns.len())));
     rows.push(row(RELEASE, columns, |column| {
         column.outcome.release().to_owned()
@@ -132,10 +130,10 @@ mod tests {
 
     use super::*;
 
-    fn column(suite: &'static str, text: &str) -> Column {
+    fn column(name: &str, text: &str) -> Column {
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         Column {
-            suite,
+            name: name.to_owned(),
             outcome: Outcome::read(&lines),
             trouble: None,
         }

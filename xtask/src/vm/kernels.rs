@@ -17,6 +17,11 @@ use crate::command::{output, run};
 /// The suites that carry the kernels: 5.10, 6.1, 6.12 and the newest there is.
 /// 5.10 is the oldest that Debian still serves, and pmon needs 5.8.
 pub(super) const SUITES: [&str; 4] = ["bullseye", "bookworm", "trixie", "trixie-backports"];
+/// No kernel memory may be read by whatever means (`kernel_lockdown(7)`): what a
+/// host with Secure Boot and a strict policy runs.
+const LOCKED_DOWN: &str = "lockdown=confidentiality";
+/// Long-term support, and what most such hosts have.
+const LOCKED_DOWN_SUITE: &str = "trixie";
 /// Names the newest image. The `cloud` flavour has what pmon uses built in and
 /// no drivers for hardware.
 const METAPACKAGE: &str = "linux-image-cloud-amd64";
@@ -31,9 +36,24 @@ pub(super) struct Kernel {
     pub(super) suite: &'static str,
     /// The bootable file.
     pub(super) image: PathBuf,
+    /// What it is told besides.
+    pub(super) parameters: &'static str,
 }
 
-/// Those of [`SUITES`]; what was fetched before stays as it is.
+impl Kernel {
+    /// The suite and the parameters.
+    pub(super) fn name(&self) -> String {
+        let Self {
+            suite,
+            image: _,
+            parameters,
+        } = self;
+        format!("{suite} {parameters}").trim().to_owned()
+    }
+}
+
+/// Those of [`SUITES`], and one of them once more, [`LOCKED_DOWN`]; what was
+/// fetched before stays as it is.
 ///
 /// # Errors
 ///
@@ -45,9 +65,18 @@ pub(super) fn fetch(directory: &Path) -> Result<Vec<Kernel>> {
             download(directory, suite, &image)
                 .with_context(|| format!("can't fetch the kernel of `{suite}`"))?;
         }
-        Ok(Kernel { suite, image })
+        Ok(Kernel {
+            suite,
+            image,
+            parameters: "",
+        })
     };
-    SUITES.into_iter().map(kernel).collect()
+    let mut kernels: Vec<_> = SUITES.into_iter().map(kernel).collect::<Result<_>>()?;
+    kernels.push(Kernel {
+        parameters: LOCKED_DOWN,
+        ..kernel(LOCKED_DOWN_SUITE)?
+    });
+    Ok(kernels)
 }
 
 fn download(directory: &Path, suite: &str, image: &Path) -> Result<()> {
