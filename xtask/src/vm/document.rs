@@ -45,8 +45,12 @@ pub(super) fn table(columns: &[Column]) -> String {
     }
     for promise in PROMISES {
         rows.push(row(promise.what, columns, |column| {
-            let passed = column.outcome.passed_of(promise.tests);
-            format!("{passed} of {} passed", promise.tests.len())
+            let selected = column.outcome.selected(promise.tests);
+            let passed = column.outcome.passed_of(&selected);
+            match selected.len() {
+                0 => "no: the kernel refuses".to_owned(),
+                all => format!("{passed} of {all} passed"),
+            }
         }));
     }
     rows.join("\n") + "\n"
@@ -128,13 +132,13 @@ fn difference(old: &str, new: &str) -> Vec<String> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use super::*;
+    use super::{super::selection::Scope, *};
 
     fn column(name: &str, text: &str) -> Column {
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         Column {
             name: name.to_owned(),
-            outcome: Outcome::read(&lines),
+            outcome: Outcome::read(Scope::All, &lines),
             trouble: None,
         }
     }

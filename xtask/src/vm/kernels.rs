@@ -12,16 +12,15 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::selection::Scope;
 use crate::command::{output, run};
 
 /// The suites that carry the kernels: 5.10, 6.1, 6.12 and the newest there is.
 /// 5.10 is the oldest that Debian still serves, and pmon needs 5.8.
 pub(super) const SUITES: [&str; 4] = ["bullseye", "bookworm", "trixie", "trixie-backports"];
-/// No kernel memory may be read by whatever means (`kernel_lockdown(7)`): what a
-/// host with Secure Boot and a strict policy runs.
-const LOCKED_DOWN: &str = "lockdown=confidentiality";
-/// Long-term support, and what most such hosts have.
-const LOCKED_DOWN_SUITE: &str = "trixie";
+/// The kernel that is booted under [`Scope::LockedDown`] as well: a stable one, as
+/// hosts with Secure Boot and a strict policy have (`kernel_lockdown(7)`).
+const LOCKED_DOWN: &str = "trixie";
 /// Names the newest image. The `cloud` flavour has what pmon uses built in and
 /// no drivers for hardware.
 const METAPACKAGE: &str = "linux-image-cloud-amd64";
@@ -36,19 +35,16 @@ pub(super) struct Kernel {
     pub(super) suite: &'static str,
     /// The bootable file.
     pub(super) image: PathBuf,
-    /// What it is told besides.
-    pub(super) parameters: &'static str,
+    /// How much it lets pmon do.
+    pub(super) scope: Scope,
 }
 
 impl Kernel {
-    /// The suite and the parameters.
+    /// The suite and the kernel's parameter.
     pub(super) fn name(&self) -> String {
-        let Self {
-            suite,
-            image: _,
-            parameters,
-        } = self;
-        format!("{suite} {parameters}").trim().to_owned()
+        format!("{} {}", self.suite, self.scope.parameter())
+            .trim()
+            .to_owned()
     }
 }
 
@@ -68,13 +64,13 @@ pub(super) fn fetch(directory: &Path) -> Result<Vec<Kernel>> {
         Ok(Kernel {
             suite,
             image,
-            parameters: "",
+            scope: Scope::All,
         })
     };
     let mut kernels: Vec<_> = SUITES.into_iter().map(kernel).collect::<Result<_>>()?;
     kernels.push(Kernel {
-        parameters: LOCKED_DOWN,
-        ..kernel(LOCKED_DOWN_SUITE)?
+        scope: Scope::LockedDown,
+        ..kernel(LOCKED_DOWN)?
     });
     Ok(kernels)
 }

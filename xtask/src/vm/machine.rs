@@ -84,7 +84,10 @@ pub(super) fn boot(kernel: &Kernel, initramfs: &Path, log: &Path) -> Result<Run>
         .arg("-initrd")
         .arg(initramfs)
         .arg("-append")
-        .arg(format!("{KERNEL_COMMAND_LINE} {}", kernel.parameters))
+        .arg(format!(
+            "{KERNEL_COMMAND_LINE} {}",
+            kernel.scope.parameter()
+        ))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -94,7 +94,7 @@ fn boot(kernel: &Kernel, initramfs: &Path, directory: &Path) -> Result<Column> {
     let name = kernel.name();
     let log = directory.join(format!("{name}.log"));
     let mut run = machine::boot(kernel, initramfs, &log)?;
-    let mut outcome = Outcome::read(&run.lines);
+    let mut outcome = Outcome::read(kernel.scope, &run.lines);
     if outcome.broke_down() {
         let first = directory.join(format!("{name}.broken.log"));
         fs::rename(&log, &first).with_context(|| format!("can't keep `{}`", log.display()))?;
@@ -106,7 +106,7 @@ fn boot(kernel: &Kernel, initramfs: &Path, directory: &Path) -> Result<Column> {
             first.display()
         );
         run = machine::boot(kernel, initramfs, &log)?;
-        outcome = Outcome::read(&run.lines);
+        outcome = Outcome::read(kernel.scope, &run.lines);
     }
     let trouble = outcome.trouble(run.end);
     let word = if trouble.is_none() { "ok" } else { "FAILED" };
