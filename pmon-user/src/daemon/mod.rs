@@ -12,6 +12,8 @@ pub mod entity;
 mod handoff;
 mod incident_views;
 mod inheritance;
+mod kernel_side;
+mod kernel_views;
 mod logging;
 mod looks;
 pub mod message;
@@ -223,6 +225,7 @@ async fn serve_until_stopped(
         settings: settings.daemon.clone(),
         helpers,
         handed_over: Arc::clone(&handed_over),
+        kernel_log: kernel_side::KernelLog::default(),
     });
     let (stop_serving, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = tokio::spawn(serve(socket, access, Arc::clone(&daemon), async {
