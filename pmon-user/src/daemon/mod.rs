@@ -13,6 +13,8 @@ mod handoff;
 mod hearing;
 mod incident_views;
 mod inheritance;
+mod kernel_side;
+mod kernel_views;
 mod logging;
 mod looks;
 pub mod message;
@@ -212,6 +214,7 @@ async fn serve_until_stopped(
         settings: settings.daemon.clone(),
         helpers,
         handed_over: Arc::clone(&handed_over),
+        kernel_log: kernel_side::KernelLog::default(),
     });
     let (stop_serving, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = tokio::spawn(serve(socket, access, Arc::clone(&daemon), async {

@@ -1,4 +1,4 @@
-//! The daemon as a whole, and its kernel side, as users see them.
+//! The daemon as a whole as users see it.
 
 use super::{engine::Engine, views::entity_view};
 use crate::{
@@ -12,7 +12,6 @@ use crate::{
     },
     sys::clock,
     view::{
-        diagnosis::{BpfMapView, BpfProgramView, BpfStatsView, BpfView},
         entity::EntityView,
         status::{AuditView, CanaryWord, DaemonView, SourceState, SourceView, StatusView},
     },
@@ -150,6 +149,9 @@ impl Engine {
 
     /// What is to be said of a source that works.
     fn remark(&self, name: SourceName) -> Option<String> {
+        if name == SourceName::Ebpf && self.table.kernel().is_some_and(Ebpf::logs) {
+            return Some("its programs log what they do, until `pmon bpf log off`".to_owned());
+        }
         let without = self.table.without_pidfd();
         (name == SourceName::Pidfd && without > 0).then(|| {
             format!(
@@ -189,81 +191,5 @@ impl Engine {
             .map(|entity| entity.spec.name.as_str());
         degraded.extend(some_of("alive, but not registered", refused));
         degraded
-    }
-
-    pub(super) fn bpf_view(&self) -> BpfView {
-        let Some(kernel) = self.table.kernel() else {
-            return BpfView {
-                off: self.ebpf_off(),
-                programs: Vec::new(),
-                maps: Vec::new(),
-                pins: Vec::new(),
-                group_dead: None,
-                offsets: std::collections::BTreeMap::new(),
-                stats: None,
-            };
-        };
-        let stats = kernel.stats();
-        BpfView {
-            off: None,
-            programs: kernel
-                .programs()
-                .into_iter()
-                .map(|program| {
-                    let counted = program.run_count > 0;
-                    BpfProgramView {
-                        id: program.id,
-                        name: program.name.to_owned(),
-                        attached_to: program.tracepoint.to_owned(),
-                        tag: format!("{:016x}", program.tag),
-                        run_count: counted.then_some(program.run_count),
-                        #[expect(clippy::cast_precision_loss, reason = "a mean, for people")]
-                        ns_per_run: counted
-                            .then(|| program.run_time.as_nanos() as f64 / program.run_count as f64),
-                    }
-                })
-                .collect(),
-            maps: kernel
-                .maps()
-                .iter()
-                .map(|map| BpfMapView {
-                    id: map.id,
-                    name: map.name.to_owned(),
-                    kind: map.kind.to_owned(),
-                    entries: (map.name == pmon_common::PIDS_MAP).then(|| kernel.entries()),
-                    max_entries: map.max_entries,
-                })
-                .collect(),
-            pins: kernel.pins().map_or_else(Vec::new, |pins| {
-                pins.list()
-                    .iter()
-                    .map(|path| path.display().to_string())
-                    .collect()
-            }),
-            group_dead: Some(kernel.layout().group_dead_method().to_owned()),
-            offsets: kernel
-                .layout()
-                .globals()
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect(),
-            stats: Some(BpfStatsView {
-                deaths: stats.deaths,
-                drops: stats.drops,
-                strangers: stats.strangers,
-                repeats: stats.repeats,
-            }),
-        }
-    }
-
-    /// Why there are no programs and maps.
-    fn ebpf_off(&self) -> Option<String> {
-        let source = self.selection.source(SourceName::Ebpf);
-        match &source.state {
-            State::Off(Off::Unwanted(why) | Off::Failed(why)) => Some(why.clone()),
-            State::Off(Off::StandsBy) => Some("is being started".to_owned()),
-            State::Silent(why) | State::Lost(why) => Some(why.clone()),
-            State::Unproven | State::Healthy => None,
-        }
     }
 }

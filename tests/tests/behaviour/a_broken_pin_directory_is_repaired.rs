@@ -24,7 +24,7 @@ fn configure(place: &Place) -> String {
 
 /// The number of pins is that of maps and programs, each of ours.
 fn is_complete(daemon: &Daemon) -> bool {
-    let view = daemon.json(&["bpf", "show"]);
+    let view = daemon.json(&["bpf", "show", "--seconds", "0"]);
     let count = |what: &str| view[what].as_array().unwrap().len();
     count("pins") == count("maps") + count("programs")
 }
@@ -64,7 +64,11 @@ fn at_the_start() {
 
     let daemon = Daemon::start(&place);
     assert_eq!(daemon.up(&name), pid);
-    assert!(is_complete(&daemon), "{:#}", daemon.json(&["bpf", "show"]));
+    assert!(
+        is_complete(&daemon),
+        "{:#}",
+        daemon.json(&["bpf", "show", "--seconds", "0"])
+    );
     let log = daemon.log();
     for what in ["pmon_events", "pmon_stats", "pmon_exit", "strange"] {
         let said = log

@@ -45,7 +45,7 @@ fn daemon(place: &Place) -> Daemon {
 fn to_tell_the_death_of_a_group() {
     skip_if!(privilege::no_bpf());
     let place = Place::new();
-    let view = daemon(&place).json(&["bpf", "show"]);
+    let view = daemon(&place).json(&["bpf", "show", "--seconds", "0"]);
     let method = view["group_dead"].as_str().unwrap();
     fact("a group's death is known by", method);
     let expected = since(
@@ -66,7 +66,7 @@ fn to_attach_every_program() {
     skip_if!(privilege::no_bpf());
     let place = Place::new();
     let daemon = daemon(&place);
-    let view = daemon.json(&["bpf", "show"]);
+    let view = daemon.json(&["bpf", "show", "--seconds", "0"]);
     let mut programs: Vec<&str> = view["programs"]
         .as_array()
         .unwrap()
