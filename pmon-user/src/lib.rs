@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod effect;
 pub mod look;
+pub mod pulse;
 pub mod render;
 pub mod source;
 #[cfg(test)]

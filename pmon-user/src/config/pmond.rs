@@ -136,7 +136,7 @@ impl<'a> Builder<'a> {
         let wanted = (self.mode != Mode::Status).then_some(DEFAULT_DEBOUNCE_S);
         let debounce = self.seconds("debounce", wanted, DEFAULT_DEBOUNCE_S);
         let startuptime = self.startuptime();
-        let active = self.active();
+        let active = self.active(&name);
         self.remark_on_dropped();
         let status = match self.status(&name) {
             Ok(status) => status,

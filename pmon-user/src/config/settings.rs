@@ -53,6 +53,11 @@ pub struct DaemonSettings {
     /// the kernel's table alone. `None` = as many as the limit of open files
     /// allows.
     pub pidfd_budget: Option<u32>,
+    /// UDP port on 127.0.0.1 where processes in active mode answer.
+    pub active_reply_port: u16,
+    /// The file that says that the host is fully initialised; `None` = that of
+    /// the platform.
+    pub initialised_file: Option<PathBuf>,
 }
 
 impl Default for DaemonSettings {
@@ -70,6 +75,8 @@ impl Default for DaemonSettings {
             max_pids: pmon_common::DEFAULT_MAX_PIDS,
             ring_bytes: pmon_common::DEFAULT_RING_BYTES,
             pidfd_budget: None,
+            active_reply_port: crate::pulse::endpoint::REPLY_PORT,
+            initialised_file: None,
         }
     }
 }

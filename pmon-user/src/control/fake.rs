@@ -47,7 +47,7 @@ impl Fake {
     pub(crate) fn new() -> Arc<Self> {
         let mut web = entity("web", StateWord::Up);
         web.last_death = Some(death());
-        web.heartbeat = Some(HeartbeatView { misses: 0 });
+        web.heartbeat = Some(HeartbeatView::default());
         let entities = [
             web,
             entity("db", StateWord::Failed),

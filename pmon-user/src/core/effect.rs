@@ -62,6 +62,20 @@ pub enum Effect {
     StopUnit,
     /// End a start command that is still running, with its process group.
     CancelStart,
+    /// Send the process a request, as soon as its answer could be received;
+    /// answered by [`super::pulse::PulseEvent::Sent`] or its opposite.
+    RequestPulse {
+        /// Number of this request, repeated in whatever is told of it.
+        round: u64,
+        /// The sequence number that it carries.
+        sequence: u32,
+    },
+    /// Read the answers that have arrived, and tell if there is none to this
+    /// request.
+    CollectPulse {
+        /// Which.
+        round: u64,
+    },
     /// Raise, refresh or clear the entity's alarm.
     Alarm(AlarmChange),
     /// Tell the log, the event stream and the incident's timeline.

@@ -41,12 +41,20 @@ pub struct EntitySpec {
     pub quorum: bool,
     /// Platform condition under which monitoring begins (pmon.d `subfunction`).
     pub subfunction: Option<String>,
-    /// Heartbeat settings, with [`Mode::Active`] only.
+    /// Settings of active monitoring, with [`Mode::Active`] only.
     pub active: Option<ActiveSpec>,
     /// Script settings, with [`Mode::Status`] only.
     pub status: Option<StatusSpec>,
     /// Where it was configured.
     pub origin: Origin,
+}
+
+impl EntitySpec {
+    /// Whether a successor is started when the process fails.
+    #[must_use]
+    pub const fn recovers(&self) -> bool {
+        self.restarts > 0 && !matches!(self.start, StartMethod::None { .. })
+    }
 }
 
 /// Monitoring modes of pmond (`mode` key).
@@ -154,7 +162,7 @@ pub enum StopPolicy {
     KillFirst,
 }
 
-/// Heartbeat settings of [`Mode::Active`].
+/// Request/response messaging, [`Mode::Active`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveSpec {
     /// UDP port on which the process listens.

@@ -3,6 +3,7 @@
 use super::{
     death::{Death, Hint, WaitStatus},
     identity::Identity,
+    pulse::PulseEvent,
 };
 
 /// One thing that happened to one entity.
@@ -68,6 +69,8 @@ pub enum Event {
     },
     /// An operator asked for something.
     Operator(OperatorRequest),
+    /// What has become of a request of active monitoring.
+    Pulse(PulseEvent),
     /// A deadline of the entity may have passed.
     Tick,
 }

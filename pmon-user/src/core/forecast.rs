@@ -113,6 +113,9 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             Notice::Monitoring(_) => {
                 Some("the successor must stay alive for `debounce`".to_owned())
             }
+            Notice::AwaitingAnswers { wanted, .. } => {
+                Some(format!("the successor must answer {wanted} requests"))
+            }
             Notice::Recovered(_) => Some("recovered".to_owned()),
             Notice::AttemptFailed { next_in, .. } => {
                 Some(format!("attempt failed; wait {next_in:?}"))
@@ -140,6 +143,8 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::Operator(_)
             | Notice::Stopped
             | Notice::Waiting { .. }
+            | Notice::Unanswered { .. }
+            | Notice::PulseMissed { .. }
             | Notice::AlarmRefreshed(_)
             | Notice::AlarmCleared => None,
         },
@@ -152,6 +157,8 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
         | Effect::Start { .. }
         | Effect::StopUnit
         | Effect::CancelStart
+        | Effect::RequestPulse { .. }
+        | Effect::CollectPulse { .. }
         | Effect::Alarm(_) => None,
     }
 }

@@ -197,7 +197,7 @@ impl Incident {
 const fn begins(notice: &Notice) -> bool {
     matches!(
         notice,
-        Notice::Hinted(_) | Notice::Died(_) | Notice::Missing { .. }
+        Notice::Hinted(_) | Notice::Died(_) | Notice::Missing { .. } | Notice::Unanswered { .. }
     )
 }
 

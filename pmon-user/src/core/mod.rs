@@ -13,6 +13,7 @@ pub mod forecast;
 pub mod identity;
 pub mod incident;
 pub mod notice;
+pub mod pulse;
 pub mod recovery;
 pub mod simulation;
 pub mod time;

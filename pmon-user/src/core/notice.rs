@@ -134,6 +134,30 @@ pub enum Notice {
         /// The pid of the foreign script.
         script: u32,
     },
+    /// A request of active monitoring has come to nothing, not for the first
+    /// time in a row.
+    PulseMissed {
+        /// Who was asked.
+        identity: Identity,
+        /// Misses in a row.
+        misses: u32,
+        /// Why this one is a miss.
+        why: String,
+    },
+    /// It missed so many requests in a row that it has failed.
+    Unanswered {
+        /// Who was asked.
+        identity: Identity,
+        /// Misses in a row.
+        misses: u32,
+    },
+    /// After a failure it must answer so many requests to count as recovered.
+    AwaitingAnswers {
+        /// Who is asked.
+        identity: Identity,
+        /// How many.
+        wanted: u64,
+    },
     /// First failure of a cycle (pmond's LOG event).
     FirstFailure,
     /// The alarm is raised.
@@ -174,6 +198,9 @@ impl Notice {
             Self::Operator(_) => "operator",
             Self::Stopped => "stopped",
             Self::Waiting { .. } => "waiting",
+            Self::PulseMissed { .. } => "pulse_missed",
+            Self::Unanswered { .. } => "unanswered",
+            Self::AwaitingAnswers { .. } => "awaiting_answers",
             Self::FirstFailure => "first_failure",
             Self::AlarmRaised(_) => "alarm_raised",
             Self::AlarmRefreshed(_) => "alarm_refreshed",
@@ -197,6 +224,9 @@ impl Notice {
             | Self::Followed { new: identity, .. }
             | Self::Leftovers { dead: identity, .. }
             | Self::StatusKnown { identity, .. }
+            | Self::PulseMissed { identity, .. }
+            | Self::Unanswered { identity, .. }
+            | Self::AwaitingAnswers { identity, .. }
             | Self::Monitoring(identity)
             | Self::Stable(identity)
             | Self::Recovered(identity)
@@ -294,6 +324,23 @@ impl fmt::Display for Notice {
             Self::Stopped => f.write_str("stopped by operator"),
             Self::Waiting { script } => {
                 write!(f, "init script ({script}) is at work; waiting for it")
+            }
+            Self::PulseMissed {
+                identity,
+                misses,
+                why,
+            } => write!(
+                f,
+                "({}) missed {misses} requests in a row: {why}",
+                identity.pid
+            ),
+            Self::Unanswered { identity, misses } => write!(
+                f,
+                "({}) has failed: it missed {misses} requests in a row",
+                identity.pid
+            ),
+            Self::AwaitingAnswers { identity, wanted } => {
+                write!(f, "({}) must answer {wanted} requests", identity.pid)
             }
             Self::FirstFailure => f.write_str("is down; recovery begins"),
             Self::AlarmRaised(severity) => write!(f, "{severity} alarm raised"),

@@ -13,6 +13,7 @@ use super::{
     event::{Event, Occasion, Outcome, Sighting, StartEnd},
     evidence::Evidence,
     identity::Identity,
+    pulse::PulseEvent,
     recovery::Recovery,
     time::Time,
 };
@@ -36,6 +37,16 @@ pub enum StartBehaviour {
     Hangs,
 }
 
+/// What processes do with requests of active monitoring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnswerBehaviour {
+    /// They answer at once.
+    #[default]
+    Answers,
+    /// They do not.
+    Silent,
+}
+
 /// One entity and its simulated world.
 #[derive(Debug)]
 pub struct Simulation<'a> {
@@ -43,6 +54,7 @@ pub struct Simulation<'a> {
     recovery: Recovery,
     now: Time,
     start: StartBehaviour,
+    answers: AnswerBehaviour,
     pending: Vec<(Time, Pending)>,
     alive: Option<Identity>,
     foreign_script: Option<u32>,
@@ -69,6 +81,7 @@ impl<'a> Simulation<'a> {
             recovery,
             now,
             start,
+            answers: AnswerBehaviour::default(),
             pending: Vec::new(),
             alive,
             foreign_script: None,
@@ -121,6 +134,11 @@ impl<'a> Simulation<'a> {
     /// From now on the start method behaves like this.
     pub fn set_start(&mut self, start: StartBehaviour) {
         self.start = start;
+    }
+
+    /// From now on processes do this with requests.
+    pub fn set_answers(&mut self, answers: AnswerBehaviour) {
+        self.answers = answers;
     }
 
     /// Somebody else's init script begins or ends.
@@ -280,6 +298,21 @@ impl<'a> Simulation<'a> {
                     }
                 }
                 Effect::Start { run, .. } => self.run_start(run),
+                Effect::RequestPulse { round, sequence } => {
+                    self.happen(Event::Pulse(PulseEvent::Sent { round }));
+                    match self.answers {
+                        AnswerBehaviour::Answers => {
+                            let heard = PulseEvent::Answered { round, sequence };
+                            self.happen(Event::Pulse(heard));
+                        }
+                        AnswerBehaviour::Silent => {}
+                    }
+                }
+                Effect::CollectPulse { round } => {
+                    let initialised = true;
+                    let silent = PulseEvent::Silent { round, initialised };
+                    self.happen(Event::Pulse(silent));
+                }
                 Effect::EndLeftovers { .. }
                 | Effect::Unregister { .. }
                 | Effect::Release { .. }

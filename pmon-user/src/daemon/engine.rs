@@ -72,6 +72,8 @@ pub struct Engine {
     pub(super) sweeping: Option<Sweeping>,
     /// Looks have to wait for descriptors.
     pub(super) exhausted: bool,
+    /// Why nobody can be asked in active mode.
+    pub(super) unheard: Option<String>,
     /// There may be more in the inbox.
     more: bool,
     stopping: bool,
@@ -138,6 +140,7 @@ impl Engine {
             deferred: Vec::new(),
             sweeping: None,
             exhausted: false,
+            unheard: None,
             more: false,
             stopping: false,
             inheritance: Inheritance::default(),
@@ -244,6 +247,7 @@ impl Engine {
                 }
                 Message::Audit(Due::Sweep(_)) => self.sweep(),
                 Message::Canary(hatched) => self.canary_hatched(hatched),
+                Message::Pulse(report) => self.pulse_reported(report),
                 Message::Source(started) => self.source_started(started),
                 Message::Request(request) => self.answer(request),
                 Message::Stop => self.stopping = true,

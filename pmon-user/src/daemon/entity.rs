@@ -14,6 +14,7 @@ use crate::{
         time::Time,
     },
     look::{LookRequest, Remembered},
+    pulse::correspondence::{Faults, Strays},
     state::registrations::{AdHoc, EntityRecord, StoppedByOperator},
     view::incident::IncidentView,
 };
@@ -48,8 +49,19 @@ pub struct Entity {
     pub inherited: Vec<Identity>,
     /// The incident that was under way when an earlier daemon ended.
     pub continued: Option<IncidentView>,
+    /// What was wrong with answers of its process, and on their port.
+    pub tally: Tally,
     /// What the record was made of that was last given away to be remembered.
     pub remembered: Option<RecordOf>,
+}
+
+/// Answers that were of no use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// In the entity's name.
+    pub faults: Faults,
+    /// On the whole host.
+    pub strays: Strays,
 }
 
 /// Everything in an entity's record that changes, cheap to compare: after each
@@ -97,6 +109,7 @@ impl Entity {
             unsettled,
             inherited: Vec::new(),
             continued: None,
+            tally: Tally::default(),
             remembered: None,
         }
     }

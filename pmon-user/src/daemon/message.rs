@@ -27,6 +27,7 @@ use crate::{
     },
     effect::Job,
     look::{Look, LookRequest},
+    pulse::endpoint,
     source::{
         ebpf::{Plan, Replaced, Replacement},
         selection,
@@ -107,6 +108,8 @@ pub enum Message {
     Audit(Due),
     /// A canary waits to be registered and released, or why there is none.
     Canary(Result<Hatched, String>),
+    /// What has become of a request of active monitoring, or of its port.
+    Pulse(endpoint::Report),
     /// A source was started, or why not.
     Source(Result<Started, (SourceName, String)>),
     /// The control service asks.
@@ -196,6 +199,8 @@ pub enum Work {
         /// What.
         job: Job,
     },
+    /// Something for the endpoint of active monitoring.
+    Pulse(endpoint::Order),
     /// Hatch a canary.
     Hatch,
     /// Start or stop a source.

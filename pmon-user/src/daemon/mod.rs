@@ -20,6 +20,7 @@ mod looks;
 pub mod message;
 pub mod options;
 mod pid_one;
+mod pulses;
 mod receiver;
 mod requests;
 pub mod selection;
@@ -195,6 +196,7 @@ async fn serve_until_stopped(
     };
     let workers = Workers {
         executor: Arc::clone(&executor),
+        pulses: pulses::start(&settings.daemon, &inbox),
         audit,
         starter,
         store,

@@ -169,6 +169,7 @@ impl Engine {
         if self.exhausted {
             degraded.push("no files can be opened: looks for processes wait until they can".into());
         }
+        degraded.extend(self.active_suspended());
         for missing in self.table.kernel().map_or(&[][..], Ebpf::missing) {
             let MissingProgram { program, reason } = missing;
             degraded.push(format!(

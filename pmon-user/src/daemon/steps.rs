@@ -155,6 +155,10 @@ impl Engine {
             Effect::Start { verb, run } => Job::Start { spec, verb, run },
             Effect::StopUnit => Job::StopUnit { spec },
             Effect::CancelStart => Job::CancelStart,
+            Effect::RequestPulse { round, sequence } => {
+                return self.request_pulse(name, &spec, round, sequence);
+            }
+            Effect::CollectPulse { round } => return self.collect_pulse(name, &spec, round),
             // Told as a notice; other receivers are not configured.
             Effect::Alarm(_) => return,
             Effect::Register { .. } | Effect::Say(_) => return,

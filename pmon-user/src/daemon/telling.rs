@@ -203,6 +203,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::StatusKnown { .. }
         | Notice::Stopped
         | Notice::Waiting { .. }
+        | Notice::AwaitingAnswers { .. }
         | Notice::AlarmCleared => Level::Info,
         Notice::Hinted(_) => Level::Debug,
         Notice::Died(_)
@@ -212,6 +213,8 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Leftovers { .. }
         | Notice::StartFailed { .. }
         | Notice::PidChanged { .. }
+        | Notice::PulseMissed { .. }
+        | Notice::Unanswered { .. }
         | Notice::AttemptFailed { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)

@@ -6,11 +6,12 @@ use super::{
     engine::Engine,
     entity::Entity,
     incident_views::{certificate, container_of, incident_view},
+    pulses::{active_view, heartbeat_view},
 };
 use crate::{
     core::{
         death::WaitStatus,
-        entity::{EntitySpec, Mode, StopPolicy},
+        entity::{EntitySpec, StopPolicy},
         forecast::if_it_died_now,
         recovery::{AfterStop, Phase, Recovery, Stage},
         time::Time,
@@ -96,7 +97,7 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
     EntityView {
         name: spec.name.clone(),
         mode: spec.mode,
-        state: state_word(recovery),
+        state: state_word(spec, recovery),
         since: Some(clock::wall(recovery.since())),
         stage: recovery.stage().as_str().to_owned(),
         pid: current.map(|current| current.identity.pid),
@@ -120,7 +121,7 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
             let (number, recovered_at) = last_death.unwrap_or((0, None));
             certificate(death, number, recovered_at)
         }),
-        heartbeat: None,
+        heartbeat: heartbeat_view(entity),
         quorum: spec.quorum,
         source_file: spec.origin.to_string(),
     }
@@ -139,19 +140,20 @@ fn problem(entity: &Entity) -> Option<String> {
     if let Some(problem) = entity.recovery.problem() {
         return Some(problem.to_owned());
     }
-    match entity.spec.mode {
-        Mode::Active => Some("heartbeats are not monitored in this version, deaths are".into()),
-        Mode::Passive | Mode::Status | Mode::Ignore => None,
-    }
+    None
 }
 
-const fn state_word(recovery: &Recovery) -> StateWord {
-    let under_way = if recovery.is_manual() || recovery.last_death().is_none() {
+const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
+    // It exists, and has to answer.
+    let unproven = recovery.pulse().wanted().is_some();
+    let under_way = if recovery.is_manual() || (recovery.last_death().is_none() && !unproven) {
         StateWord::Starting
     } else {
         StateWord::Recovering
     };
     match recovery.stage() {
+        Stage::Manage if unproven && spec.recovers() => under_way,
+        Stage::Manage if unproven => StateWord::Failed,
         Stage::Manage => StateWord::Up,
         Stage::Looking
         | Stage::Waiting { .. }
@@ -175,7 +177,11 @@ const fn state_word(recovery: &Recovery) -> StateWord {
 
 fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
     let text = match recovery.stage() {
-        Stage::Manage | Stage::Unmonitored => return None,
+        Stage::Manage => {
+            let wanted = recovery.pulse().wanted()?;
+            format!("call it recovered after {wanted} more answers")
+        }
+        Stage::Unmonitored => return None,
         Stage::Unknown | Stage::Looking => "look for the process".to_owned(),
         Stage::Waiting { script, .. } => format!("wait for init script ({script})"),
         Stage::Stopping { killed: false, .. } => "SIGKILL if it does not end by itself".to_owned(),
@@ -269,9 +275,10 @@ fn spec_view(spec: &EntitySpec) -> SpecView {
             StopPolicy::KillFirst => "SIGKILL at once".to_owned(),
         },
         subfunction: spec.subfunction.clone(),
+        active: spec.active.as_ref().map(active_view),
     }
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -20,6 +20,7 @@ use crate::{
     audit::AuditHandle,
     core::identity::Identity,
     effect::Executor,
+    pulse::endpoint,
     state::{Store, changes::Change},
     table::EntityName,
     view::incident::IncidentView,
@@ -29,6 +30,8 @@ use crate::{
 pub(super) struct Workers {
     /// Start commands, signals, pidfiles.
     pub executor: Arc<Executor>,
+    /// Requests of active monitoring, and their answers.
+    pub pulses: endpoint::Handle,
     /// When to look.
     pub audit: Option<AuditHandle>,
     /// Starts sources.
@@ -72,6 +75,7 @@ impl Workers {
                 }
                 Work::Source(work) => self.starter.submit(work, &self.inbox),
                 Work::Inquire(inquiries) => self.looks.inquire(inquiries),
+                Work::Pulse(order) => self.pulses.submit(order),
                 Work::Job { entity, job } => self.executor.submit(&entity, job),
                 Work::Tell(told) => self.telling.tell(told),
                 Work::Closed(incident) => self.closed(*incident),
@@ -90,6 +94,8 @@ impl Workers {
                     recorded,
                 } => self.launched(entity, identity, recorded),
                 Work::Forget(entity) => {
+                    self.pulses
+                        .submit(endpoint::Order::Forget(Arc::clone(&entity)));
                     self.executor.forget(&entity);
                     if let Some(audit) = &self.audit {
                         audit.watch(Arc::clone(&entity), None);

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    Look, Tone, death, incident, span, status,
+    Look, Tone, death, heartbeat, incident, span, status,
     table::{Cell, Column, table},
     text::printable,
 };
@@ -30,7 +30,7 @@ pub fn list(entities: &[EntityView], look: &Look) -> String {
             vec![
                 Cell::new(&entity.name, Tone::Plain),
                 Cell::new(status::word(entity.state), status::tone(entity.state)),
-                Cell::new(mode(entity), Tone::Plain),
+                Cell::new(&mode_and_misses(entity), Tone::Plain),
                 Cell::maybe(pid.as_deref(), Tone::Plain),
                 Cell::new(&entity.severity.to_string(), Tone::Plain),
                 Cell::new(&entity.source_file, Tone::Quiet),
@@ -38,6 +38,14 @@ pub fn list(entities: &[EntityView], look: &Look) -> String {
         })
         .collect();
     table(&head, &rows, look)
+}
+
+fn mode_and_misses(entity: &EntityView) -> String {
+    let misses = entity.heartbeat.as_ref().map_or(0, |view| view.misses);
+    match misses {
+        0 => mode(entity).to_owned(),
+        misses => format!("{}, {misses} missed", mode(entity)),
+    }
 }
 
 const fn mode(entity: &EntityView) -> &'static str {
@@ -132,7 +140,7 @@ fn heading(title: &str, look: &Look) -> String {
     format!("{}\n", look.paint(Tone::Strong, title))
 }
 
-fn field(text: &mut String, name: &str, value: Option<&str>) {
+pub(super) fn field(text: &mut String, name: &str, value: Option<&str>) {
     if let Some(value) = value {
         writeln!(text, "  {name:<14}{}", printable(value)).ok();
     }
@@ -180,9 +188,8 @@ fn state(entity: &EntityView, look: &Look) -> String {
         }
         field(&mut text, "last death", Some(&last));
     }
-    if let Some(heartbeat) = &entity.heartbeat {
-        let misses = format!("{} missed in a row", heartbeat.misses);
-        field(&mut text, "heartbeat", Some(&misses));
+    if let Some(view) = &entity.heartbeat {
+        text.push_str(&heartbeat::heartbeat(view, look));
     }
     text
 }
@@ -198,6 +205,7 @@ fn settings(entity: &EntityView, spec: &SpecView) -> String {
         start,
         stop,
         subfunction,
+        active,
     } = spec;
     let mut text = String::new();
     field(&mut text, "from", Some(&entity.source_file));
@@ -214,6 +222,9 @@ fn settings(entity: &EntityView, spec: &SpecView) -> String {
         span::millis(*debounce_ms),
     );
     field(&mut text, "recovery", Some(&recovery));
+    if let Some(active) = active {
+        field(&mut text, "requests", Some(&heartbeat::settings(active)));
+    }
     field(&mut text, "subfunction", subfunction.as_deref());
     field(&mut text, "quorum", entity.quorum.then_some("member"));
     text

@@ -8,6 +8,7 @@ pub mod death;
 pub mod diagnosis;
 pub mod entity;
 pub mod event;
+pub mod heartbeat;
 pub mod incident;
 pub mod kernel;
 pub mod span;

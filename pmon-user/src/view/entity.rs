@@ -78,7 +78,7 @@ pub struct EntityView {
     pub next_action_at: Option<Timestamp>,
     /// The last death.
     pub last_death: Option<DeathCertificate>,
-    /// Heartbeat state; none in this mode.
+    /// Requests and answers; none unless in active mode.
     pub heartbeat: Option<HeartbeatView>,
     /// Member of the host watchdog quorum.
     pub quorum: bool,
@@ -97,11 +97,50 @@ pub struct RestartsView {
     pub external: u64,
 }
 
-/// Heartbeat state of an entity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Requests to a process in active mode, and its answers. Counts are since the
+/// daemon started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HeartbeatView {
     /// Consecutive misses.
     pub misses: u32,
+    /// Consecutive misses with which it fails: `threshold`, and until its first
+    /// answer after a start at least 180 s divided by `period`.
+    pub fails_at: u32,
+    /// Sequence number of the last request; 0 before the first.
+    pub sequence: u32,
+    /// When the last request went out.
+    #[schemars(with = "Option<String>")]
+    pub last_request: Option<Timestamp>,
+    /// When the last right answer to this process's requests came.
+    #[schemars(with = "Option<String>")]
+    pub last_answer: Option<Timestamp>,
+    /// Right answers that it must still give to count as recovered.
+    pub answers_wanted: Option<u64>,
+    /// Requests that went out.
+    pub requests: u64,
+    /// Right answers.
+    pub answers: u64,
+    /// Misses of every kind.
+    pub missed: u64,
+    /// Requests that could not be sent; each is a miss.
+    pub unsent: u64,
+    /// Answers with a wrong sequence number; each is a miss.
+    pub wrong_sequence: u64,
+    /// Answers with a wrong magic; disregarded.
+    pub bad_magic: u64,
+    /// Answers that nobody waited for; disregarded.
+    pub not_waiting: u64,
+    /// Datagrams of the whole host that belonged to no entity.
+    pub strays: StraysView,
+}
+
+/// Datagrams on the port of the answers that belonged to no entity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StraysView {
+    /// They carried the name of nobody who was asked.
+    pub wrong_name: u64,
+    /// They were no responses.
+    pub malformed: u64,
 }
 
 /// `pmon show NAME`: the entity, its configuration as understood, and its last incidents.
@@ -149,6 +188,23 @@ pub struct SpecView {
     pub stop: String,
     /// Platform condition.
     pub subfunction: Option<String>,
+    /// Request/response messaging, in active mode.
+    pub active: Option<ActiveView>,
+}
+
+/// Request/response messaging as configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ActiveView {
+    /// UDP port on which the process listens.
+    pub port: u16,
+    /// `period`, in milliseconds.
+    pub period_ms: u64,
+    /// Cadence and time for an answer, in milliseconds.
+    pub timeout_ms: u64,
+    /// Consecutive misses that mean failure.
+    pub threshold: u32,
+    /// Misses count only once the host is fully initialised.
+    pub full_init_required: bool,
 }
 
 /// `pmon explain NAME`: why it is in this state, and what would happen if it died now.

@@ -195,6 +195,7 @@ pub(crate) fn spec() -> SpecView {
         start: "/etc/init.d/web restart".to_owned(),
         stop: "SIGTERM, after 10 s SIGKILL".to_owned(),
         subfunction: None,
+        active: None,
     }
 }
 

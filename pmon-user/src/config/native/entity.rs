@@ -24,6 +24,7 @@ use crate::{
         settings::Settings,
     },
     core::entity::{ActiveSpec, CommandSpec, EntitySpec, Mode, Origin, StartMethod, StatusSpec},
+    pulse::wire,
 };
 
 /// `interval` unless given.
@@ -260,6 +261,10 @@ fn active(source: &Source, table: &EntityTable, mode: Mode) -> Result<Option<Act
         threshold,
         full_init_required,
     } = given;
+    if let Some(why) = wire::unusable_name(&table.name.get_ref().0) {
+        let message = format!("`mode = \"active\"` is not possible: {why}");
+        return Err(source.finding(Level::Error, table.name.span(), message));
+    }
     let longest = Duration::from_secs(MAX_ACTIVE_PERIOD_S.into());
     let second = Duration::from_secs(1);
     if !(second..=longest).contains(&period.get_ref().0) {

@@ -29,6 +29,8 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
         max_pids,
         ring_bytes,
         pidfd_budget,
+        active_reply_port,
+        initialised_file,
     } = table;
     let daemon = &mut settings.daemon;
     let mut problems = Vec::new();
@@ -83,6 +85,12 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
     }
     if pidfd_budget.is_some() {
         daemon.pidfd_budget = pidfd_budget;
+    }
+    if let Some(port) = active_reply_port {
+        daemon.active_reply_port = port.get();
+    }
+    if let Some(path) = initialised_file {
+        daemon.initialised_file = Some(path.0);
     }
     problems
 }

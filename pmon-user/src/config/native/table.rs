@@ -75,6 +75,12 @@ pub struct DaemonTable {
     /// Registrations that keep a pidfd of their own; further ones are watched by
     /// the kernel's table alone. Default: what the limit of open files allows
     pub pidfd_budget: Option<u32>,
+    /// UDP port on 127.0.0.1 where processes in active mode answer. Clients of the
+    /// original pmond have 2200 compiled in. Default: 2200
+    pub active_reply_port: Option<std::num::NonZeroU16>,
+    /// File whose existence says that the host is fully initialised, for
+    /// `full_init_required`. Default: the goenabled flag of StarlingX
+    pub initialised_file: Option<AbsolutePath>,
 }
 
 /// Who may use the control socket, beside root.
@@ -169,7 +175,7 @@ pub struct EntityTable {
     pub quorum: Option<bool>,
     /// Platform condition under which monitoring begins: worker, storage or last-config.
     pub subfunction: Option<Argument>,
-    /// Heartbeat settings, with `mode = "active"`.
+    /// Request/response messaging, with `mode = "active"`.
     #[schemars(with = "Option<ActiveTable>")]
     pub active: Option<Spanned<ActiveTable>>,
     /// Script settings, with `mode = "status"`.
@@ -177,16 +183,18 @@ pub struct EntityTable {
     pub status: Option<Spanned<StatusTable>>,
 }
 
-/// Heartbeat settings.
+/// Request/response messaging.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActiveTable {
     /// UDP port on which the process listens.
     pub port: std::num::NonZeroU16,
-    /// Monitor period, 1s to 120s.
+    /// Pause after a request that could not be sent, 1s to 120s. It also decides how
+    /// long a process may be silent after its start, and how many answers make a
+    /// failure good.
     #[schemars(with = "DurationText")]
     pub period: Spanned<DurationText>,
-    /// Cadence and answer window, at most `period`.
+    /// Cadence of the requests, and the time for an answer; at most `period`.
     #[schemars(with = "DurationText")]
     pub timeout: Spanned<DurationText>,
     /// Consecutive misses that mean failure.

@@ -6,11 +6,12 @@ use super::{Builder, MAX_ACTIVE_PERIOD_S, MAX_SECONDS};
 use crate::{
     config::{finding::Level, number},
     core::entity::{ActiveSpec, Mode},
+    pulse::wire,
 };
 
 impl Builder<'_> {
     /// Settings of active mode. Incomplete ones make it passive.
-    pub(super) fn active(&mut self) -> Option<ActiveSpec> {
+    pub(super) fn active(&mut self, name: &str) -> Option<ActiveSpec> {
         if self.mode != Mode::Active {
             return None;
         }
@@ -39,6 +40,14 @@ impl Builder<'_> {
             );
         }
         let port = self.port();
+        if let Some(why) = wire::unusable_name(name) {
+            complete = false;
+            self.keys.say(
+                Level::Error,
+                self.home,
+                format!("{why}; monitored in passive mode only"),
+            );
+        }
         let (true, Some(port)) = (complete, port) else {
             self.mode = Mode::Passive;
             return None;

@@ -18,20 +18,30 @@ impl Recovery {
             return self.attempt(step);
         }
         self.failed = true;
+        let judged = std::mem::take(&mut self.judged);
+        if !judged && let Some(reason) = self.judge(step) {
+            return self.give_up(step, reason);
+        }
+        self.attempt(step);
+    }
+
+    /// Tells of a failure as its severity and the attempts so far want it. Why
+    /// nothing is to be tried, if that is so.
+    pub(super) fn judge(&mut self, step: &mut Step<'_>) -> Option<String> {
         let restarts = step.spec.restarts;
         let critical = step.spec.severity == Severity::Critical;
         if let StartMethod::None { reason } = &step.spec.start {
             let reason = reason.clone();
             step.say(Notice::FirstFailure);
             self.assert_alarm(step);
-            return self.give_up(step, reason);
+            return Some(reason);
         }
         if restarts == 0 {
             if !critical {
                 step.say(Notice::FirstFailure);
             }
             self.assert_alarm(step);
-            return self.give_up(step, "`restarts = 0`".to_owned());
+            return Some("`restarts = 0`".to_owned());
         }
         if self.attempts >= restarts {
             self.assert_alarm(step);
@@ -39,7 +49,7 @@ impl Recovery {
         } else if self.attempts == 0 && self.alarm().is_none() {
             step.say(Notice::FirstFailure);
         }
-        self.attempt(step);
+        None
     }
 
     /// One attempt. The caller has made sure that no process is known alive.
@@ -64,6 +74,7 @@ impl Recovery {
             self.end_leftovers(step);
         }
         self.cancelled = None;
+        self.judged = false;
         self.run += 1;
         let run = self.run;
         step.ask(Effect::Start { verb, run });
@@ -226,8 +237,18 @@ impl Recovery {
         self.finish(step, registered.identity);
     }
 
-    /// Healthy again.
+    /// It exists again: healthy, unless it has to answer first.
     pub(super) fn finish(&mut self, step: &mut Step<'_>, identity: Identity) {
+        match &step.spec.active {
+            Some(active) if self.failed || self.alarm().is_some() => {
+                self.await_answers(step, identity, active);
+            }
+            Some(_) | None => self.recovered(step, identity),
+        }
+    }
+
+    /// Healthy again.
+    pub(super) fn recovered(&mut self, step: &mut Step<'_>, identity: Identity) {
         // Before the incident ends, so that it tells of it.
         self.clear_alarm(step);
         if self.failed || self.manual {
@@ -235,6 +256,7 @@ impl Recovery {
         }
         self.failed = false;
         self.manual = false;
+        self.judged = false;
         self.attempts = 0;
         self.problem = None;
         self.leftovers_of.clear();

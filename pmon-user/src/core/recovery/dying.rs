@@ -103,6 +103,8 @@ impl Recovery {
             | Effect::Start { .. }
             | Effect::StopUnit
             | Effect::CancelStart
+            | Effect::RequestPulse { .. }
+            | Effect::CollectPulse { .. }
             | Effect::Alarm(_)
             | Effect::Say(_) => false,
         })

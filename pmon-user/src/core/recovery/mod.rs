@@ -4,7 +4,9 @@
 //!
 //! * **Unknown** — just configured; a look for the process has been asked for.
 //! * **Manage** — pmond's resting stage: a verified process is in the pid
-//!   table, or is on its way into it, and nothing is due.
+//!   table, or is on its way into it, and nothing is due. In active mode it is
+//!   asked from here on (`core::pulse`); after a failure it counts as recovered
+//!   only when it has answered.
 //! * **Looking** — there is no process as far as we know; before anything is
 //!   started, the pidfile is looked at once more, because somebody may have
 //!   started a successor already. The answer leads to *Monitor* (adopted),
@@ -45,6 +47,7 @@
 //! * An operator's restart is never counted as a failure, and an operator's
 //!   restart that fails is (FIX of spec/pmond.md §2.4, S5).
 
+mod active;
 mod alarm;
 mod attempt;
 mod counts;
@@ -67,6 +70,7 @@ use super::{
     event::{Event, StartEnd},
     identity::Identity,
     notice::Notice,
+    pulse::Pulse,
     time::Time,
 };
 use alarm::Alarm;
@@ -90,6 +94,10 @@ pub struct Recovery {
     manual: bool,
     /// pmond's `restarts_cnt`: attempts in this cycle.
     attempts: u32,
+    /// The failure that is being dealt with has been told and counted already.
+    judged: bool,
+    /// Active monitoring.
+    pulse: Pulse,
     /// How the running or last start command ended, and whether it still runs.
     start: StartCommand,
     /// Number of the last run of the start method.
@@ -163,6 +171,8 @@ impl Recovery {
             failed: false,
             manual: false,
             attempts: 0,
+            judged: false,
+            pulse: Pulse::default(),
             start: StartCommand::None,
             run: 0,
             alarm: Alarm::default(),
@@ -261,22 +271,29 @@ impl Recovery {
             Event::Gone { identity } => self.gone(&mut step, identity),
             Event::StartEnded { run, end } => self.start_ended(&mut step, run, end),
             Event::Operator(request) => self.operator(&mut step, request),
+            Event::Pulse(event) => self.pulse_event(&mut step, event),
             Event::Tick => self.tick(&mut step),
         }
+        self.attend_pulse(&mut step);
         step.effects
     }
 
     /// When a [`Event::Tick`] is due, if nothing else happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
-        [self.stage.deadline(), self.alarm.refresh_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.stage.deadline(),
+            self.alarm.refresh_at(),
+            self.pulse.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn tick(&mut self, step: &mut Step<'_>) {
         self.refresh_alarm(step);
+        self.pulse_tick(step);
         if self.stage.deadline().is_none_or(|due| step.now < due) {
             return;
         }

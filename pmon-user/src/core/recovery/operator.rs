@@ -168,6 +168,7 @@ impl Recovery {
 
     fn stay_down(&mut self, step: &mut Step<'_>) {
         self.failed = false;
+        self.judged = false;
         self.attempts = 0;
         self.problem = None;
         self.clear_alarm(step);

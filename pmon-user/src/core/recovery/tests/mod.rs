@@ -2,6 +2,7 @@
 //! here is what they share. Times are seconds after the death.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod active;
 mod adoption;
 mod ending;
 mod following;
