@@ -43,6 +43,12 @@ pub fn service() -> PathBuf {
     directory().join("pmon-test-service")
 }
 
+/// A service that answers the requests of active monitoring.
+#[must_use]
+pub fn answering() -> PathBuf {
+    directory().join("pmon-test-answering")
+}
+
 /// A process that counts the signals it gets.
 #[must_use]
 pub fn bystander() -> PathBuf {

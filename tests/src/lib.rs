@@ -11,6 +11,7 @@
     reason = "what cannot be arranged fails the test that wanted it"
 )]
 
+pub mod active;
 pub mod binary;
 pub mod container;
 pub mod daemon;

@@ -170,6 +170,15 @@ esac
 ///
 /// When it cannot be written.
 pub fn executable(path: &Path, text: &str) {
+    executable_bytes(path, text.as_bytes());
+}
+
+/// The same for a program.
+///
+/// # Panics
+///
+/// When it cannot be written.
+pub fn executable_bytes(path: &Path, content: &[u8]) {
     let mut writer = Command::new("/bin/sh")
         .args([
             "-c",
@@ -180,7 +189,7 @@ pub fn executable(path: &Path, text: &str) {
         .spawn()
         .unwrap();
     let mut stdin = writer.stdin.take().expect("piped");
-    stdin.write_all(text.as_bytes()).unwrap();
+    stdin.write_all(content).unwrap();
     drop(stdin);
     let status = writer.wait().unwrap();
     assert!(status.success(), "`{}`: {status}", path.display());

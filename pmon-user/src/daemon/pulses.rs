@@ -107,6 +107,7 @@ pub(super) fn heartbeat_view(entity: &Entity) -> Option<HeartbeatView> {
         misses: missed,
         wrong_sequence,
         unsent,
+        failures,
     } = pulse.counts();
     let Tally { faults, strays } = entity.tally;
     let Faults {
@@ -128,6 +129,7 @@ pub(super) fn heartbeat_view(entity: &Entity) -> Option<HeartbeatView> {
         answers,
         missed,
         unsent,
+        failures,
         wrong_sequence,
         bad_magic,
         not_waiting,

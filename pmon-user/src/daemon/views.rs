@@ -146,7 +146,8 @@ fn problem(entity: &Entity) -> Option<String> {
 const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
     // It exists, and has to answer.
     let unproven = recovery.pulse().wanted().is_some();
-    let under_way = if recovery.is_manual() || (recovery.last_death().is_none() && !unproven) {
+    let has_failed = recovery.last_death().is_some() || recovery.pulse().counts().failures > 0;
+    let under_way = if recovery.is_manual() || !has_failed {
         StateWord::Starting
     } else {
         StateWord::Recovering

@@ -20,6 +20,7 @@ pub fn heartbeat(view: &HeartbeatView, look: &Look) -> String {
         answers,
         missed,
         unsent,
+        failures,
         wrong_sequence,
         bad_magic,
         not_waiting,
@@ -40,7 +41,8 @@ pub fn heartbeat(view: &HeartbeatView, look: &Look) -> String {
     }
     let mut text = String::new();
     field(&mut text, "heartbeat", Some(&state));
-    let counted = format!("{requests} requests, {answers} answered, {missed} missed");
+    let counted =
+        format!("{requests} requests, {answers} answered, {missed} missed; {failures} failures");
     field(&mut text, "", Some(&counted));
     let StraysView {
         wrong_name,
@@ -109,7 +111,7 @@ mod tests {
         assert_eq!(
             heartbeat(&view, &LOOK()),
             "  heartbeat     request 12, 2s ago; last answer 2s ago; 0 missed in a row, fails with 5
-                12 requests, 12 answered, 0 missed
+                12 requests, 12 answered, 0 missed; 0 failures
 "
         );
     }
@@ -121,6 +123,7 @@ mod tests {
             fails_at: 36,
             answers_wanted: Some(6),
             unsent: 1,
+            failures: 2,
             wrong_sequence: 2,
             bad_magic: 3,
             not_waiting: 4,
@@ -134,7 +137,7 @@ mod tests {
             heartbeat(&view, &LOOK()),
             "  heartbeat     no request yet; no answer yet; 3 missed in a row, fails with 36; \
 6 answers wanted
-                0 requests, 0 answered, 0 missed
+                0 requests, 0 answered, 0 missed; 2 failures
   faults        1 not sent, 2 wrong sequence, 3 bad magic, 4 not waited for, \
 5 wrong name (host), 6 malformed (host)
 "

@@ -124,6 +124,8 @@ pub struct HeartbeatView {
     pub missed: u64,
     /// Requests that could not be sent; each is a miss.
     pub unsent: u64,
+    /// Failures: so many misses in a row that it was given up.
+    pub failures: u64,
     /// Answers with a wrong sequence number; each is a miss.
     pub wrong_sequence: u64,
     /// Answers with a wrong magic; disregarded.

@@ -96,6 +96,8 @@ pub struct Counts {
     pub wrong_sequence: u64,
     /// Requests that could not be sent; each is a miss.
     pub unsent: u64,
+    /// Failures: so many misses in a row.
+    pub failures: u64,
 }
 
 /// What can happen to a request.
@@ -334,6 +336,7 @@ impl Pulse {
         }
         let forgiven = may_be_starting && misses < forgiven_at_start(active);
         if misses >= active.threshold && !forgiven {
+            self.counts.failures += 1;
             self.rest();
             outcomes.push(Outcome::Failed { misses });
         }
