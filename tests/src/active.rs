@@ -90,24 +90,30 @@ impl Answering {
         }
     }
 
+    /// The program and its arguments.
+    #[must_use]
+    pub fn command(&self) -> Vec<String> {
+        let words = [
+            self.program.to_str().expect("plain paths in tests"),
+            "--tag",
+            &self.name,
+            "--port",
+            &self.port.to_string(),
+            "--reply-port",
+            &self.reply_port.to_string(),
+            "--debug",
+            self.debug.to_str().expect("plain paths in tests"),
+        ];
+        words.map(str::to_owned).to_vec()
+    }
+
     /// The configuration: this service, asked as `active` says.
     #[must_use]
     pub fn configuration(&self, active: &str, settings: &[(&str, &str)]) -> String {
         let (port, reply_port) = (self.port.to_string(), self.reply_port.to_string());
-        let words: Vec<String> = [
-            &*self.program.to_string_lossy(),
-            "--tag",
-            &self.name,
-            "--port",
-            &port,
-            "--reply-port",
-            &reply_port,
-            "--debug",
-            &self.debug.to_string_lossy(),
-        ]
-        .iter()
-        .map(|word| format!("{word:?}"))
-        .collect();
+        let words: Vec<String> = (self.command().iter())
+            .map(|word| format!("{word:?}"))
+            .collect();
         let command = format!("[{}]", words.join(", "));
         let active = format!("{{ port = {port}, {active} }}");
         let mut all = vec![

@@ -15,7 +15,7 @@ use crate::{
     core::{
         entity::{ActiveSpec, EntitySpec},
         event::Event,
-        pulse::Counts,
+        pulse::{Counts, TOLD_FROM},
     },
     pulse::{
         correspondence::{Faults, Strays},
@@ -156,4 +156,18 @@ pub(super) fn active_view(active: &ActiveSpec) -> ActiveView {
         threshold: *threshold,
         full_init_required: *full_init_required,
     }
+}
+
+/// What is wrong with a process whose misses are told of, though it has not
+/// failed.
+pub(super) fn misses(entity: &Entity) -> Option<String> {
+    let active = entity.spec.active.as_ref()?;
+    let pulse = entity.recovery.pulse();
+    (pulse.misses() >= TOLD_FROM).then(|| {
+        format!(
+            "it missed {} requests in a row and fails with {}",
+            pulse.misses(),
+            pulse.fails_at(active)
+        )
+    })
 }

@@ -6,7 +6,7 @@ use super::{
     engine::Engine,
     entity::Entity,
     incident_views::{certificate, container_of, incident_view},
-    pulses::{active_view, heartbeat_view},
+    pulses::{active_view, heartbeat_view, misses},
 };
 use crate::{
     core::{
@@ -140,7 +140,7 @@ fn problem(entity: &Entity) -> Option<String> {
     if let Some(problem) = entity.recovery.problem() {
         return Some(problem.to_owned());
     }
-    None
+    misses(entity)
 }
 
 const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {

@@ -154,6 +154,27 @@ mod tests {
         assert_eq!(late.sequence, u32::MAX);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_can_arrive(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..120)) {
+            if let Some(response) = Response::parse(&bytes) {
+                assert!(bytes.len() < LIMIT && !response.name.is_empty());
+            }
+        }
+
+        #[test]
+        fn an_answer_to_any_request_is_read(name in "[!-~]{1,79}", sequence: u32) {
+            let asked = request(&name, sequence);
+            let words: Vec<&str> = asked.split(' ').collect();
+            let magic = u32::from_str_radix(words[1], 16).unwrap();
+            let number: u32 = words[2].parse().unwrap();
+            let answer = format!("{} {:8x} {}", words[0], !magic, number.cast_signed());
+            let read = Response::parse(answer.as_bytes()).unwrap();
+            assert_eq!((read.name, read.sequence), (&*name, sequence));
+            assert!(read.is_genuine());
+        }
+    }
+
     #[test]
     fn nonsense_is_no_response() {
         let long = [b"x edcba987 7 ", &[b'z'; 87][..]].concat();

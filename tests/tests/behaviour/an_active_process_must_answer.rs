@@ -11,7 +11,7 @@ use pmon_tests::{
     place::Place,
     privilege,
     process::{self, Process},
-    script::foreground_entity,
+    script::{self, foreground_entity},
     skip_if, wait,
 };
 use rustix::process::Signal;
@@ -535,4 +535,65 @@ fn until_it_is_stopped_and_as_the_configuration_says() {
     let new = world.answering();
     assert_ne!(new, pid);
     assert_eq!(world.events.count(world.name(), "unanswered"), 0);
+}
+
+/// In the original's dialect, with an init script; and another daemon goes on
+/// where the first one ended.
+#[test]
+fn as_a_pmon_d_file_says_also_to_the_next_daemon() {
+    skip_if!(privilege::no_bpf());
+    let place = Place::new();
+    let service = Answering::new(&place, Language::Rust);
+    let (script, pidfile) = (place.path("web.init"), place.path("web.pid"));
+    let command = service.command().join("' '");
+    script::executable(
+        &script,
+        &format!(
+            "#!/bin/sh\n\
+             case \"$1\" in\n\
+             start|restart) setsid '{command}' </dev/null >/dev/null 2>&1 &\n\
+             echo $! >'{pidfile}' ;;\n\
+             esac\n",
+            pidfile = pidfile.display()
+        ),
+    );
+    place.configure(&format!(
+        "[daemon]\nactive_reply_port = {}\n[defaults]\nstop = \"kill-first\"\n",
+        service.reply_port
+    ));
+    place.pmon_d_file(
+        "web.conf",
+        format!(
+            "[process]\nprocess = {}\nscript = {}\npidfile = {}\nstyle = lsb\n\
+             severity = major\nrestarts = 3\ninterval = 1\ndebounce = 1\nstartuptime = 1\n\
+             mode = active\nport = {}\nperiod = 1\ntimeout = 1\nthreshold = 4\n",
+            service.name,
+            script.display(),
+            pidfile.display(),
+            service.port
+        ),
+    );
+    let name = &service.name;
+    let first = Daemon::start(&place);
+    let pid = first.up(name);
+    assert_eq!(first.entity(name)["mode"], "active");
+    assert!(first.terminate().success());
+
+    let second = Daemon::start(&place);
+    let events = second.events();
+    assert_eq!(second.up(name), pid);
+    second.entity_when(name, "it answers", LONG, |entity| {
+        entity["heartbeat"]["answers"].as_u64() >= Some(2)
+    });
+    assert_eq!(events.count(name, "unanswered"), 0);
+    let process = Process::open(pid).unwrap();
+    process.signal(Signal::STOP).unwrap();
+    events.after(0, "a failure", LONG, |event| event.is(name, "unanswered"));
+    assert!(process.ends_within(LONG));
+    events.after(0, "recovered", LONG, |event| event.is(name, "recovered"));
+    let new = second.up(name);
+    assert_ne!(new, pid);
+    assert_eq!(process::instances(name), [new]);
+    let named = fs::read_to_string(&pidfile).unwrap();
+    assert_eq!(named.trim(), new.to_string());
 }

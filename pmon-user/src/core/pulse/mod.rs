@@ -42,7 +42,7 @@ use super::{entity::ActiveSpec, identity::Identity, time::Time};
 const STARTUP: Duration = Duration::from_secs(180);
 
 /// Misses in a row from which on people are told of each (spec/pmond.md §4.3).
-const TOLD_FROM: u32 = 3;
+pub const TOLD_FROM: u32 = 3;
 
 /// Active monitoring of one entity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

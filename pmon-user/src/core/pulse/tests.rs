@@ -1,6 +1,8 @@
 //! The rules of active monitoring, without a recovery around them.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use proptest::prelude::*;
+
 use super::*;
 
 const PROCESS: Identity = Identity {
@@ -330,4 +332,94 @@ fn what_belongs_to_an_earlier_process_is_disregarded() {
     pulse.step(&active, heard, at(3));
     assert_eq!(pulse.counts().answers, 1);
     assert_eq!(pulse.wanted().unwrap(), 5);
+}
+
+fn anything(round: u64) -> impl Strategy<Value = Option<PulseEvent>> {
+    let round = round.saturating_sub(1)..=round + 1;
+    (0..7_u8, round, 0..5_u32).prop_map(|(kind, round, sequence)| match kind {
+        0 => Some(PulseEvent::Sent { round }),
+        1 => Some(PulseEvent::NotSent {
+            round,
+            reason: "EPERM".to_owned(),
+        }),
+        2 => Some(PulseEvent::Answered { round, sequence }),
+        3 => Some(PulseEvent::Silent {
+            round,
+            initialised: sequence > 0,
+        }),
+        4 => Some(PulseEvent::Unheard { round }),
+        _ => None,
+    })
+}
+
+proptest! {
+    /// Whatever is told, in whatever order: misses never pass the threshold in
+    /// force, a failure ends the asking, and otherwise something is always due or
+    /// waited for.
+    #[test]
+    fn no_order_of_events_breaks_it(
+        threshold in 1..6_u32,
+        period in 1..121_u64,
+        full_init_required: bool,
+        after_failure: bool,
+        events in prop::collection::vec((anything(3), 0..200_u64), 0..200),
+    ) {
+        let active = ActiveSpec {
+            period: Duration::from_secs(period),
+            threshold,
+            full_init_required,
+            ..active()
+        };
+        let mut pulse = Pulse::default();
+        pulse.begin(&active, PROCESS, after_failure);
+        let mut now = at(0);
+        for (event, later) in events {
+            now = now + Duration::from_secs(later);
+            // As if told of the request that is out.
+            let event = event.map(|event| shifted(event, pulse.round));
+            let wanted = pulse.wanted();
+            let outcomes = match event {
+                Some(event) => pulse.step(&active, event, now),
+                None => pulse.tick(now),
+            };
+            let failed = outcomes.iter().find_map(|outcome| match outcome {
+                Outcome::Failed { misses } => Some(*misses),
+                _ => None,
+            });
+            if outcomes.contains(&Outcome::Good) {
+                prop_assert_eq!(wanted, Some(1));
+            }
+            prop_assert!(failed.is_none_or(|misses| misses >= threshold));
+            prop_assert_eq!(failed.is_some(), !pulse.is_asking());
+            if failed.is_some() {
+                prop_assert_eq!(pulse.deadline(), None);
+                pulse.begin(&active, PROCESS, true);
+                prop_assert_eq!(pulse.sequence(), 1);
+            }
+            prop_assert!(pulse.misses() < pulse.fails_at(&active));
+            let waits = matches!(pulse.state, State::Asking | State::Collecting);
+            prop_assert!(waits || pulse.deadline().is_some());
+        }
+    }
+}
+
+/// The same event, of a round near this one.
+fn shifted(event: PulseEvent, current: u64) -> PulseEvent {
+    let near = |round: u64| (current + round).saturating_sub(3);
+    match event {
+        PulseEvent::Sent { round } => PulseEvent::Sent { round: near(round) },
+        PulseEvent::NotSent { round, reason } => PulseEvent::NotSent {
+            round: near(round),
+            reason,
+        },
+        PulseEvent::Answered { round, sequence } => PulseEvent::Answered {
+            round: near(round),
+            sequence,
+        },
+        PulseEvent::Silent { round, initialised } => PulseEvent::Silent {
+            round: near(round),
+            initialised,
+        },
+        PulseEvent::Unheard { round } => PulseEvent::Unheard { round: near(round) },
+    }
 }
