@@ -147,6 +147,7 @@ pub(super) async fn register(
     pid: Option<u32>,
     pidfile: Option<PathBuf>,
     restart: Option<String>,
+    follow: bool,
     global: &Global,
     output: &mut Output<'_>,
 ) -> Ended {
@@ -161,6 +162,7 @@ pub(super) async fn register(
         pid,
         pidfile,
         restart,
+        follow: follow.then_some(true),
     };
     let entity = connect(global).await?.register(parameters).await?;
     one(&entity, output, |look| render::entity::line(&entity, look))
