@@ -66,7 +66,7 @@ pub struct Ebpf {
     layout: KernelLayout,
     /// Whether the programs that are attached log what they do.
     logs: bool,
-    /// Where to pin; nowhere if not asked for, or if another daemon has it.
+    /// Where to pin; nowhere if not asked for.
     pub(super) pins: Option<Pins>,
     /// Why nothing is pinned although it was asked for.
     pub(super) unpinned: Option<String>,
@@ -112,7 +112,7 @@ impl Ebpf {
         let mut repairs = Vec::new();
         let (pins, mut unpinned) = match pin_base.map(|base| Pins::acquire(base, &mut repairs)) {
             None => (None, None),
-            Some((pins, problem)) => (pins, problem),
+            Some((pins, problem)) => (Some(pins), problem),
         };
         let directory = pins.as_ref().and_then(Pins::directory);
         let inventory = directory
