@@ -2,6 +2,8 @@
 //!
 //! Access has been checked by the caller; what goes in here will be done.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::Value;
 use zlink::{Reply, varlink_service::Info};
@@ -12,9 +14,9 @@ use super::{
     description,
     error::ControlError,
     interface::{
-        EntitiesReply, EntityReply, EventsParameters, EventsReply, HistoryParameters, INTERFACE,
-        IncidentsReply, NameParameters, NamesParameters, Nothing, OperateParameters,
-        RegisterParameters, Verb,
+        BpfLogParameters, BpfShowParameters, EntitiesReply, EntityReply, EventsParameters,
+        EventsReply, HistoryParameters, INTERFACE, IncidentsReply, MAX_COUNTING, NameParameters,
+        NamesParameters, Nothing, OperateParameters, RegisterParameters, Verb,
     },
     requests::{Failure, parameters},
     transport::encode,
@@ -110,10 +112,27 @@ pub(super) async fn perform<B: Backend>(
             reply(backend.doctor().await.map_err(ControlError::from)?)
         }
         Verb::BpfShow => {
-            let Nothing {} = parameters(value)?;
-            reply(backend.bpf().await.map_err(ControlError::from)?)
+            let time = counting_time(parameters(value)?)?;
+            reply(backend.bpf(time).await.map_err(ControlError::from)?)
+        }
+        Verb::BpfLog => {
+            let BpfLogParameters { on } = parameters(value)?;
+            reply(backend.bpf_log(on, by).await.map_err(ControlError::from)?)
         }
     }
+}
+
+/// How long runs are to be counted.
+fn counting_time(parameters: BpfShowParameters) -> Result<Duration, ControlError> {
+    let BpfShowParameters { seconds } = parameters;
+    let seconds = seconds.unwrap_or(0);
+    if seconds > MAX_COUNTING {
+        return Err(ControlError::InvalidParameter {
+            field: "seconds".to_owned(),
+            reason: format!("expected at most {MAX_COUNTING}, got {seconds}"),
+        });
+    }
+    Ok(Duration::from_secs(seconds.into()))
 }
 
 /// Which events are asked for.

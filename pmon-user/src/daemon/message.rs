@@ -5,10 +5,13 @@
 
 use std::sync::{Arc, mpsc};
 
+use aya_log::EbpfLogger;
 use tokio::sync::oneshot;
 
 use super::{
     canary::Hatched,
+    kernel_views::Snapshot,
+    logging::KernelLines,
     selection::{SourceWork, Started},
 };
 use crate::{
@@ -24,12 +27,15 @@ use crate::{
     },
     effect::Job,
     look::{Look, LookRequest},
-    source::selection,
+    source::{
+        ebpf::{Plan, Replaced, Replacement},
+        selection,
+    },
     state::registrations::EntityRecord,
     sys::{pidfd::VerifiedPid, wake::Wake},
     table::{Answer, EntityName, Inquiry},
     view::{
-        diagnosis::{BpfView, ReloadView},
+        diagnosis::ReloadView,
         entity::{EntityView, ExplainView, ShowView},
         incident::IncidentView,
         status::StatusView,
@@ -161,8 +167,17 @@ pub enum Request {
     Explain(String, Reply<ExplainView>),
     /// A configuration to put into force.
     Reload(Box<Loaded>, Reply<ReloadView>),
-    /// Programs, maps, pins.
-    Bpf(Reply<BpfView>),
+    /// Programs, links, maps, pins.
+    Bpf(Reply<Snapshot>),
+    /// What other programs have to be loaded against, and whether those in force
+    /// log.
+    PlanPrograms(Reply<(Plan, bool)>),
+    /// Other programs take the place of those in force; the latter, and the log of
+    /// the former if they have one.
+    ReplacePrograms(
+        Box<Replacement>,
+        Reply<(Replaced, Option<EbpfLogger<KernelLines>>)>,
+    ),
     /// Whether deaths would be seen while there is no daemon.
     MayHandOver(Reply<()>),
     /// Incidents under way; of one entity when a name is given.
