@@ -16,10 +16,16 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::*;
 use crate::{
+    core::{
+        death::{Death, Hint, SourceName, WaitStatus},
+        identity::Identity,
+    },
     source::ebpf::MapSizes,
     specimen::Sleeper,
     sys::{
-        pidfd::verify,
+        clock,
+        epoll::Epoll,
+        pidfd::{VerifiedPid, verify},
         pidfd_info::{ExitInfo, exit_info},
     },
 };

@@ -1,15 +1,11 @@
 //! The table and the JSON: the same figures, for people and for programs.
 
-use std::{
-    fmt::{self, Write as _},
-    fs,
-    path::Path,
-};
+use std::fmt;
 
-use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::{
+    aim::Aim,
     detect::Measurement,
     latency::{Figures, Sample},
     machine::Machine,
@@ -130,19 +126,6 @@ impl Report {
             rows,
         });
     }
-
-    /// Writes the JSON.
-    pub(crate) fn write(&self, path: &Path) -> Result<()> {
-        let write = || -> Result<()> {
-            if let Some(directory) = path.parent() {
-                fs::create_dir_all(directory)?;
-            }
-            let mut json = serde_json::to_vec_pretty(self)?;
-            json.push(b'\n');
-            Ok(fs::write(path, json)?)
-        };
-        write().with_context(|| format!("cannot write `{}`", path.display()))
-    }
 }
 
 fn median_ratio(row: Option<Figures>, floor: Option<Figures>) -> Option<f64> {
@@ -221,7 +204,7 @@ impl fmt::Display for Measured {
         for row in &self.rows {
             writeln!(f, "{row}")?;
         }
-        f.write_str(&self.aims())
+        self.aims().iter().try_for_each(|aim| writeln!(f, "{aim}"))
     }
 }
 
@@ -265,24 +248,16 @@ impl fmt::Display for Line {
 
 impl Measured {
     /// What was aimed at, and whether it was reached.
-    fn aims(&self) -> String {
-        let mut text = String::new();
-        let mut aim = |what: &str, got: Option<f64>, aim: f64, reached: bool| {
-            if let Some(got) = got {
-                let verdict = if reached { "reached" } else { "MISSED" };
-                // Writing to a string does not fail.
-                let _written = writeln!(text, "aim: {what} {aim}: {got:.2}, {verdict}");
-            }
-        };
+    fn aims(&self) -> Vec<Aim> {
+        let mut aims = Vec::new();
         let line = |row| self.rows.iter().find(|line| line.observer == row);
         let hint = line(Row::PmonHint);
         match self.size.watching {
             Watching::Apart => {
                 let p50 = hint.and_then(|hint| hint.p50_to_floor);
                 let p99 = hint.and_then(|hint| hint.p99_to_floor);
-                let within = |got: Option<f64>, limit| got.is_some_and(|got| got <= limit);
-                aim("pmon p50 / floor ≤", p50, AIM_P50, within(p50, AIM_P50));
-                aim("pmon p99 / floor ≤", p99, AIM_P99, within(p99, AIM_P99));
+                aims.extend(p50.map(|p50| Aim::at_most("pmon p50 / floor", AIM_P50, p50)));
+                aims.extend(p99.map(|p99| Aim::at_most("pmon p99 / floor", AIM_P99, p99)));
             }
             // The two would be measuring each other.
             Watching::Shared => {}
@@ -291,13 +266,8 @@ impl Measured {
             && let (Some(hint), Some(pidfd)) = (hint, line(Row::Pidfd))
         {
             let earlier = pidfd.all.p50 / hint.all.p50;
-            aim(
-                "pidfd p50 / pmon p50 ≥",
-                Some(earlier),
-                AIM_EARLIER,
-                earlier >= AIM_EARLIER,
-            );
+            aims.push(Aim::at_least("pidfd p50 / pmon p50", AIM_EARLIER, earlier));
         }
-        text
+        aims
     }
 }

@@ -24,6 +24,7 @@ use pmon_user::source::ebpf::{Ebpf, MapSizes};
 pub(crate) use self::death::Measurement;
 use self::death::Watcher;
 use crate::{
+    aim::write_json,
     machine::{self, Machine},
     nursery::{Breed, Nursery},
     observer::{connector::Connector, floor::Floor, pidfd::Pidfd, pmon::Pmon, post::Post},
@@ -136,7 +137,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         report.add(plan, &measured);
     }
     print!("{report}");
-    report.write(&options.output)
+    write_json(&report, &options.output)
 }
 
 /// A victim on each CPU is filled at the same time.

@@ -1,5 +1,7 @@
 //! The only unsafe code of the bench: fork without exec, memory that a fork
-//! shares, and memory that a victim occupies.
+//! shares, and memory that a victim occupies; `bpf` is an empty BPF program.
+
+pub(crate) mod bpf;
 
 use std::{
     ptr,
@@ -96,7 +98,7 @@ pub(crate) fn die(last_instruction: &AtomicU64) -> ! {
 }
 
 /// `exit_group(2)`, without running anything of this process's.
-fn exit_at_once(status: i32) -> ! {
+pub(crate) fn exit_at_once(status: i32) -> ! {
     // SAFETY: no preconditions.
     unsafe { libc::_exit(status) }
 }
