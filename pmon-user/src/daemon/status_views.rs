@@ -203,6 +203,16 @@ impl Engine {
             .filter(|entity| self.table.kernel().is_some() && entity.pidfd_only.is_some())
             .map(|entity| entity.spec.name.as_str());
         degraded.extend(some_of("watched by their pidfds only", unwatched));
+        if let Some((why, names)) = self.not_followed() {
+            let what = format!("not followed into the background ({why})");
+            degraded.extend(some_of(&what, names.into_iter()));
+        }
+        match self.table.unfollowed() {
+            0 => {}
+            count => degraded.push(format!(
+                "{count} children were not followed: the kernel's table is full (`max_pids`)"
+            )),
+        }
         let refused = self
             .entities
             .values()
