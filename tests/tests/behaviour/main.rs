@@ -9,6 +9,7 @@ mod a_bad_start_ends_in_a_defined_state;
 mod a_broken_pin_directory_is_repaired;
 mod a_changed_pidfile_is_seen_at_once;
 mod a_daemon_hands_over_without_a_gap;
+mod a_daemon_that_forks_is_followed;
 mod a_daemon_without_descriptors_goes_on;
 mod a_daemons_restart_forgets_nothing;
 mod a_death_has_a_certificate;
