@@ -286,6 +286,8 @@ pub(crate) fn bpf() -> BpfView {
             drops: 0,
             strangers: 1,
             repeats: 0,
+            followed: 2,
+            unfollowed: 0,
         }),
     }
 }

@@ -31,6 +31,7 @@ mod an_altered_table_is_put_right;
 mod an_idle_daemon_sleeps;
 mod another_layouts_pins_are_taken_over;
 mod every_kernel_does_what_it_can;
+mod messages_that_are_cut_off_are_told;
 mod records_of_another_version_are_passed_over;
 mod runs_are_counted_while_somebody_looks;
 mod the_kernel_side_can_be_inspected;
