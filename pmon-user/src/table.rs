@@ -16,6 +16,8 @@
 //! * unregister: the generation is retired first, then the kernel's entry is
 //!   removed; a record in flight names a generation nobody has and is dropped.
 //! * A record whose generation or start time is not the entry's is no hint.
+//! * Of a followed process the descendants are known as well (`families`); that
+//!   it exited with status 0 is told when it is known who goes on (`handover`).
 //! * The kernel's entry of a death goes last: when the death is on record. What
 //!   a killed daemon leaves is taken over by the next one, see `inherited`.
 
@@ -27,6 +29,9 @@ mod deaths;
 mod entry;
 mod evidence;
 mod failover;
+mod families;
+mod followers;
+mod handover;
 mod inherited;
 mod registering;
 mod scan;
@@ -36,7 +41,10 @@ mod thread_exits;
 mod unreaped;
 mod zombie;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use pmon_common::{Registration, Tgid};
 
@@ -44,6 +52,8 @@ use self::{
     budget::Budget,
     checks::Checks,
     entry::{Entry, EntryState, Generations, Handle},
+    followers::Followers,
+    handover::Handovers,
     inherited::Inherited,
     scan::{Comparison, Drops},
     unreaped::Unreaped,
@@ -53,6 +63,7 @@ pub use self::{
     connector::FromConnector,
     deaths::Ended,
     failover::Moved,
+    handover::Followed,
     registering::{RegisterError, Registered},
     scan::Reconciled,
 };
@@ -96,6 +107,10 @@ pub struct Table {
     /// Records read since the ring was last empty.
     records: usize,
     inherited: Inherited,
+    /// Entities whose processes are followed into the background.
+    following: HashSet<EntityName>,
+    followers: Followers,
+    handovers: Handovers,
     next_generation: u64,
     pidfd_events: u64,
     unreaped: Unreaped,
@@ -123,6 +138,9 @@ impl Table {
         Self {
             next_generation: FIRST_GENERATION,
             inherited: Inherited::default(),
+            following: HashSet::new(),
+            followers: Followers::default(),
+            handovers: Handovers::default(),
             drops: Drops::default(),
             kernel: None,
             connector: None,

@@ -104,6 +104,10 @@ pub enum Verb {
         /// Shell command that starts a successor; without one, a death is only reported.
         #[arg(long, value_name = "COMMAND")]
         restart: Option<String>,
+        /// It goes into the background: when it exits with status 0, a living
+        /// process that descends from it takes its place.
+        #[arg(long, conflicts_with = "pidfile")]
+        follow: bool,
     },
     /// Forget a registered entity; its process is left alone.
     Unregister {

@@ -173,7 +173,8 @@ async fn dispatch(
             pid,
             pidfile,
             restart,
-        } => verbs::register(&name, pid, pidfile, restart, global, output).await,
+            follow,
+        } => verbs::register(&name, pid, pidfile, restart, follow, global, output).await,
         Verb::Unregister { name } => verbs::unregister(&name, global, output).await,
         Verb::Events {
             follow,

@@ -152,6 +152,7 @@ pub(super) async fn register(
     pid: Option<u32>,
     pidfile: Option<PathBuf>,
     restart: Option<String>,
+    follow: bool,
     global: &Global,
     output: &mut Output<'_>,
 ) -> Ended {
@@ -166,6 +167,7 @@ pub(super) async fn register(
         pid,
         pidfile,
         restart,
+        follow: follow.then_some(true),
     };
     let entity = connect(global).await?.register(parameters).await?;
     one(&entity, output, |look| render::entity::line(&entity, look))

@@ -97,6 +97,8 @@ pub struct RegisterRequest {
     pub pidfile: Option<String>,
     /// Shell command that starts a successor.
     pub restart: Option<String>,
+    /// Whether it is followed into the background.
+    pub follow: bool,
 }
 
 /// Why the daemon does not do what was asked.

@@ -175,7 +175,9 @@ fn registration(parameters: RegisterParameters) -> Result<RegisterRequest, Contr
         pid,
         pidfile,
         restart,
+        follow,
     } = parameters;
+    let follow = follow == Some(true);
     let wrong = |field: &str, reason: String| {
         Err(ControlError::InvalidParameter {
             field: field.to_owned(),
@@ -196,6 +198,12 @@ fn registration(parameters: RegisterParameters) -> Result<RegisterRequest, Contr
         (Some(pid @ (0 | 0x8000_0000..)), None) => {
             return wrong("pid", format!("`{pid}` cannot be a process id"));
         }
+        (None, Some(_)) if follow => {
+            return wrong(
+                "follow",
+                "`follow` and `pidfile` exclude each other".to_owned(),
+            );
+        }
         (None, Some(path)) if !path.starts_with('/') => {
             return wrong(
                 "pidfile",
@@ -209,6 +217,7 @@ fn registration(parameters: RegisterParameters) -> Result<RegisterRequest, Contr
         pid,
         pidfile,
         restart,
+        follow,
     })
 }
 
@@ -269,6 +278,7 @@ mod tests {
             pid,
             pidfile: pidfile.map(str::to_owned),
             restart: None,
+            follow: None,
         }
     }
 

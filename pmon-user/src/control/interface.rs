@@ -206,6 +206,10 @@ pub struct RegisterParameters {
     pub pidfile: Option<String>,
     /// Shell command that starts a successor.
     pub restart: Option<String>,
+    /// When it exits with status 0, a living process that descends from it takes
+    /// its place; only with `pid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow: Option<bool>,
 }
 
 /// Parameters of [`Verb::Events`] and [`Verb::RecentEvents`].

@@ -207,6 +207,11 @@ impl Engine {
                 Message::Looked { entity, look } => self.looked(&entity, look),
                 Message::Swept(looks) => self.swept(looks),
                 Message::Descriptors { exhausted } => self.exhausted = exhausted,
+                Message::Launching {
+                    entity,
+                    process,
+                    recorded,
+                } => self.launching(entity, process, recorded),
                 Message::StartEnded {
                     entity,
                     run,
@@ -220,6 +225,7 @@ impl Engine {
                         last_seen,
                     };
                     self.happen_with(&entity, Event::StartEnded { run, end }, Some(&found));
+                    self.table.expect_no_more(&entity);
                 }
                 Message::Reaped {
                     entity,

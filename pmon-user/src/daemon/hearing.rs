@@ -23,13 +23,13 @@ use crate::{
 const EXITS_AT_ONCE: usize = 1024;
 
 impl Engine {
-    /// Verifies what is due, and looks for deaths behind drops.
+    /// Verifies what is due, when everything is heard that the kernel has said.
     pub(super) fn tick_table(&mut self) {
         let now = clock::now();
         if self.table.next_due().is_none_or(|due| now < due) {
             return;
         }
-        self.hear_of_drops();
+        self.drain_ring();
         for ended in self.table.tick(now, &self.epoll) {
             self.process_ended(ended);
         }
@@ -142,6 +142,7 @@ impl Engine {
                 }
                 self.happen(&entity, Event::Died(death), clock::now());
             }
+            Ended::Followed(followed) => self.handed_over(*followed),
             Ended::Gone(entity, identity) => {
                 self.happen(&entity, Event::Gone { identity }, clock::now());
             }

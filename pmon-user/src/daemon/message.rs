@@ -59,6 +59,15 @@ pub enum Message {
         /// There are none.
         exhausted: bool,
     },
+    /// A program waits to be executed that is itself the monitored process.
+    Launching {
+        /// For whom.
+        entity: EntityName,
+        /// Who will be it.
+        process: VerifiedPid,
+        /// Told when that is on record.
+        recorded: oneshot::Sender<()>,
+    },
     /// A start command ended, or runs as the process itself.
     StartEnded {
         /// Whose.
@@ -228,6 +237,16 @@ pub enum Work {
         identity: Identity,
         /// Told when that is on record.
         recorded: oneshot::Sender<()>,
+    },
+    /// A process has taken another's place; answered by [`Message::Settled`] when
+    /// that is on record.
+    HandedOver {
+        /// Whose.
+        entity: EntityName,
+        /// What is remembered of it now.
+        memory: Arc<EntityRecord>,
+        /// Who had the place before.
+        identity: Identity,
     },
     /// What should survive the daemon has changed.
     Remember(EntityName, Arc<EntityRecord>),

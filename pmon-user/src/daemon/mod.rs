@@ -9,6 +9,7 @@ mod backend;
 pub mod canary;
 pub mod engine;
 pub mod entity;
+mod following;
 mod handoff;
 mod hearing;
 mod incident_views;
@@ -43,17 +44,14 @@ use std::{
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{
-        Notify,
-        mpsc::{WeakUnboundedSender, unbounded_channel},
-    },
+    sync::{Notify, mpsc::unbounded_channel},
 };
 
 use self::{
     backend::{Daemon, Helpers},
     inheritance::{Memory, Past},
     looks::Looks,
-    message::{Inbox, Message, Work},
+    message::{Inbox, Message},
     options::Options,
     selection::Starter,
     telling::Telling,
@@ -171,7 +169,6 @@ async fn serve_until_stopped(
 
     let (work_sender, work) = unbounded_channel();
     // The workers end with the engine, whoever else could give them work.
-    let records = work_sender.downgrade();
     let starter = Starter::new(settings.daemon.clone());
     let engine = receiver::start(
         settings,
@@ -186,7 +183,7 @@ async fn serve_until_stopped(
         work_sender,
     )?;
     let inbox = engine.inbox.clone();
-    let executor = Arc::new(executor(state_dir, &inbox, records));
+    let executor = Arc::new(executor(state_dir, &inbox));
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);
@@ -275,8 +272,8 @@ fn tell_init(state: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-fn executor(state_dir: &Path, inbox: &Inbox, records: WeakUnboundedSender<Work>) -> Executor {
-    let inbox = inbox.clone();
+fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
+    let (inbox, launches) = (inbox.clone(), inbox.clone());
     Executor::recording(
         tokio::runtime::Handle::current(),
         effect::Settings::detect(state_dir),
@@ -304,17 +301,14 @@ fn executor(state_dir: &Path, inbox: &Inbox, records: WeakUnboundedSender<Work>)
                 Report::Failed { what } => Message::Trouble { entity, what },
             });
         }),
-        Box::new(move |entity, identity| {
+        Box::new(move |entity, process| {
             let (recorded, on_record) = tokio::sync::oneshot::channel();
-            if let Some(work) = records.upgrade() {
-                let launched = Work::Launched {
-                    entity,
-                    identity,
-                    recorded,
-                };
-                // Nobody records any more when the daemon ends.
-                let _ended: Result<(), _> = work.send(launched);
-            }
+            // Nobody records any more when the daemon ends.
+            launches.send(Message::Launching {
+                entity,
+                process,
+                recorded,
+            });
             on_record
         }),
     )

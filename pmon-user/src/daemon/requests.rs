@@ -194,6 +194,7 @@ impl Engine {
             pid: _,
             pidfile,
             restart,
+            follow,
         } = request;
         if self.entities.contains_key(name.as_str()) {
             return Err(Refusal::Refused {
@@ -208,6 +209,7 @@ impl Engine {
         let ad_hoc = AdHoc {
             pidfile: pidfile.map(PathBuf::from),
             restart,
+            follow,
             by,
             at: clock::wall(clock::now()),
         };
@@ -222,7 +224,10 @@ impl Engine {
 
     /// An entity that `pmon register` made, now or before the daemon restarted.
     pub(super) fn add_ad_hoc(&mut self, name: &str, ad_hoc: AdHoc, record: EntityRecord) {
-        let spec = ad_hoc_spec(name, ad_hoc.pidfile.clone(), ad_hoc.restart.clone());
+        let spec = EntitySpec {
+            follow: ad_hoc.follow && ad_hoc.pidfile.is_none(),
+            ..ad_hoc_spec(name, ad_hoc.pidfile.clone(), ad_hoc.restart.clone())
+        };
         let record = EntityRecord {
             ad_hoc: Some(ad_hoc),
             ..record
@@ -323,6 +328,7 @@ impl Engine {
             }
         }
         for (name, pidfile) in watched {
+            self.follow(&name);
             self.hand_out(Work::Watch(name, pidfile));
         }
         view.removed.sort();

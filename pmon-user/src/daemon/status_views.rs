@@ -1,12 +1,14 @@
 //! The daemon as a whole as users see it.
 
+use pmon_common::EVENTS_MAP;
+
 use super::{engine::Engine, views::entity_view};
 use crate::{
     core::{death::SourceName, time::Time},
     source::{
         canary::Verdict,
         connector::Connector,
-        ebpf::Ebpf,
+        ebpf::{Ebpf, ForeignRecords},
         programs::MissingProgram,
         selection::{Off, Source, State},
     },
@@ -109,7 +111,8 @@ impl Engine {
         let imperfect = match source.name {
             SourceName::Ebpf => {
                 let unpinned = self.table.kernel().and_then(Ebpf::unpinned);
-                unpinned.map(|why| format!("not pinned: {why}"))
+                let unpinned = unpinned.map(|why| format!("not pinned: {why}"));
+                self.foreign_records().or(unpinned)
             }
             SourceName::ProcConnector => connector.and_then(|stats| stats.problem()),
             SourceName::Pidfd => self.table.obstacle(),
@@ -147,6 +150,21 @@ impl Engine {
         }
     }
 
+    /// That somebody else writes into the ring, until a canary has come through
+    /// since.
+    fn foreign_records(&self) -> Option<String> {
+        let ForeignRecords { count, latest } = self.table.kernel()?.foreign_records();
+        let passed = self.selection.source(SourceName::Ebpf).passed;
+        let since = passed.is_none_or(|passed| latest.is_some_and(|latest| passed <= latest));
+        (latest.is_some() && since).then(|| {
+            format!(
+                "{count} ring records of another version were passed over, and the table read \
+                 instead: find the program that writes into `{EVENTS_MAP}` with \
+                 `bpftool prog show` and end whoever has it loaded"
+            )
+        })
+    }
+
     /// What is to be said of a source that works.
     fn remark(&self, name: SourceName) -> Option<String> {
         if name == SourceName::Ebpf && self.table.kernel().is_some_and(Ebpf::logs) {
@@ -176,6 +194,7 @@ impl Engine {
                 "the kernel program `{program}` is not in use: {reason}"
             ));
         }
+        degraded.extend(self.foreign_records());
         if let Some(why) = self.table.kernel().and_then(Ebpf::unpinned) {
             degraded.push(format!("maps and links are not pinned: {why}"));
         }
@@ -185,6 +204,16 @@ impl Engine {
             .filter(|entity| self.table.kernel().is_some() && entity.pidfd_only.is_some())
             .map(|entity| entity.spec.name.as_str());
         degraded.extend(some_of("watched by their pidfds only", unwatched));
+        if let Some((why, names)) = self.not_followed() {
+            let what = format!("not followed into the background ({why})");
+            degraded.extend(some_of(&what, names.into_iter()));
+        }
+        match self.table.unfollowed() {
+            0 => {}
+            count => degraded.push(format!(
+                "{count} children were not followed: the kernel's table is full (`max_pids`)"
+            )),
+        }
         let refused = self
             .entities
             .values()

@@ -98,7 +98,9 @@ impl Engine {
         let Some(entity) = self.entities.get(name) else {
             return;
         };
-        if entity.recovery.is_failed() || entity.recovery.deadline().is_some() {
+        let current = entity.recovery.current().and_then(|it| it.generation);
+        let hands_over = current.is_some_and(|generation| self.table.hands_over(generation));
+        if entity.recovery.is_failed() || entity.recovery.deadline().is_some() || hands_over {
             return;
         }
         let known = entity.recovery.current().and_then(|current| {

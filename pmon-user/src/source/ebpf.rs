@@ -31,7 +31,11 @@ use super::{
     programs::{self, Attached, MissingProgram, ProgramLink, Selection},
     takeover,
 };
-use crate::{causes::in_full, sys::record};
+use crate::{
+    causes::in_full,
+    core::time::Time,
+    sys::{clock, record},
+};
 
 pub use self::{
     entries::{Inserted, count},
@@ -52,6 +56,16 @@ pub struct MapSizes {
     pub ring_bytes: u32,
 }
 
+/// Records of the ring that have another size or layout than ours: somebody else
+/// writes into it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForeignRecords {
+    /// How many.
+    pub count: u64,
+    /// When the latest was found.
+    pub latest: Option<Time>,
+}
+
 /// The loaded and attached program with its maps.
 pub struct Ebpf {
     pub(super) object: aya::Ebpf,
@@ -62,11 +76,11 @@ pub struct Ebpf {
     pub(super) stats: PerCpuArray<MapData, Stats>,
     pub(super) maps: Vec<MapFacts>,
     programs: Vec<ProgramFacts>,
-    foreign_records: u64,
+    foreign: ForeignRecords,
     layout: KernelLayout,
     /// Whether the programs that are attached log what they do.
     logs: bool,
-    /// Where to pin; nowhere if not asked for, or if another daemon has it.
+    /// Where to pin; nowhere if not asked for.
     pub(super) pins: Option<Pins>,
     /// Why nothing is pinned although it was asked for.
     pub(super) unpinned: Option<String>,
@@ -112,7 +126,7 @@ impl Ebpf {
         let mut repairs = Vec::new();
         let (pins, mut unpinned) = match pin_base.map(|base| Pins::acquire(base, &mut repairs)) {
             None => (None, None),
-            Some((pins, problem)) => (pins, problem),
+            Some((pins, problem)) => (Some(pins), problem),
         };
         let directory = pins.as_ref().and_then(Pins::directory);
         let inventory = directory
@@ -138,7 +152,7 @@ impl Ebpf {
             object,
             maps,
             programs,
-            foreign_records: 0,
+            foreign: ForeignRecords::default(),
             layout,
             logs: selection.log,
             pins,
@@ -178,21 +192,24 @@ impl Ebpf {
     }
 
     /// The next record, if there is one. Records of another size or layout are
-    /// counted and passed over.
+    /// counted and passed over; what they told is in the table, if it was ours.
     pub fn next_event(&mut self) -> Option<Event> {
         loop {
             let item = self.events.next()?;
             match record::event(&item) {
                 Some(event) => return Some(event),
-                None => self.foreign_records += 1,
+                None => {
+                    self.foreign.count += 1;
+                    self.foreign.latest = Some(clock::now());
+                }
             }
         }
     }
 
     /// Records that were not ours to read.
     #[must_use]
-    pub const fn foreign_records(&self) -> u64 {
-        self.foreign_records
+    pub const fn foreign_records(&self) -> ForeignRecords {
+        self.foreign
     }
 
     /// The counters, summed over all CPUs.

@@ -8,7 +8,13 @@ use std::sync::Arc;
 
 use pmon_common::{Event, flag, kind};
 
-use super::{EntityName, Table, entry::EntryState, zombie};
+use super::{
+    EntityName, Table,
+    entry::{Entry, EntryState},
+    handover::Followed,
+    unreaped::Unreaped,
+    zombie,
+};
 use crate::{
     core::{
         death::{Death, Hint, LastSeen, SourceName, WaitStatus},
@@ -26,6 +32,8 @@ const RECORDS_PER_PAGE: usize = 4096 / 2 / size_of::<Event>();
 pub enum Ended {
     /// A registered process died.
     Died(EntityName, Death),
+    /// A followed process exited, and a descendant goes on in its place.
+    Followed(Box<Followed>),
     /// A process that was being ended is gone.
     Gone(EntityName, Identity),
     /// The wait status of a death that was told without one.
@@ -54,10 +62,17 @@ impl Table {
             };
             self.records += 1;
             self.canary_in_ring(&event);
-            if event.kind == kind::EXIT
-                && let Some(hint) = self.hint(&event)
-            {
-                return Some(hint);
+            match event.kind {
+                kind::EXIT if self.follower_exited(&event) => {}
+                kind::EXIT => {
+                    if let Some(hint) = self.hint(&event) {
+                        return Some(hint);
+                    }
+                }
+                kind::FORK => self.forked(&event),
+                kind::EXEC => self.executed(&event),
+                // Of no program of ours.
+                _ => {}
             }
         }
     }
@@ -102,6 +117,16 @@ impl Table {
         ))
     }
 
+    /// A followed process executed another program.
+    fn executed(&mut self, event: &Event) {
+        if let Some(entry) = self.entries.get_mut(&event.generation)
+            && entry.identity.start_time == event.start_time
+        {
+            let comm = zombie::comm(&event.comm);
+            entry.last_seen.comm = comm.or(entry.last_seen.comm.take());
+        }
+    }
+
     /// Keeps what was seen of a registered process, for its certificate.
     pub fn note(&mut self, generation: u64, seen: LastSeen) {
         if let Some(entry) = self.entries.get_mut(&generation) {
@@ -127,8 +152,11 @@ impl Table {
     /// readable, or a source has told of the death of one that has none. If it
     /// is, this is told once.
     pub fn ended(&mut self, generation: u64, epoll: &Epoll) -> Option<Ended> {
-        if !self.entries.contains_key(&generation) {
-            return self.unreaped.reaped(generation, epoll);
+        match self.entries.get(&generation).map(|entry| entry.state) {
+            None => return self.unreaped.reaped(generation, epoll),
+            // It is told when it is registered.
+            Some(EntryState::Expected) => return None,
+            Some(EntryState::Registered | EntryState::Leaving) => {}
         }
         if self.is_gone(generation, epoll)? {
             self.died(generation, epoll)
@@ -154,30 +182,50 @@ impl Table {
         self.canary_died(generation);
         let evidence = self.evidence(generation);
         self.keep_until_recorded(generation);
+        let followers = self.keep_followers(generation);
         let entry = self.remove(generation, epoll)?;
-        let identity = entry.identity;
-        match entry.state {
-            EntryState::Leaving => Some(Ended::Gone(entry.entity, identity)),
-            EntryState::Registered => {
-                let now = clock::now();
-                let (detected_by, detected_at) = entry.first.unwrap_or((SourceName::Pidfd, now));
-                let status = entry
-                    .status
-                    .or(entry.threads.status())
-                    .or_else(|| self.unreaped.status(generation, &entry, epoll));
-                let death = Death {
-                    identity,
-                    generation,
-                    died_at: entry.died_at.or(entry.threads.died_at()),
-                    detected_at,
-                    detected_by,
-                    confirmed_at: now,
-                    status,
-                    evidence,
-                    last_seen: entry.last_seen,
-                };
-                Some(Ended::Died(entry.entity, death))
-            }
+        let Entry {
+            ref entity,
+            identity,
+            state,
+            root,
+            ..
+        } = entry;
+        let entity = EntityName::clone(entity);
+        let leaving = state == EntryState::Leaving;
+        if leaving && !followers {
+            return Some(Ended::Gone(entity, identity));
         }
+        let now = clock::now();
+        let (detected_by, detected_at) = entry.first.unwrap_or((SourceName::Pidfd, now));
+        let status = entry.status.or(entry.threads.status());
+        let status = match status {
+            None if leaving => Unreaped::status_now(&entry),
+            None => self.unreaped.status(generation, &entry, epoll),
+            Some(_) => status,
+        };
+        let death = Death {
+            identity,
+            generation,
+            died_at: entry.died_at.or(entry.threads.died_at()),
+            detected_at,
+            detected_by,
+            confirmed_at: now,
+            status,
+            evidence,
+            last_seen: entry.last_seen,
+        };
+        if followers {
+            if status.and_then(WaitStatus::exit_code) == Some(0) {
+                self.begin_handover(root, entity, death, leaving);
+                return None;
+            }
+            self.give_up_followers(root);
+        }
+        Some(if leaving {
+            Ended::Gone(entity, identity)
+        } else {
+            Ended::Died(entity, death)
+        })
     }
 }

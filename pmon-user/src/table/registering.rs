@@ -16,6 +16,7 @@ use thiserror::Error;
 use super::{
     EntityName, TABLE_FULL, Table,
     entry::{Entry, EntryState, Generations, Handle},
+    followers::Family,
     thread_exits::ThreadExits,
 };
 use crate::{
@@ -76,33 +77,32 @@ impl Table {
         epoll: &Epoll,
     ) -> Result<Registered, RegisterError> {
         let identity = process.identity();
-        let claimed = self.claim(identity);
-        let generation = claimed.unwrap_or(self.next_generation);
-        self.next_generation = self.next_generation.max(generation + 1);
-        // Alive a moment ago, so whatever exited before was not all of it.
-        let threads = ThreadExits::since(clock::now());
-        let entry = Entry {
-            entity: Arc::clone(entity),
-            identity,
-            last_seen,
-            handle: Handle::Held(process),
-            state: EntryState::Registered,
-            in_kernel: claimed.is_some(),
-            walk: 0,
-            is_due: false,
-            first: None,
-            died_at: None,
-            status: None,
-            threads,
+        let generation = match self.generation_of(entity, identity, EntryState::Expected) {
+            Some(expected) => {
+                self.confirm(expected, last_seen);
+                expected
+            }
+            None => {
+                let claimed = self.claim(entity, identity);
+                let named = claimed.unwrap_or_else(|| self.new_name());
+                self.enter(entity, identity, Handle::Held(process), last_seen, named);
+                self.held += 1;
+                let (generation, root) = named;
+                if let Some(entry) = self.entries.get_mut(&generation) {
+                    entry.in_kernel = claimed.is_some();
+                }
+                if claimed.is_some() {
+                    self.write_anew(generation);
+                    self.inherit_followers(root);
+                }
+                generation
+            }
         };
-        self.entries.insert(generation, entry);
-        push(&mut self.by_pid, identity.pid, generation);
-        push(&mut self.by_entity, Arc::clone(entity), generation);
-        self.registered += 1;
-        self.held += 1;
-        let pidfd_only = match claimed {
-            Some(_) => None,
-            None => self.insert_into_kernel(identity, generation),
+        let watched = self.entries.get(&generation).is_some_and(|it| it.in_kernel);
+        let pidfd_only = if watched {
+            None
+        } else {
+            self.insert_into_kernel(identity, generation)
         };
         if let Err(reason) = self.affordable(pidfd_only.as_deref()) {
             let own = self.budget.own;
@@ -123,6 +123,86 @@ impl Table {
             generation,
             pidfd_only,
         })
+    }
+
+    /// Has a process followed that waits to execute its program and is going to be
+    /// registered: otherwise it might have gone into the background by then.
+    /// Nothing else becomes of it here; for an entity that does not follow, nothing
+    /// at all.
+    pub fn expect(&mut self, entity: &EntityName, process: VerifiedPid) {
+        if !self.follows(entity) {
+            return;
+        }
+        self.expect_no_more(entity);
+        let identity = process.identity();
+        let named = self.new_name();
+        let handle = Handle::Held(process);
+        self.enter(entity, identity, handle, LastSeen::default(), named);
+        self.held += 1;
+        let (generation, _) = named;
+        if let Some(entry) = self.entries.get_mut(&generation) {
+            entry.state = EntryState::Expected;
+        }
+        self.registered -= 1;
+        self.insert_into_kernel(identity, generation);
+    }
+
+    /// Nobody is going to register what was expected.
+    pub fn expect_no_more(&mut self, entity: &EntityName) {
+        let generations = self.by_entity.get(entity).map(Generations::as_slice);
+        for generation in generations.unwrap_or_default().to_vec() {
+            let entry = self.entries.get(&generation);
+            if entry.is_some_and(|entry| entry.state == EntryState::Expected) {
+                self.take_out(generation);
+            }
+        }
+    }
+
+    fn confirm(&mut self, generation: u64, last_seen: LastSeen) {
+        if let Some(entry) = self.entries.get_mut(&generation) {
+            entry.state = EntryState::Registered;
+            entry.last_seen = last_seen;
+            self.registered += 1;
+        }
+    }
+
+    /// A generation and a family of its own.
+    const fn new_name(&mut self) -> (u64, u64) {
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        (generation, generation)
+    }
+
+    /// Makes an entry for a registered process, under its generation and family.
+    pub(super) fn enter(
+        &mut self,
+        entity: &EntityName,
+        identity: Identity,
+        handle: Handle,
+        last_seen: LastSeen,
+        (generation, root): (u64, u64),
+    ) {
+        let entry = Entry {
+            entity: Arc::clone(entity),
+            identity,
+            last_seen,
+            handle,
+            state: EntryState::Registered,
+            root,
+            in_kernel: false,
+            walk: self.walk_number(),
+            is_due: false,
+            first: None,
+            died_at: None,
+            status: None,
+            // Alive a moment ago, so whatever exited before was not all of it.
+            threads: ThreadExits::since(clock::now()),
+        };
+        self.entries.insert(generation, entry);
+        push(&mut self.by_pid, identity.pid, generation);
+        push(&mut self.by_entity, Arc::clone(entity), generation);
+        self.followers.set_head(root, generation);
+        self.registered += 1;
     }
 
     /// Whether one more registration can be had, or why not.
@@ -162,22 +242,16 @@ impl Table {
         if self.kernel.is_none() {
             return Some("the kernel source is off".to_owned());
         }
-        if let Some(other) = self.in_kernel(identity.pid)
-            && self
-                .entries
-                .get(&other)
-                .is_none_or(|entry| entry.identity != identity)
-        {
-            // An earlier owner of the pid whose end is not processed yet; what
-            // the kernel knows of it goes with its entry.
-            self.hint_from_kernel(other);
-            self.remove_from_kernel(other);
-            self.check_soon(other);
-        }
-        self.make_way(identity.pid);
+        self.free_pid(identity);
+        let Family {
+            flags,
+            root_generation,
+        } = self.family_of(generation);
         let entry = Registration {
             start_time: identity.start_time,
             generation,
+            flags,
+            root_generation,
             ..Registration::default()
         };
         let mut inserted = self.kernel.as_mut()?.insert(identity.pid, entry);
@@ -195,6 +269,24 @@ impl Table {
             Ok(Inserted::Full) => Some(TABLE_FULL.to_owned()),
             Err(error) => Some(error.to_string()),
         }
+    }
+
+    /// Has whoever had this pid before give it up in the kernel's table.
+    pub(super) fn free_pid(&mut self, identity: Identity) {
+        if let Some(other) = self.in_kernel(identity.pid)
+            && self
+                .entries
+                .get(&other)
+                .is_none_or(|entry| entry.identity != identity)
+        {
+            // An earlier owner of the pid whose end is not processed yet; what
+            // the kernel knows of it goes with its entry.
+            self.hint_from_kernel(other);
+            self.remove_from_kernel(other);
+            self.check_soon(other);
+        }
+        self.forget_follower_at(identity.pid);
+        self.make_way(identity.pid);
     }
 
     pub(super) fn remove_from_kernel(&mut self, generation: u64) {
@@ -255,6 +347,10 @@ impl Table {
         if entry.held().is_some() {
             self.pidfd_closed();
         }
+        self.followers.remove_head(entry.root, generation);
+        if !self.handovers.contains(entry.root) {
+            self.drop_followers(entry.root);
+        }
         Some(entry)
     }
 
@@ -264,6 +360,8 @@ impl Table {
         for generation in generations.unwrap_or_default().to_vec() {
             self.remove(generation, epoll);
         }
+        self.forget_handovers(entity);
+        self.following.remove(entity);
     }
 
     pub(super) fn generation_of(

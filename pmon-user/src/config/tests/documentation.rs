@@ -25,6 +25,7 @@ fn blocks(language: &str) -> Vec<&'static str> {
 fn host() -> InventedHost {
     InventedHost::with_systemd(&["sshd.service", "nginx.service"])
         .script_at("/usr/local/bin/ticker")
+        .script_at("/usr/sbin/collectord")
 }
 
 #[test]
@@ -32,7 +33,7 @@ fn toml_examples_load_without_a_word_and_the_settings_are_the_defaults() {
     let directory = tempfile::tempdir().unwrap();
     let empty = tempfile::tempdir().unwrap();
     let examples = blocks("toml");
-    assert_eq!(examples.len(), 4);
+    assert_eq!(examples.len(), 5);
     for example in examples {
         let sources = Sources {
             pmon_toml: directory.path().join("pmon.toml"),

@@ -193,7 +193,7 @@ impl Pulse {
         match event {
             PulseEvent::Sent { round } => self.sent(active, round, now),
             PulseEvent::NotSent { round, reason } => {
-                return self.not_sent(active, round, reason, now);
+                return self.not_sent(active, round, &reason, now);
             }
             PulseEvent::Answered { round, sequence } => {
                 return self.heard(active, round, sequence, now);
@@ -264,7 +264,7 @@ impl Pulse {
         &mut self,
         active: &ActiveSpec,
         round: u64,
-        reason: String,
+        reason: &str,
         now: Time,
     ) -> Vec<Outcome> {
         if self.state != State::Asking || self.round != round {

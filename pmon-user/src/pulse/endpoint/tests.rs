@@ -65,7 +65,7 @@ impl World {
 
     async fn report(&mut self) -> Report {
         let next = timeout(LONG, self.reports.recv()).await;
-        next.expect("a report").expect("a living endpoint")
+        next.unwrap().unwrap()
     }
 
     /// The next of a request: somebody else may have had the port for a moment.

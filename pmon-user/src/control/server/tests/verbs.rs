@@ -46,6 +46,7 @@ async fn every_verb_reaches_the_backend_and_comes_back_typed() {
         pid: Some(7),
         pidfile: None,
         restart: None,
+        follow: None,
     };
     client.register(parameters).await.unwrap();
     client.unregister("new").await.unwrap();
@@ -96,6 +97,7 @@ async fn refusals_arrive_typed() {
         pid,
         pidfile: None,
         restart: None,
+        follow: None,
     };
     match client.register(register("web", Some(7))).await {
         Err(ClientError::Control(ControlError::Refused { reason })) => {
@@ -106,6 +108,17 @@ async fn refusals_arrive_typed() {
     match client.register(register("other", None)).await {
         Err(ClientError::Control(ControlError::InvalidParameter { field, .. })) => {
             assert_eq!(field, "pid");
+        }
+        other => panic!("{other:?}"),
+    }
+    let followed = RegisterParameters {
+        pidfile: Some("/run/other.pid".to_owned()),
+        follow: Some(true),
+        ..register("other", None)
+    };
+    match client.register(followed).await {
+        Err(ClientError::Control(ControlError::InvalidParameter { field, .. })) => {
+            assert_eq!(field, "follow");
         }
         other => panic!("{other:?}"),
     }
