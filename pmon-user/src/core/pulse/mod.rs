@@ -41,6 +41,10 @@ use super::{entity::ActiveSpec, identity::Identity, time::Time};
 /// as many misses as `period` goes into it (spec/pmond.md §4.3).
 const STARTUP: Duration = Duration::from_secs(180);
 
+/// The last sequence number before 1 comes again: responses write it signed
+/// (`%d`, spec/pmond.md §4.1). 0 is none: the original takes it for "no answer".
+const LAST_SEQUENCE: u32 = i32::MAX.cast_unsigned();
+
 /// Misses in a row from which on people are told of each (spec/pmond.md §4.3).
 pub const TOLD_FROM: u32 = 3;
 
@@ -241,8 +245,7 @@ impl Pulse {
 
     fn request(&mut self) -> Outcome {
         self.round += 1;
-        // 0 is no sequence number: the original takes it for "none".
-        self.sequence = self.sequence.checked_add(1).unwrap_or(1);
+        self.sequence = self.sequence % LAST_SEQUENCE + 1;
         self.state = State::Asking;
         Outcome::Request {
             round: self.round,

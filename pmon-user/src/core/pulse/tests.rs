@@ -155,6 +155,18 @@ fn a_long_period_forgives_less_than_its_threshold() {
 }
 
 #[test]
+fn sequences_stay_positive_as_signed_numbers() {
+    let mut pulse = Pulse {
+        sequence: LAST_SEQUENCE - 1,
+        ..Pulse::default()
+    };
+    pulse.request();
+    assert_eq!(pulse.sequence(), 0x7fff_ffff);
+    pulse.request();
+    assert_eq!(pulse.sequence(), 1);
+}
+
+#[test]
 fn an_answer_ends_the_misses() {
     let mut world = World::new(active(), Process::Answers, false);
     world.run_until(3);
