@@ -27,6 +27,7 @@ use thiserror::Error;
 use super::{
     btf::KernelLayout,
     facts::{self, MapFacts, ProgramFacts},
+    filter::Filter,
     pinning::Pins,
     pins::{PinDirectory, PinDirectoryError},
     programs::{self, Attached, MissingProgram, ProgramLink, Selection},
@@ -64,6 +65,7 @@ pub struct Ebpf {
     pub(super) pids: HashMap<MapData, Tgid, Registration>,
     /// The same map, to be read many entries at a time.
     pids_fd: OwnedFd,
+    pub(super) filter: Filter,
     pub(super) events: RingBuf<MapData>,
     pub(super) stats: PerCpuArray<MapData, Stats>,
     pub(super) maps: Vec<MapFacts>,
@@ -183,6 +185,9 @@ impl Ebpf {
             }
         }
         let mut object = loader.load(OBJECT).map_err(SourceError::Load)?;
+        let filter = Filter::of(&object)?;
+        let pids_fd = descriptor(&object, PIDS_MAP)?;
+        admit_all(&pids_fd, &filter)?;
 
         let Attached { links, missing } =
             programs::attach_all(&mut object, btf.as_ref(), selection)?;
@@ -199,7 +204,8 @@ impl Ebpf {
             None
         };
         let mut ebpf = Self {
-            pids_fd: descriptor(&object, PIDS_MAP)?,
+            pids_fd,
+            filter,
             pids: take(&mut object, PIDS_MAP)?,
             events: take(&mut object, EVENTS_MAP)?,
             stats: take(&mut object, STATS_MAP)?,
@@ -227,6 +233,8 @@ impl Ebpf {
                 ebpf.pins = None;
             }
         }
+        // What the earlier programs have inserted until now.
+        admit_all(&ebpf.pids_fd, &ebpf.filter)?;
         ebpf.unpinned = unpinned;
         if ebpf.links.is_empty() {
             // Links went down with the failed pins; attach once more.
@@ -269,6 +277,7 @@ impl Ebpf {
     ///
     /// What the kernel said, unless it is told by [`Inserted`].
     pub fn insert(&mut self, tgid: Tgid, entry: Registration) -> Result<Inserted, MapError> {
+        self.filter.admit(tgid);
         match self.pids.insert(tgid, entry, BPF_NOEXIST) {
             Ok(()) => Ok(Inserted::Yes),
             Err(MapError::SyscallError(error)) => match error.io_error.raw_os_error() {
@@ -318,6 +327,8 @@ impl Ebpf {
         let read = entries.len();
         let more = map_batch::read(&self.pids_fd, cursor, pids, entries)?;
         for (tgid, entry) in pids.iter().zip(entries.iter_mut()).skip(read) {
+            // Should somebody have cleared it by hand.
+            self.filter.admit(*tgid);
             if entry.flags & flag::DEAD != 0 {
                 *entry = self.get(*tgid).unwrap_or(*entry);
             }
@@ -455,6 +466,26 @@ fn descriptor(object: &aya::Ebpf, name: &'static str) -> Result<OwnedFd, SourceE
     match object.map(name) {
         Some(Map::HashMap(data)) => data.fd().as_fd().try_clone_to_owned().map_err(failed),
         _ => Err(SourceError::Missing { name }),
+    }
+}
+
+/// Has the filter know every key of the table.
+fn admit_all(pids: &OwnedFd, filter: &Filter) -> Result<(), SourceError> {
+    let (mut keys, mut entries, mut cursor) = (Vec::new(), Vec::new(), Cursor::default());
+    loop {
+        let more =
+            map_batch::read::<Tgid, Registration>(pids, &mut cursor, &mut keys, &mut entries)
+                .map_err(|errno| SourceError::Map {
+                    name: PIDS_MAP,
+                    source: MapError::IoError(errno.into()),
+                })?;
+        for tgid in keys.drain(..) {
+            filter.admit(tgid);
+        }
+        entries.clear();
+        if !more {
+            return Ok(());
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 
 use aya::{Btf, EbpfLoader};
 use aya_log::EbpfLogger;
-use pmon_common::{EVENTS_MAP, PIDS_MAP, STATS_MAP};
+use pmon_common::{EVENTS_MAP, FILTER_MAP, PIDS_MAP, STATS_MAP};
 use thiserror::Error;
 
 use super::{Ebpf, OBJECT, SourceError, layout_in_use};
@@ -46,7 +46,7 @@ impl Ebpf {
         let globals = selection.globals();
         let mut loader = EbpfLoader::new();
         loader.btf(btf.as_ref());
-        for name in [PIDS_MAP, EVENTS_MAP, STATS_MAP] {
+        for name in [PIDS_MAP, EVENTS_MAP, STATS_MAP, FILTER_MAP] {
             loader.map_pin_path(name, pins.pin(name));
         }
         selection.configure(&mut loader, &globals);

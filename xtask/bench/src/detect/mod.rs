@@ -29,12 +29,16 @@ use crate::{
     nursery::{Breed, Nursery},
     observer::{connector::Connector, floor::Floor, pidfd::Pidfd, pmon::Pmon, post::Post},
     report::{Conditions, Report, Size, Watching},
+    strangers::Strangers,
 };
 
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
 /// Deaths per observer and size with `--quick`: shows that it works, no more.
 const QUICK: usize = 20;
+/// Deaths per observer and size, and how many under load, where each takes longer.
+const USUAL: u32 = 3000;
+const LOADED: u32 = 1000;
 /// Memory that is left to everything else.
 const RESERVE: u64 = 512 << 20;
 /// How often the progress is told.
@@ -43,12 +47,16 @@ const PROGRESS: Duration = Duration::from_secs(20);
 /// What to measure, and how.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Deaths per observer and process size.
-    #[arg(long, default_value_t = 3000, value_parser = clap::value_parser!(u32).range(1..))]
-    deaths: u32,
+    /// Deaths per observer and process size [default: 3000, under load 1000].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    deaths: Option<u32>,
     /// A few deaths only, to see that it works; the figures mean nothing.
     #[arg(long, conflicts_with = "deaths")]
     quick: bool,
+    /// Small processes only, while strangers are forked on every CPU as fast as
+    /// one process each can.
+    #[arg(long, conflicts_with = "only")]
+    load: bool,
     /// All observers under the normal scheduling policy instead of SCHED_FIFO.
     #[arg(long)]
     normal: bool,
@@ -89,7 +97,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let deaths = if options.quick {
         QUICK
     } else {
-        usize::try_from(options.deaths)?
+        let usual = if options.load { LOADED } else { USUAL };
+        usize::try_from(options.deaths.unwrap_or(usual))?
     };
     let mut plans = Vec::new();
     if options.only != Some(Only::Large) {
@@ -97,9 +106,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             bytes: MIB,
             huge_pages: false,
             watching: Watching::Apart,
+            loaded: options.load,
         });
     }
-    if options.only != Some(Only::Small) {
+    if options.only != Some(Only::Small) && !options.load {
         plans.push(Size {
             bytes: GIB,
             huge_pages: options.huge_pages,
@@ -108,6 +118,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             } else {
                 Watching::Shared
             },
+            loaded: false,
         });
         require_memory(GIB, machine.cpus.len())?;
     }
@@ -126,6 +137,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         nursery: Nursery::start(priority)?,
         watchers: watchers(priority)?,
     };
+    let mut strangers = Vec::new();
+    if options.load {
+        for &cpu in &machine.cpus {
+            strangers.push(Strangers::endless_on(cpu)?);
+        }
+    }
     let mut report = Report::new(Conditions {
         machine,
         priority,
@@ -136,6 +153,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let measured = bench.measure(plan, deaths)?;
         report.add(plan, &measured);
     }
+    drop(strangers);
     print!("{report}");
     write_json(&report, &options.output)
 }
@@ -185,6 +203,7 @@ impl Bench {
             bytes,
             huge_pages,
             watching,
+            loaded: _,
         } = size;
         let group_size = match watching {
             Watching::Apart => 1,
