@@ -273,13 +273,16 @@ impl Measured {
             Watching::Shared => {}
         }
         if self.size.loaded
-            && let (Some(hint), Some(pidfd)) = (hint, line(Row::Pidfd))
+            && let Some(hint) = hint
         {
-            aims.push(Aim::at_most(
-                "under load, pmon p99 / pidfd p99",
-                AIM_LOADED_P99,
-                hint.all.p99 / pidfd.all.p99,
-            ));
+            for row in [Row::Pidfd, Row::PidfdNormal] {
+                let Some(pidfd) = line(row) else { continue };
+                aims.push(Aim::at_most(
+                    format!("under load, pmon p99 / {} p99", row.title()),
+                    AIM_LOADED_P99,
+                    hint.all.p99 / pidfd.all.p99,
+                ));
+            }
         }
         if self.size.bytes >= 1 << 30
             && let (Some(hint), Some(pidfd)) = (hint, line(Row::Pidfd))

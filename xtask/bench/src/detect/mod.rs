@@ -33,6 +33,8 @@ use crate::{
 };
 
 const MIB: usize = 1 << 20;
+/// What a modest service has resident, under load.
+const SERVICE: usize = 16 * MIB;
 const GIB: usize = 1 << 30;
 /// Deaths per observer and size with `--quick`: shows that it works, no more.
 const QUICK: usize = 20;
@@ -53,7 +55,7 @@ pub(crate) struct Options {
     /// A few deaths only, to see that it works; the figures mean nothing.
     #[arg(long, conflicts_with = "deaths")]
     quick: bool,
-    /// Small processes only, while strangers are forked on every CPU as fast as
+    /// Processes of 1 and 16 MiB, while strangers are forked on every CPU as fast as
     /// one process each can.
     #[arg(long, conflicts_with = "only")]
     load: bool,
@@ -109,7 +111,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             loaded: options.load,
         });
     }
-    if options.only != Some(Only::Small) && !options.load {
+    if options.load {
+        plans.push(Size {
+            bytes: SERVICE,
+            huge_pages: false,
+            watching: Watching::Apart,
+            loaded: true,
+        });
+    } else if options.only != Some(Only::Small) {
         plans.push(Size {
             bytes: GIB,
             huge_pages: options.huge_pages,
@@ -135,7 +144,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         cpus: machine.cpus.clone(),
         interrupted,
         nursery: Nursery::start(priority)?,
-        watchers: watchers(priority)?,
+        watchers: watchers(priority, options.load)?,
     };
     let mut strangers = Vec::new();
     if options.load {
@@ -171,7 +180,7 @@ fn require_memory(bytes: usize, victims: usize) -> Result<()> {
     Ok(())
 }
 
-fn watchers(priority: Option<u8>) -> Result<Vec<Watcher>> {
+fn watchers(priority: Option<u8>, load: bool) -> Result<Vec<Watcher>> {
     let ebpf = || {
         let sizes = MapSizes {
             max_pids: DEFAULT_MAX_PIDS,
@@ -179,13 +188,18 @@ fn watchers(priority: Option<u8>) -> Result<Vec<Watcher>> {
         };
         Ebpf::start(sizes, None).context("the kernel program cannot be used")
     };
-    Ok(vec![
+    let mut watchers = vec![
         Watcher::Own(Box::new(Post::start(Floor::new(ebpf()?), priority)?)),
         Watcher::Own(Box::new(Pmon::start(ebpf()?, priority)?)),
-        Watcher::Own(Box::new(Post::start(Pidfd::default(), priority)?)),
+        Watcher::Own(Box::new(Post::start(Pidfd::<false>::default(), priority)?)),
         Watcher::Nursery,
         Watcher::Own(Box::new(Post::start(Connector::new()?, priority)?)),
-    ])
+    ];
+    if load && priority.is_some() {
+        let normal = Post::start(Pidfd::<true>::default(), None)?;
+        watchers.push(Watcher::Own(Box::new(normal)));
+    }
+    Ok(watchers)
 }
 
 struct Bench {
