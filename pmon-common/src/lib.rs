@@ -98,7 +98,7 @@ pub mod kind {
 /// followed processes; user space counts from below. Below this bit they hold
 /// the child's start time in ticks and its pid as the initial namespace sees
 /// it, so that they are unique without a counter, whoever makes them.
-pub const KERNEL_GENERATIONS: u64 = 1 << 63;
+pub const KERNEL_GENERATIONS: u64 = 1 << 62;
 /// Bits of a pid: `PID_MAX_LIMIT` of `include/linux/threads.h` is 2^22.
 pub const PID_BITS: u32 = 22;
 
@@ -154,8 +154,9 @@ pub struct Registration {
     pub exit_code: u32,
     /// See [`flag`].
     pub flags: u32,
-    /// Generation of the followed process that forked this one, with [`flag::FOLLOWED`].
-    pub parent_generation: u64,
+    /// With [`flag::FOLLOWED`], generation of the entry that user space made and
+    /// that this process descends from, through any number of forks.
+    pub root_generation: u64,
     /// Generation whose death the death fields tell. The kernel may give the
     /// memory of a removed entry to the next one while a program still writes
     /// to it; what doesn't name the entry's own generation is somebody else's.
@@ -199,8 +200,8 @@ pub struct Event {
     pub start_time: u64,
     /// Of the entry it is about; a stale generation is dropped.
     pub generation: u64,
-    /// With [`kind::FORK`], of the parent's entry.
-    pub parent_generation: u64,
+    /// With [`kind::FORK`], see [`Registration::root_generation`].
+    pub root_generation: u64,
     /// `CLOCK_BOOTTIME` nanoseconds.
     pub at: u64,
     /// Key of the entry.
@@ -264,7 +265,7 @@ const _: () = {
     assert!(align_of::<Registration>() == 8);
     assert!(align_of::<Event>() == 8);
     assert!(FILTER_ELEMENT_BYTES == 1 << 3);
-    assert!(core::mem::offset_of!(Registration, parent_generation) == FROZEN_BYTES);
+    assert!(core::mem::offset_of!(Registration, root_generation) == FROZEN_BYTES);
 };
 
 #[cfg(feature = "user")]

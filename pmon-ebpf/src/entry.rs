@@ -61,6 +61,17 @@ impl Entry {
         unsafe { (&raw const (*self.0).flags).read_volatile() }
     }
 
+    /// See [`Registration::root_generation`]; of a process that is no descendant,
+    /// its own generation.
+    #[inline(always)]
+    pub(crate) fn root(self) -> u64 {
+        if self.flags() & flag::FOLLOWED == 0 {
+            return self.generation();
+        }
+        // SAFETY: as in `start_time`.
+        unsafe { (*self.0).root_generation }
+    }
+
     /// Sets flags.
     #[inline(always)]
     pub(crate) fn raise(self, flags: u32) {

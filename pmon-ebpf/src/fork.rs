@@ -55,7 +55,7 @@ pub(crate) fn pmon_fork(ctx: BtfTracePointContext) -> i32 {
         start_time,
         generation: generation(start_time, initial_tgid),
         flags,
-        parent_generation: entry.generation(),
+        root_generation: entry.root(),
         ..Registration::default()
     };
     filter::admit(tgid);
@@ -76,7 +76,7 @@ pub(crate) fn pmon_fork(ctx: BtfTracePointContext) -> i32 {
         kind: kind::FORK,
         start_time,
         generation: registration.generation,
-        parent_generation: registration.parent_generation,
+        root_generation: registration.root_generation,
         // SAFETY: the helper has no preconditions.
         at: unsafe { bpf_ktime_get_boot_ns() },
         tgid,

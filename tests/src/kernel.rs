@@ -6,7 +6,7 @@
 
 use std::{
     ffi::CString,
-    fmt,
+    fmt, fs,
     io::{Error, Result},
     os::{
         fd::{AsRawFd as _, BorrowedFd, OwnedFd},
@@ -25,6 +25,14 @@ impl fmt::Display for Version {
         let Self(major, minor) = self;
         write!(f, "{major}.{minor}")
     }
+}
+
+/// Whether nobody may read kernel memory: `lockdown=confidentiality`,
+/// kernel_lockdown(7).
+#[must_use]
+pub fn is_locked_down() -> bool {
+    fs::read_to_string("/sys/kernel/security/lockdown")
+        .is_ok_and(|modes| modes.contains("[confidentiality]"))
 }
 
 /// Of the running kernel.

@@ -131,7 +131,7 @@ pub fn deaths(daemon: &Daemon, name: &str) -> Vec<(String, Option<u64>)> {
 /// When there is none of that name.
 #[must_use]
 pub fn counter(daemon: &Daemon, name: &str) -> u64 {
-    let view = daemon.json(&["bpf", "show"]);
+    let view = daemon.json(&["bpf", "show", "--seconds", "0"]);
     view["stats"][name].as_u64().unwrap()
 }
 

@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use crate::daemon::options::{ConfigSources, Options};
 
 use super::exit;
-use crate::control::client::DEFAULT_SOCKET;
+use crate::control::{client::DEFAULT_SOCKET, interface::MAX_COUNTING};
 
 /// Process monitor that learns of deaths from the kernel.
 #[derive(Clone, Debug, Parser)]
@@ -104,6 +104,10 @@ pub enum Verb {
         /// Shell command that starts a successor; without one, a death is only reported.
         #[arg(long, value_name = "COMMAND")]
         restart: Option<String>,
+        /// It goes into the background: when it exits with status 0, a living
+        /// process that descends from it takes its place.
+        #[arg(long, conflicts_with = "pidfile")]
+        follow: bool,
     },
     /// Forget a registered entity; its process is left alone.
     Unregister {
@@ -156,8 +160,32 @@ pub enum Verb {
 /// Verbs of `pmon bpf`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub enum BpfVerb {
-    /// Programs, maps, pins, run counts and time per run.
-    Show,
+    /// Programs, links, maps and pins, with run counts and time per run.
+    Show {
+        /// For how long runs are counted, 0 = not at all; the kernel's statistics are
+        /// on only meanwhile.
+        #[arg(
+            long,
+            value_name = "N",
+            default_value_t = 1,
+            value_parser = clap::value_parser!(u32).range(..=MAX_COUNTING as i64)
+        )]
+        seconds: u32,
+    },
+    /// Have the programs log what they do into the daemon's log, until it restarts.
+    Log {
+        /// `on` or `off`.
+        switch: Switch,
+    },
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// From now on.
+    On,
+    /// No more.
+    Off,
 }
 
 /// Verbs of `pmon config`.

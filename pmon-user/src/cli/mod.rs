@@ -21,7 +21,7 @@ use clap::Parser;
 use serde::Serialize;
 
 use self::{
-    arguments::{Arguments, BpfVerb, Command, ConfigVerb, Global, Verb},
+    arguments::{Arguments, BpfVerb, Command, ConfigVerb, Global, Switch, Verb},
     exit::Exit,
     output::{Output, Terminal},
     verbs::Trouble,
@@ -173,7 +173,8 @@ async fn dispatch(
             pid,
             pidfile,
             restart,
-        } => verbs::register(&name, pid, pidfile, restart, global, output).await,
+            follow,
+        } => verbs::register(&name, pid, pidfile, restart, follow, global, output).await,
         Verb::Unregister { name } => verbs::unregister(&name, global, output).await,
         Verb::Events {
             follow,
@@ -194,8 +195,11 @@ async fn dispatch(
         Verb::Reload => verbs::reload(global, output).await,
         Verb::Doctor => verbs::doctor(seams.local_checks, global, output).await,
         Verb::Bpf {
-            verb: BpfVerb::Show,
-        } => verbs::bpf(global, output).await,
+            verb: BpfVerb::Show { seconds },
+        } => verbs::bpf(seconds, global, output).await,
+        Verb::Bpf {
+            verb: BpfVerb::Log { switch },
+        } => verbs::bpf_log(switch == Switch::On, global, output).await,
         Verb::Config {
             verb: ConfigVerb::Check(sources),
         } => check_config(&sources, seams, output),

@@ -214,6 +214,7 @@ fn every_form_of_every_reading_verb_says_something_valid() {
         "explain web",
         "doctor",
         "bpf show",
+        "bpf log on",
         "events",
         "events --early",
         "reload",

@@ -94,9 +94,14 @@ pub(super) async fn explain(name: &str, global: &Global, output: &mut Output<'_>
     one(&view, output, |look| render::entity::explain(&view, look))
 }
 
-pub(super) async fn bpf(global: &Global, output: &mut Output<'_>) -> Ended {
-    let view = connect(global).await?.bpf().await?;
-    one(&view, output, |look| render::diagnosis::bpf(&view, look))
+pub(super) async fn bpf(seconds: u32, global: &Global, output: &mut Output<'_>) -> Ended {
+    let view = connect(global).await?.bpf(seconds).await?;
+    one(&view, output, |look| render::kernel::bpf(&view, look))
+}
+
+pub(super) async fn bpf_log(on: bool, global: &Global, output: &mut Output<'_>) -> Ended {
+    let view = connect(global).await?.bpf_log(on).await?;
+    one(&view, output, |_look| render::kernel::bpf_log(view))
 }
 
 pub(super) async fn reload(global: &Global, output: &mut Output<'_>) -> Ended {
@@ -147,6 +152,7 @@ pub(super) async fn register(
     pid: Option<u32>,
     pidfile: Option<PathBuf>,
     restart: Option<String>,
+    follow: bool,
     global: &Global,
     output: &mut Output<'_>,
 ) -> Ended {
@@ -161,6 +167,7 @@ pub(super) async fn register(
         pid,
         pidfile,
         restart,
+        follow: follow.then_some(true),
     };
     let entity = connect(global).await?.register(parameters).await?;
     one(&entity, output, |look| render::entity::line(&entity, look))

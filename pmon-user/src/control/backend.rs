@@ -1,7 +1,7 @@
 //! What the control service asks of the daemon: the seam between the socket
 //! and the engine.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::sync::broadcast;
@@ -9,7 +9,7 @@ use tokio::sync::broadcast;
 use crate::{
     core::event::OperatorAction,
     view::{
-        diagnosis::{BpfView, DoctorView, ReloadView},
+        diagnosis::{BpfLogView, BpfView, DoctorView, ReloadView},
         entity::{EntityView, ExplainView, ShowView},
         event::EventView,
         incident::IncidentView,
@@ -61,8 +61,15 @@ pub trait Backend: Send + Sync + 'static {
     fn handoff(&self, by: String) -> impl Future<Output = Result<(), Refusal>> + Send;
     /// Every prerequisite, from inside the daemon.
     fn doctor(&self) -> impl Future<Output = Result<DoctorView, Refusal>> + Send;
-    /// Our programs, maps and pins.
-    fn bpf(&self) -> impl Future<Output = Result<BpfView, Refusal>> + Send;
+    /// Our programs, links, maps and pins, with runs counted for so long; not at
+    /// all for no time.
+    fn bpf(&self, time: Duration) -> impl Future<Output = Result<BpfView, Refusal>> + Send;
+    /// Switches the programs' own log.
+    fn bpf_log(
+        &self,
+        on: bool,
+        by: String,
+    ) -> impl Future<Output = Result<BpfLogView, Refusal>> + Send;
     /// The last events and a receiver for all that follow.
     fn events(
         &self,
@@ -90,6 +97,8 @@ pub struct RegisterRequest {
     pub pidfile: Option<String>,
     /// Shell command that starts a successor.
     pub restart: Option<String>,
+    /// Whether it is followed into the background.
+    pub follow: bool,
 }
 
 /// Why the daemon does not do what was asked.

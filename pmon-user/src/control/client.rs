@@ -17,15 +17,15 @@ use zlink::{Call, tokio::unix::Connection};
 use super::{
     error::ControlError,
     interface::{
-        EntitiesReply, EntityReply, EventReply, EventsParameters, EventsReply, HistoryParameters,
-        INTERFACE, IncidentsReply, NameParameters, NamesParameters, Nothing, OperateParameters,
-        RegisterParameters, Verb,
+        BpfLogParameters, BpfShowParameters, EntitiesReply, EntityReply, EventReply,
+        EventsParameters, EventsReply, HistoryParameters, INTERFACE, IncidentsReply,
+        NameParameters, NamesParameters, Nothing, OperateParameters, RegisterParameters, Verb,
     },
 };
 use crate::{
     core::event::OperatorAction,
     view::{
-        diagnosis::{BpfView, DoctorView, ReloadView},
+        diagnosis::{BpfLogView, BpfView, DoctorView, ReloadView},
         entity::{EntityView, ExplainView, ShowView},
         event::EventView,
         incident::IncidentView,
@@ -292,13 +292,24 @@ impl Client {
         self.call(Verb::Doctor, Nothing {}).await
     }
 
-    /// Programs, maps and pins.
+    /// Programs, links, maps and pins; runs are counted for so many seconds.
     ///
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub async fn bpf(&mut self) -> Result<BpfView, ClientError> {
-        self.call(Verb::BpfShow, Nothing {}).await
+    pub async fn bpf(&mut self, seconds: u32) -> Result<BpfView, ClientError> {
+        let seconds = Some(seconds);
+        self.call(Verb::BpfShow, BpfShowParameters { seconds })
+            .await
+    }
+
+    /// Switches the kernel side's own log.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub async fn bpf_log(&mut self, on: bool) -> Result<BpfLogView, ClientError> {
+        self.call(Verb::BpfLog, BpfLogParameters { on }).await
     }
 
     /// The last events, oldest first.

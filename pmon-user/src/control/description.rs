@@ -14,13 +14,13 @@ use zlink::introspect::ReplyError as _;
 use super::{
     error::ControlError,
     interface::{
-        EntitiesReply, EntityReply, EventReply, EventsParameters, EventsReply, HistoryParameters,
-        INTERFACE, IncidentsReply, NameParameters, NamesParameters, Nothing, OperateParameters,
-        RegisterParameters, Verb,
+        BpfLogParameters, BpfShowParameters, EntitiesReply, EntityReply, EventReply,
+        EventsParameters, EventsReply, HistoryParameters, INTERFACE, IncidentsReply,
+        NameParameters, NamesParameters, Nothing, OperateParameters, RegisterParameters, Verb,
     },
 };
 use crate::view::{
-    diagnosis::{BpfView, DoctorView, ReloadView},
+    diagnosis::{BpfLogView, BpfView, DoctorView, ReloadView},
     entity::{ExplainView, ShowView},
     status::StatusView,
 };
@@ -65,7 +65,8 @@ fn signature(verb: Verb, generator: &mut SchemaGenerator) -> (Schema, Schema) {
         Verb::Reload => both::<Nothing, ReloadView>(generator),
         Verb::Handoff => both::<Nothing, Nothing>(generator),
         Verb::Doctor => both::<Nothing, DoctorView>(generator),
-        Verb::BpfShow => both::<Nothing, BpfView>(generator),
+        Verb::BpfShow => both::<BpfShowParameters, BpfView>(generator),
+        Verb::BpfLog => both::<BpfLogParameters, BpfLogView>(generator),
     }
 }
 

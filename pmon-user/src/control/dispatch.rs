@@ -2,6 +2,8 @@
 //!
 //! Access has been checked by the caller; what goes in here will be done.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::Value;
 use zlink::{Reply, varlink_service::Info};
@@ -12,9 +14,9 @@ use super::{
     description,
     error::ControlError,
     interface::{
-        EntitiesReply, EntityReply, EventsParameters, EventsReply, HistoryParameters, INTERFACE,
-        IncidentsReply, NameParameters, NamesParameters, Nothing, OperateParameters,
-        RegisterParameters, Verb,
+        BpfLogParameters, BpfShowParameters, EntitiesReply, EntityReply, EventsParameters,
+        EventsReply, HistoryParameters, INTERFACE, IncidentsReply, MAX_COUNTING, NameParameters,
+        NamesParameters, Nothing, OperateParameters, RegisterParameters, Verb,
     },
     requests::{Failure, parameters},
     transport::encode,
@@ -110,10 +112,27 @@ pub(super) async fn perform<B: Backend>(
             reply(backend.doctor().await.map_err(ControlError::from)?)
         }
         Verb::BpfShow => {
-            let Nothing {} = parameters(value)?;
-            reply(backend.bpf().await.map_err(ControlError::from)?)
+            let time = counting_time(parameters(value)?)?;
+            reply(backend.bpf(time).await.map_err(ControlError::from)?)
+        }
+        Verb::BpfLog => {
+            let BpfLogParameters { on } = parameters(value)?;
+            reply(backend.bpf_log(on, by).await.map_err(ControlError::from)?)
         }
     }
+}
+
+/// How long runs are to be counted.
+fn counting_time(parameters: BpfShowParameters) -> Result<Duration, ControlError> {
+    let BpfShowParameters { seconds } = parameters;
+    let seconds = seconds.unwrap_or(0);
+    if seconds > MAX_COUNTING {
+        return Err(ControlError::InvalidParameter {
+            field: "seconds".to_owned(),
+            reason: format!("expected at most {MAX_COUNTING}, got {seconds}"),
+        });
+    }
+    Ok(Duration::from_secs(seconds.into()))
 }
 
 /// Which events are asked for.
@@ -156,7 +175,9 @@ fn registration(parameters: RegisterParameters) -> Result<RegisterRequest, Contr
         pid,
         pidfile,
         restart,
+        follow,
     } = parameters;
+    let follow = follow == Some(true);
     let wrong = |field: &str, reason: String| {
         Err(ControlError::InvalidParameter {
             field: field.to_owned(),
@@ -177,6 +198,12 @@ fn registration(parameters: RegisterParameters) -> Result<RegisterRequest, Contr
         (Some(pid @ (0 | 0x8000_0000..)), None) => {
             return wrong("pid", format!("`{pid}` cannot be a process id"));
         }
+        (None, Some(_)) if follow => {
+            return wrong(
+                "follow",
+                "`follow` and `pidfile` exclude each other".to_owned(),
+            );
+        }
         (None, Some(path)) if !path.starts_with('/') => {
             return wrong(
                 "pidfile",
@@ -190,6 +217,7 @@ fn registration(parameters: RegisterParameters) -> Result<RegisterRequest, Contr
         pid,
         pidfile,
         restart,
+        follow,
     })
 }
 
@@ -250,6 +278,7 @@ mod tests {
             pid,
             pidfile: pidfile.map(str::to_owned),
             restart: None,
+            follow: None,
         }
     }
 

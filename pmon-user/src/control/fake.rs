@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::sync::broadcast;
@@ -13,7 +14,7 @@ use super::backend::{Backend, Refusal, RegisterRequest, WantedEvents};
 use crate::{
     core::event::OperatorAction,
     view::{
-        diagnosis::{BpfView, DoctorView, ReloadView},
+        diagnosis::{BpfLogView, BpfView, DoctorView, ReloadView},
         entity::{EntityView, ExplainView, HeartbeatView, ShowView, StateWord},
         event::EventView,
         incident::IncidentView,
@@ -217,8 +218,15 @@ impl Backend for Fake {
         Ok(doctor())
     }
 
-    async fn bpf(&self) -> Result<BpfView, Refusal> {
-        Ok(bpf())
+    async fn bpf(&self, time: Duration) -> Result<BpfView, Refusal> {
+        let mut view = bpf();
+        view.counted_s = Some(time.as_secs_f64());
+        Ok(view)
+    }
+
+    async fn bpf_log(&self, on: bool, by: String) -> Result<BpfLogView, Refusal> {
+        self.note(format!("bpf log {on}"), by);
+        Ok(BpfLogView { on, was_on: !on })
     }
 
     fn events(

@@ -48,11 +48,13 @@ pub enum Verb {
     Doctor,
     /// The kernel side.
     BpfShow,
+    /// The kernel side's own log.
+    BpfLog,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Status,
         Self::List,
         Self::Show,
@@ -69,6 +71,7 @@ impl Verb {
         Self::Handoff,
         Self::Doctor,
         Self::BpfShow,
+        Self::BpfLog,
     ];
 
     /// Method name within [`INTERFACE`].
@@ -91,6 +94,7 @@ impl Verb {
             Self::Handoff => "Handoff",
             Self::Doctor => "Doctor",
             Self::BpfShow => "BpfShow",
+            Self::BpfLog => "BpfLog",
         }
     }
 
@@ -118,7 +122,8 @@ impl Verb {
             | Self::Restart
             | Self::Register
             | Self::Unregister
-            | Self::Reload => Access::Write,
+            | Self::Reload
+            | Self::BpfLog => Access::Write,
             Self::Handoff => Access::Own,
         }
     }
@@ -151,7 +156,14 @@ impl Verb {
                  that another daemon can take over; returns once that is accepted."
             }
             Self::Doctor => "Every prerequisite, with the exact fix.",
-            Self::BpfShow => "Programs, maps and pins in the kernel.",
+            Self::BpfShow => {
+                "Programs, links, maps and pins in the kernel. With `seconds`, runs are counted \
+                 for so long, at most 20; the kernel's statistics are on only meanwhile."
+            }
+            Self::BpfLog => {
+                "Have the kernel side log what it does, line by line into the daemon's log, or \
+                 not. No death is missed meanwhile. Off again when the daemon restarts."
+            }
         }
     }
 }
@@ -194,6 +206,10 @@ pub struct RegisterParameters {
     pub pidfile: Option<String>,
     /// Shell command that starts a successor.
     pub restart: Option<String>,
+    /// When it exits with status 0, a living process that descends from it takes
+    /// its place; only with `pid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow: Option<bool>,
 }
 
 /// Parameters of [`Verb::Events`] and [`Verb::RecentEvents`].
@@ -233,6 +249,27 @@ impl EventsParameters {
 pub struct HistoryParameters {
     /// The entity; all of them when absent.
     pub name: Option<String>,
+}
+
+/// Longest time for which runs are counted, in seconds: counting costs every BPF
+/// program on the host some nanoseconds a run, and the answer is due before
+/// the daemon is called late.
+pub const MAX_COUNTING: u32 = 20;
+
+/// Parameters of [`Verb::BpfShow`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BpfShowParameters {
+    /// For how many seconds runs are counted; not at all when absent or 0.
+    pub seconds: Option<u32>,
+}
+
+/// Parameters of [`Verb::BpfLog`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BpfLogParameters {
+    /// Whether it is to be on.
+    pub on: bool,
 }
 
 /// No parameters, or nothing to reply.

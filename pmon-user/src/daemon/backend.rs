@@ -4,11 +4,13 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::{Notify, broadcast, watch};
 
 use super::{
+    kernel_side::{self, KernelLog},
     message::{Inbox, Request},
     telling::Telling,
 };
@@ -22,7 +24,7 @@ use crate::{
     state::StoreStatus,
     sys::pidfd::verify,
     view::{
-        diagnosis::{BpfView, DoctorView, ReloadView},
+        diagnosis::{BpfLogView, BpfView, DoctorView, ReloadView},
         entity::{EntityView, ExplainView, ShowView},
         event::EventView,
         incident::IncidentView,
@@ -49,6 +51,8 @@ pub(super) struct Daemon {
     pub helpers: Helpers,
     /// Told when another daemon is to take over.
     pub handed_over: Arc<Notify>,
+    /// Switches the kernel side's own log.
+    pub kernel_log: KernelLog,
 }
 
 /// How the threads beside the engine are doing.
@@ -197,8 +201,13 @@ impl Backend for Daemon {
         Ok(DoctorView { checks })
     }
 
-    async fn bpf(&self) -> Result<BpfView, Refusal> {
-        self.inbox.ask(Request::Bpf).await
+    async fn bpf(&self, time: Duration) -> Result<BpfView, Refusal> {
+        kernel_side::show(&self.inbox, time).await
+    }
+
+    async fn bpf_log(&self, on: bool, by: String) -> Result<BpfLogView, Refusal> {
+        tracing::info!(by, on, "the kernel side's log is switched");
+        self.kernel_log.switch(on, &self.inbox).await
     }
 
     fn events(

@@ -22,55 +22,30 @@ use super::{
     inheritance::Inheritance,
     message::{Message, Work},
     steps::Found,
+    sweep::Sweeping,
 };
 use crate::{
-    audit::{
-        Due,
-        discrepancy::{Discrepancies, Discrepancy, Registered as Compared, compare},
-    },
+    audit::{Due, discrepancy::Discrepancies},
     core::{
-        death::{Death, Hint, LastSeen, SourceName, WaitStatus},
         effect::Effect,
         entity::EntitySpec,
-        event::{Event, Occasion, Outcome},
-        evidence::SignalOrigin,
-        identity::Identity,
-        recovery::Registered,
+        event::{Event, Occasion},
         time::Time,
     },
-    effect::Job,
-    look::Look,
-    source::{
-        connector::Connector,
-        ebpf::Ebpf,
-        selection::{self, Selection},
-    },
+    source::{connector::Connector, ebpf::Ebpf, selection::Selection},
     sys::{clock, epoll::Epoll, wake::Wake},
-    table::{Ended, EntityName, FIRST_GENERATION, FromConnector, Reconciled, Table},
+    table::{EntityName, Table},
 };
 
 /// Epoll token of the ring buffer.
-const RING: u64 = 0;
+pub(super) const RING: u64 = 0;
 /// Epoll token of the inbox.
-const INBOX: u64 = 1;
+pub(super) const INBOX: u64 = 1;
 /// Epoll token of the proc connector.
-const CONNECTOR: u64 = 2;
-
-/// Exits, mostly of strangers, that are heard before somebody else has a turn.
-const EXITS_AT_ONCE: usize = 1024;
+pub(super) const CONNECTOR: u64 = 2;
 
 /// Messages handled before the kernel is listened to again.
 const MESSAGES: usize = 64;
-/// Looks of a sweep that are asked for in one go.
-const SLICE: usize = 1024;
-
-/// A sweep under way.
-#[derive(Default)]
-struct Sweeping {
-    left: Vec<EntityName>,
-    /// Looks that were asked for and have not been told.
-    under_way: usize,
-}
 
 /// The engine's state. Everything in here belongs to its thread.
 pub struct Engine {
@@ -83,7 +58,7 @@ pub struct Engine {
     pub(super) ring_events: u64,
     pub(super) next_incident: u64,
     pub(super) epoll: Epoll,
-    wake: Wake,
+    pub(super) wake: Wake,
     inbox: mpsc::Receiver<Message>,
     pub(super) work: UnboundedSender<Work>,
     pub(super) schedule: BTreeSet<(Time, EntityName)>,
@@ -91,10 +66,10 @@ pub struct Engine {
     pub(super) selection: Selection,
     /// The canary that is out.
     pub(super) canary: Option<Leash>,
-    tokens: Vec<u64>,
+    pub(super) tokens: Vec<u64>,
     /// Effects that wait until a process can be told apart.
     pub(super) deferred: Vec<(EntityName, Arc<EntitySpec>, Effect)>,
-    sweeping: Option<Sweeping>,
+    pub(super) sweeping: Option<Sweeping>,
     /// Looks have to wait for descriptors.
     pub(super) exhausted: bool,
     /// There may be more in the inbox.
@@ -212,184 +187,10 @@ impl Engine {
         self.inquire();
     }
 
-    /// Verifies what is due, and looks for deaths behind drops.
-    fn tick_table(&mut self) {
-        let now = clock::now();
-        if self.table.next_due().is_none_or(|due| now < due) {
-            return;
-        }
-        self.hear_of_drops();
-        for ended in self.table.tick(now, &self.epoll) {
-            self.process_ended(ended);
-        }
-        self.carry_out_deferred();
-    }
-
     fn inquire(&mut self) {
         let inquiries = self.table.take_inquiries();
         if !inquiries.is_empty() {
             self.hand_out(Work::Inquire(inquiries));
-        }
-    }
-
-    /// Waits for the kernel and handles everything it has said by then.
-    pub(super) fn receive(&mut self, mut timeout: Option<Duration>) {
-        let mut tokens = std::mem::take(&mut self.tokens);
-        loop {
-            tokens.clear();
-            if let Err(error) = self.epoll.wait(timeout, &mut tokens) {
-                // Only a programming error gets here; do not spin on it.
-                tracing::error!(%error, "epoll");
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            if tokens.contains(&RING) {
-                self.drain_ring();
-            }
-            // A pidfd becomes readable a moment before the connector tells.
-            if tokens
-                .iter()
-                .any(|token| *token == CONNECTOR || *token >= FIRST_GENERATION)
-            {
-                self.hear_connector();
-            }
-            for token in &tokens {
-                if *token >= FIRST_GENERATION {
-                    self.pidfd_readable(*token);
-                }
-            }
-            if tokens.contains(&INBOX) {
-                self.wake.clear();
-            }
-            if tokens.len() < Epoll::BATCH {
-                break;
-            }
-            timeout = Some(Duration::ZERO);
-        }
-        self.tokens = tokens;
-    }
-
-    pub(super) fn drain_ring(&mut self) {
-        while let Some((entity, hint)) = self.table.next_hint() {
-            self.ring_events += u64::from(!self.table.is_canary(hint.generation));
-            self.hinted(&entity, hint);
-        }
-        self.hear_of_drops();
-    }
-
-    fn hear_of_drops(&mut self) {
-        for (entity, hint) in self.table.hints_behind_drops() {
-            self.hinted(&entity, hint);
-        }
-    }
-
-    pub(super) fn hinted(&mut self, entity: &EntityName, hint: Hint) {
-        let generation = hint.generation;
-        self.happen(entity, Event::Hint(hint), clock::now());
-        if self.table.is_on_demand(generation) {
-            self.pidfd_readable(generation);
-        }
-    }
-
-    /// Whether everything was heard; what is left for later wakes the thread again.
-    pub(super) fn hear_connector(&mut self) -> bool {
-        for _ in 0..EXITS_AT_ONCE {
-            match self.table.next_from_connector() {
-                None => return true,
-                Some(FromConnector::Exit(hints)) => {
-                    for (entity, hint) in hints {
-                        self.happen(&entity, Event::Hint(hint), clock::now());
-                    }
-                }
-                Some(FromConnector::Overrun) => self.resync(),
-                Some(FromConnector::Broken(errno)) => self.connector_broke(errno),
-            }
-        }
-        false
-    }
-
-    /// Without the connector the others go on.
-    fn connector_broke(&mut self, errno: rustix::io::Errno) {
-        drop(self.take_source(SourceName::ProcConnector));
-        self.resync();
-        let reason = format!("its socket failed: {}", std::io::Error::from(errno));
-        self.source_event(selection::Event::Lost(SourceName::ProcConnector, reason));
-    }
-
-    /// A source may have missed deaths: all processes are looked at.
-    pub(super) fn resync(&mut self) {
-        for ended in self.table.resync(&self.epoll) {
-            self.process_ended(ended);
-        }
-    }
-
-    fn pidfd_readable(&mut self, generation: u64) {
-        if let Some(ended) = self.table.ended(generation, &self.epoll) {
-            self.process_ended(ended);
-        }
-    }
-
-    fn process_ended(&mut self, ended: Ended) {
-        match ended {
-            Ended::Died(entity, mut death) => {
-                self.explain_own_signal(&mut death);
-                if !self.entities.contains_key(&entity) {
-                    // A canary's, which nobody puts on record.
-                    self.table.on_record(death.identity);
-                }
-                self.happen(&entity, Event::Died(death), clock::now());
-            }
-            Ended::Gone(entity, identity) => {
-                self.happen(&entity, Event::Gone { identity }, clock::now());
-            }
-            Ended::StatusKnown {
-                entity,
-                identity,
-                generation,
-                status,
-            } => {
-                let known = Event::StatusKnown {
-                    identity,
-                    generation,
-                    status,
-                };
-                self.happen(&entity, known, clock::now());
-            }
-        }
-    }
-
-    /// A child of ours was reaped: its death has not been told yet, or it has been
-    /// and may have gone without a status.
-    fn reaped(&mut self, entity: &EntityName, process: Identity, status: WaitStatus) {
-        self.table.reaped(process, status);
-        let told = self
-            .entities
-            .get(entity)
-            .and_then(|entity| entity.recovery.last_death())
-            .filter(|death| death.identity == process && death.status.is_none());
-        if let Some(death) = told {
-            let known = Event::StatusKnown {
-                identity: process,
-                generation: death.generation,
-                status,
-            };
-            self.happen(entity, known, clock::now());
-        }
-    }
-
-    /// Where pmon itself sent the last signal, for another entity that watches
-    /// the same process: on whose behalf.
-    fn explain_own_signal(&self, death: &mut Death) {
-        let identity = death.identity;
-        if let Some(sent) = &mut death.evidence.last_signal
-            && let SignalOrigin::Pmon { why, .. } = &mut sent.origin
-        {
-            let mut asked = self
-                .entities
-                .values()
-                .filter_map(|one| one.ended_for.as_ref());
-            *why = asked
-                .find(|(ended, _)| *ended == identity)
-                .map(|(_, why)| why.clone());
         }
     }
 
@@ -403,6 +204,11 @@ impl Engine {
                 Message::Looked { entity, look } => self.looked(&entity, look),
                 Message::Swept(looks) => self.swept(looks),
                 Message::Descriptors { exhausted } => self.exhausted = exhausted,
+                Message::Launching {
+                    entity,
+                    process,
+                    recorded,
+                } => self.launching(entity, process, recorded),
                 Message::StartEnded {
                     entity,
                     run,
@@ -416,6 +222,7 @@ impl Engine {
                         last_seen,
                     };
                     self.happen_with(&entity, Event::StartEnded { run, end }, Some(&found));
+                    self.table.expect_no_more(&entity);
                 }
                 Message::Reaped {
                     entity,
@@ -472,175 +279,6 @@ impl Engine {
                 entity: Arc::clone(name),
                 request: Box::new(entity.look_request(occasion, foreign_script)),
             });
-        }
-    }
-
-    /// Begins a sweep, unless one is under way: that takes longer than the
-    /// audit's interval only where something hangs.
-    fn sweep(&mut self) {
-        if self.sweeping.is_some() {
-            return;
-        }
-        self.sweeps += 1;
-        self.last_sweep = Some(clock::now());
-        self.check_pins();
-        self.table.begin_comparison();
-        self.sweeping = Some(Sweeping {
-            left: self.entities.keys().cloned().collect(),
-            under_way: 0,
-        });
-        self.sweep_on();
-    }
-
-    /// The next slice of a sweep: some entries of the kernel's table, some looks.
-    fn sweep_on(&mut self) {
-        let compared = self.table.compare_some(&self.epoll);
-        let compared = compared.map(|reconciled| self.reconciled(&reconciled));
-        let Some(sweeping) = &mut self.sweeping else {
-            return;
-        };
-        let mut slice = Vec::new();
-        while slice.len() < SLICE
-            && let Some(name) = sweeping.left.pop()
-        {
-            if let Some(entity) = self.entities.get(&name) {
-                slice.push((name, entity.look_request(Occasion::Sweep, false)));
-            }
-        }
-        sweeping.under_way = slice.len();
-        match (slice.is_empty(), compared) {
-            (false, _) => self.hand_out(Work::Sweep(slice)),
-            (true, Some(())) => self.sweep_on(),
-            (true, None) => self.sweeping = None,
-        }
-    }
-
-    fn swept(&mut self, looks: Vec<(EntityName, Look)>) {
-        let count = looks.len();
-        for (entity, look) in looks {
-            self.looked(&entity, look);
-        }
-        if let Some(sweeping) = &mut self.sweeping {
-            sweeping.under_way = sweeping.under_way.saturating_sub(count);
-            if sweeping.under_way == 0 {
-                self.sweep_on();
-            }
-        }
-    }
-
-    /// What was wrong with the kernel's table.
-    fn reconciled(&mut self, reconciled: &Reconciled) {
-        let Reconciled { orphans, altered } = reconciled;
-        for _ in 0..*orphans {
-            self.discrepancies.count(Discrepancy::OrphanRegistration);
-        }
-        for name in altered {
-            self.discrepancies.count(Discrepancy::AlteredRegistration);
-            self.trouble(name, format!("audit: {}", Discrepancy::AlteredRegistration));
-        }
-    }
-
-    fn looked(&mut self, name: &EntityName, look: Look) {
-        if !self.inherit(name, &look) {
-            self.saw(name, look);
-        }
-        self.has_inherited(name);
-    }
-
-    fn saw(&mut self, name: &EntityName, look: Look) {
-        let Look {
-            mut sighting,
-            mut process,
-            stamp,
-            mut last_seen,
-            stranger,
-            knew,
-            exhausted: _,
-            known_alive,
-            known_gone: _,
-            names_gone: _,
-        } = look;
-        if sighting.occasion == Occasion::Sweep {
-            self.audit(name, &sighting, knew);
-        }
-        // A death that is known to the kernel comes before what was seen since.
-        if let Some(current) = self.current(name)
-            && sighting.outcome != Outcome::Process(current.identity)
-            && let Some(generation) = current.generation
-            && !self.table.is_alive(generation)
-        {
-            self.drain_ring();
-            self.pidfd_readable(generation);
-        }
-        if let (Some(identity), Some(entity)) = (stranger, self.entities.get(name))
-            && let Some(path) = &entity.spec.pidfile
-        {
-            self.hand_out(Work::Job {
-                entity: Arc::clone(name),
-                job: Job::RemovePidfile {
-                    path: path.clone(),
-                    identity,
-                },
-            });
-        }
-        if process.is_none() && sighting.occasion == Occasion::Asked {
-            // A lost pidfile is no reason to start a second instance.
-            process = known_alive.filter(|alive| !alive.is_dead());
-            if let Some(alive) = &process {
-                sighting.outcome = Outcome::Process(alive.identity());
-                last_seen = LastSeen::default();
-            }
-        }
-        if let Outcome::Process(identity) = sighting.outcome
-            && let Some(entity) = self.entities.get_mut(name)
-            && let Some(known) = &mut entity.known
-            && known.identity == identity
-            && stamp.is_some()
-        {
-            known.stamp = stamp;
-        }
-        if let Some(current) = self.current(name)
-            && sighting.outcome == Outcome::Process(current.identity)
-            && let Some(generation) = current.generation
-        {
-            self.table.note(generation, last_seen.clone());
-        }
-        let found = Found {
-            process,
-            stamp,
-            last_seen,
-        };
-        self.happen_with(name, Event::Seen(sighting), Some(&found));
-    }
-
-    fn current(&self, name: &EntityName) -> Option<Registered> {
-        self.entities.get(name)?.recovery.current()
-    }
-
-    /// Counts what events should have told and did not.
-    fn audit(
-        &mut self,
-        name: &EntityName,
-        sighting: &crate::core::event::Sighting,
-        knew: Option<Identity>,
-    ) {
-        let Some(entity) = self.entities.get(name) else {
-            return;
-        };
-        if entity.recovery.is_failed() || entity.recovery.deadline().is_some() {
-            return;
-        }
-        let known = entity.recovery.current().and_then(|current| {
-            let generation = current.generation?;
-            let seen = sighting.outcome == Outcome::Process(current.identity);
-            Some(Compared {
-                identity: current.identity,
-                alive: seen || self.table.is_alive(generation),
-            })
-        });
-        if let Some(discrepancy) = compare(known, knew, sighting) {
-            self.discrepancies.count(discrepancy);
-            self.trouble(name, format!("audit: {discrepancy}"));
         }
     }
 }

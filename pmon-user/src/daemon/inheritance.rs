@@ -165,7 +165,7 @@ impl Engine {
                 }
                 continue;
             }
-            told |= self.tell_inherited(name, death);
+            told |= self.inherit_handover(name, &death) || self.tell_inherited(name, death);
         }
         told
     }

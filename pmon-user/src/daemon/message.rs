@@ -5,10 +5,13 @@
 
 use std::sync::{Arc, mpsc};
 
+use aya_log::EbpfLogger;
 use tokio::sync::oneshot;
 
 use super::{
     canary::Hatched,
+    kernel_views::Snapshot,
+    logging::KernelLines,
     selection::{SourceWork, Started},
 };
 use crate::{
@@ -24,12 +27,15 @@ use crate::{
     },
     effect::Job,
     look::{Look, LookRequest},
-    source::selection,
+    source::{
+        ebpf::{Plan, Replaced, Replacement},
+        selection,
+    },
     state::registrations::EntityRecord,
     sys::{pidfd::VerifiedPid, wake::Wake},
     table::{Answer, EntityName, Inquiry},
     view::{
-        diagnosis::{BpfView, ReloadView},
+        diagnosis::ReloadView,
         entity::{EntityView, ExplainView, ShowView},
         incident::IncidentView,
         status::StatusView,
@@ -51,6 +57,15 @@ pub enum Message {
     Descriptors {
         /// There are none.
         exhausted: bool,
+    },
+    /// A program waits to be executed that is itself the monitored process.
+    Launching {
+        /// For whom.
+        entity: EntityName,
+        /// Who will be it.
+        process: VerifiedPid,
+        /// Told when that is on record.
+        recorded: oneshot::Sender<()>,
     },
     /// A start command ended, or runs as the process itself.
     StartEnded {
@@ -152,8 +167,17 @@ pub enum Request {
     Explain(String, Reply<ExplainView>),
     /// A configuration to put into force.
     Reload(Box<Loaded>, Reply<ReloadView>),
-    /// Programs, maps, pins.
-    Bpf(Reply<BpfView>),
+    /// Programs, links, maps, pins.
+    Bpf(Reply<Snapshot>),
+    /// What other programs have to be loaded against, and whether those in force
+    /// log.
+    PlanPrograms(Reply<(Plan, bool)>),
+    /// Other programs take the place of those in force; the latter, and the log of
+    /// the former if they have one.
+    ReplacePrograms(
+        Box<Replacement>,
+        Reply<(Replaced, Option<EbpfLogger<KernelLines>>)>,
+    ),
     /// Whether deaths would be seen while there is no daemon.
     MayHandOver(Reply<()>),
     /// Incidents under way; of one entity when a name is given.
@@ -208,6 +232,16 @@ pub enum Work {
         identity: Identity,
         /// Told when that is on record.
         recorded: oneshot::Sender<()>,
+    },
+    /// A process has taken another's place; answered by [`Message::Settled`] when
+    /// that is on record.
+    HandedOver {
+        /// Whose.
+        entity: EntityName,
+        /// What is remembered of it now.
+        memory: Arc<EntityRecord>,
+        /// Who had the place before.
+        identity: Identity,
     },
     /// What should survive the daemon has changed.
     Remember(EntityName, Arc<EntityRecord>),

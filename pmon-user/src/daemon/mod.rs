@@ -9,18 +9,25 @@ mod backend;
 pub mod canary;
 pub mod engine;
 pub mod entity;
+mod following;
 mod handoff;
+mod hearing;
 mod incident_views;
 mod inheritance;
+mod kernel_side;
+mod kernel_views;
 mod logging;
 mod looks;
 pub mod message;
 pub mod options;
 mod pid_one;
+mod receiver;
 mod requests;
 pub mod selection;
+mod sightings;
 mod status_views;
 mod steps;
+mod sweep;
 mod telling;
 mod views;
 mod work;
@@ -29,28 +36,23 @@ use std::{
     collections::BTreeSet,
     path::Path,
     process::ExitCode,
-    sync::{Arc, Mutex, mpsc},
-    thread::JoinHandle,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{
-        Notify,
-        mpsc::{UnboundedSender, WeakUnboundedSender, unbounded_channel},
-    },
+    sync::{Notify, mpsc::unbounded_channel},
 };
 
 use self::{
     backend::{Daemon, Helpers},
-    engine::{Engine, Facts},
     inheritance::{Memory, Past},
     looks::Looks,
-    message::{Inbox, Message, Work},
+    message::{Inbox, Message},
     options::Options,
-    selection::{Started, Starter},
+    selection::Starter,
     telling::Telling,
     work::Workers,
 };
@@ -66,14 +68,7 @@ use crate::{
     core::notice::Notice,
     effect::{self, Executor, Report},
     look,
-    source::selection::Selection,
-    state::{
-        Store, journal,
-        lock::Lock,
-        registrations::{self, EntityRecord},
-    },
-    sys::{clock, limits, sched, wake::Wake},
-    table::{Table, budget::Budget},
+    state::{Store, journal, lock::Lock, registrations},
     view::incident::IncidentView,
 };
 
@@ -142,12 +137,6 @@ enum End {
     HandedOver,
 }
 
-/// The engine on its thread.
-struct Running {
-    inbox: Inbox,
-    thread: JoinHandle<Table>,
-}
-
 async fn serve_until_stopped(
     settings: &Settings,
     sources: Sources,
@@ -179,9 +168,8 @@ async fn serve_until_stopped(
 
     let (work_sender, work) = unbounded_channel();
     // The workers end with the engine, whoever else could give them work.
-    let records = work_sender.downgrade();
     let starter = Starter::new(settings.daemon.clone());
-    let engine = start_engine(
+    let engine = receiver::start(
         settings,
         &starter,
         &socket_path,
@@ -194,7 +182,7 @@ async fn serve_until_stopped(
         work_sender,
     )?;
     let inbox = engine.inbox.clone();
-    let executor = Arc::new(executor(state_dir, &inbox, records));
+    let executor = Arc::new(executor(state_dir, &inbox));
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);
@@ -223,6 +211,7 @@ async fn serve_until_stopped(
         settings: settings.daemon.clone(),
         helpers,
         handed_over: Arc::clone(&handed_over),
+        kernel_log: kernel_side::KernelLog::default(),
     });
     let (stop_serving, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = tokio::spawn(serve(socket, access, Arc::clone(&daemon), async {
@@ -255,7 +244,7 @@ async fn serve_until_stopped(
     drop(stop_serving);
     service.await.context("the control service failed")?;
     inbox.send(Message::Stop);
-    end_engine(engine, end).await;
+    receiver::end(engine, end).await;
     executor.shutdown(SHUTDOWN).await;
     let (store, volatile) = workers.await.context("the workers failed")?;
     save_all(&store, &volatile, run_dir).await;
@@ -281,128 +270,8 @@ fn tell_init(state: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// Loads the kernel program and starts the engine with the configured entities.
-fn start_engine(
-    settings: &Settings,
-    starter: &Starter,
-    socket: &Path,
-    loaded: Loaded,
-    remembered: Memory,
-    degraded: Vec<String>,
-    work: UnboundedSender<Work>,
-) -> anyhow::Result<Running> {
-    let budget = pidfd_budget(settings);
-    let wake = Wake::new().context("cannot create an eventfd")?;
-    let (inbox, messages) = Inbox::new(wake.clone());
-    let daemon = &settings.daemon;
-    let mut selection = Selection::new(daemon.source, daemon.canary_interval, clock::now());
-    let (sources, actions) = selection::start_first(&mut selection, starter);
-    let facts = Facts {
-        host: host_name(),
-        boot_id: registrations::boot_id().unwrap_or_default(),
-        started: clock::now(),
-        scheduling: String::new(),
-        socket: socket.display().to_string(),
-        degraded,
-        findings: Vec::new(),
-        unmonitored: Vec::new(),
-        config_generation: 0,
-    };
-    let priority = settings.daemon.receiver_priority;
-    let (ready, started) = mpsc::sync_channel(1);
-    let thread = std::thread::Builder::new()
-        .name("pmon-receiver".to_owned())
-        .spawn(move || {
-            let mut facts = facts;
-            facts.scheduling = schedule_receiver(priority, &mut facts.degraded);
-            let next_incident = remembered.registrations.next_incident;
-            let mut table = Table::new(None).with_budget(budget);
-            for source in sources {
-                match source {
-                    Started::Ebpf(kernel) => drop(table.set_kernel(*kernel)),
-                    Started::ProcConnector(connector) => {
-                        table.set_connector(Some(*connector));
-                    }
-                }
-            }
-            match Engine::new(table, selection, facts, wake, messages, work, next_incident) {
-                Ok(mut engine) => {
-                    engine.begin(loaded, remembered);
-                    // Not before everything is monitored.
-                    engine.carry_out_selection(actions);
-                    let _start_waits: Result<(), _> = ready.send(Ok(()));
-                    engine.run()
-                }
-                Err(errno) => {
-                    let _start_waits: Result<(), _> = ready.send(Err(errno));
-                    Table::new(None)
-                }
-            }
-        })
-        .context("cannot start the receiver thread")?;
-    started
-        .recv()
-        .context("the receiver thread ended")?
-        .context("cannot set up epoll")?;
-    Ok(Running { inbox, thread })
-}
-
-/// How many pidfds the table may hold, of all the files that may be open.
-fn pidfd_budget(settings: &Settings) -> Budget {
-    let open_files = limits::raise_open_files().unwrap_or_else(|errno| {
-        tracing::warn!(%errno, "the limit of open files stays where it is");
-        limits::open_files()
-    });
-    let own = settings.daemon.pidfd_budget;
-    Budget::of(open_files, own.and_then(|own| usize::try_from(own).ok()))
-}
-
-async fn end_engine(engine: Running, end: End) {
-    let ended = tokio::task::spawn_blocking(move || engine.thread.join()).await;
-    let Ok(Ok(mut table)) = ended else {
-        tracing::error!("the receiver thread did not end in order");
-        return;
-    };
-    if let Some(connector) = table.set_connector(None)
-        && let Err(error) = connector.stop()
-    {
-        tracing::warn!(
-            error = in_full(&error),
-            "the proc connector was not told to stop"
-        );
-    }
-    match (table.take_kernel(), end) {
-        (Some(kernel), End::ForGood) => {
-            if let Err(error) = kernel.stop() {
-                tracing::warn!(error = in_full(&error), "pins are left behind");
-            }
-        }
-        // The pins keep programs and maps at work.
-        (Some(kernel), End::HandedOver) => drop(kernel),
-        (None, End::ForGood | End::HandedOver) => {}
-    }
-}
-
-/// Puts the calling thread under SCHED_FIFO if asked to, and says what it is.
-fn schedule_receiver(priority: u8, degraded: &mut Vec<String>) -> String {
-    if priority == 0 {
-        return "other: `receiver_priority = 0`".to_owned();
-    }
-    match sched::set_fifo(i32::from(priority)) {
-        Ok(()) => format!("fifo:{priority}"),
-        Err(error) => {
-            let reason = format!(
-                "SCHED_FIFO is refused: {error} (needs CAP_SYS_NICE, and a real-time budget of \
-                 the cgroup; `pmon doctor` tells which)"
-            );
-            degraded.push(format!("the receiver has normal priority: {reason}"));
-            format!("other: {reason}")
-        }
-    }
-}
-
-fn executor(state_dir: &Path, inbox: &Inbox, records: WeakUnboundedSender<Work>) -> Executor {
-    let inbox = inbox.clone();
+fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
+    let (inbox, launches) = (inbox.clone(), inbox.clone());
     Executor::recording(
         tokio::runtime::Handle::current(),
         effect::Settings::detect(state_dir),
@@ -430,17 +299,14 @@ fn executor(state_dir: &Path, inbox: &Inbox, records: WeakUnboundedSender<Work>)
                 Report::Failed { what } => Message::Trouble { entity, what },
             });
         }),
-        Box::new(move |entity, identity| {
+        Box::new(move |entity, process| {
             let (recorded, on_record) = tokio::sync::oneshot::channel();
-            if let Some(work) = records.upgrade() {
-                let launched = Work::Launched {
-                    entity,
-                    identity,
-                    recorded,
-                };
-                // Nobody records any more when the daemon ends.
-                let _ended: Result<(), _> = work.send(launched);
-            }
+            // Nobody records any more when the daemon ends.
+            launches.send(Message::Launching {
+                entity,
+                process,
+                recorded,
+            });
             on_record
         }),
     )
@@ -475,41 +341,5 @@ fn access_rules(settings: &Settings) -> AccessRules {
         read_gids: control.read_gids.iter().copied().collect(),
         write_uids: control.write_uids.iter().copied().collect(),
         write_gids: control.write_gids.iter().copied().collect(),
-    }
-}
-
-fn host_name() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
-}
-
-impl Engine {
-    /// Puts the first configuration into force, with what is remembered.
-    pub fn begin(&mut self, loaded: Loaded, remembered: Memory) {
-        let Memory {
-            registrations: remembered,
-            past,
-        } = remembered;
-        self.facts.findings = loaded.findings.iter().map(ToString::to_string).collect();
-        self.facts.unmonitored = loaded.unmonitored;
-        self.facts.config_generation = 1;
-        let mut records = remembered.entities;
-        for spec in loaded.entities {
-            let record = records.remove(&spec.name).unwrap_or_default();
-            // What a file describes now is no ad-hoc entity any more.
-            let record = EntityRecord {
-                ad_hoc: None,
-                ..record
-            };
-            self.add(Arc::new(spec), record);
-        }
-        for (name, record) in records {
-            if let Some(ad_hoc) = record.ad_hoc.clone() {
-                self.add_ad_hoc(&name, ad_hoc, record);
-            }
-        }
-        self.come_into(past);
     }
 }

@@ -6,10 +6,14 @@ use super::{
     engine::Engine,
     entity::Entity,
     incident_views::incident_view,
+    logging::KernelLines,
     message::{Reply, Request, Work},
     views::entity_view,
 };
+use aya_log::EbpfLogger;
+
 use crate::{
+    causes::in_full,
     config::{Loaded, finding::nearest},
     control::backend::{Refusal, RegisterRequest},
     core::{
@@ -19,6 +23,7 @@ use crate::{
         recovery::{Recovery, Stage},
     },
     look::Remembered,
+    source::ebpf::{Plan, Replaced, Replacement},
     state::registrations::{AdHoc, EntityRecord, StoppedByOperator},
     sys::clock,
     table::EntityName,
@@ -28,6 +33,16 @@ use crate::{
 /// An asker that has gone away is no concern of ours.
 fn reply<T>(to: Reply<T>, answer: Result<T, Refusal>) {
     let _asker_gone: Result<(), _> = to.send(answer);
+}
+
+fn refused(reason: &str) -> Refusal {
+    Refusal::Refused {
+        reason: reason.to_owned(),
+    }
+}
+
+fn no_programs() -> Refusal {
+    refused("the kernel programs are not in use; `pmon status` says why")
 }
 
 impl Engine {
@@ -71,10 +86,31 @@ impl Engine {
                 reply: to,
             } => reply(to, self.unregister_ad_hoc(&name, &by)),
             Request::Reload(loaded, to) => reply(to, Ok(self.apply(*loaded))),
-            Request::Bpf(to) => reply(to, Ok(self.bpf_view())),
+            Request::Bpf(to) => reply(to, Ok(self.snapshot())),
+            Request::PlanPrograms(to) => reply(to, self.plan_programs()),
+            Request::ReplacePrograms(replacement, to) => {
+                reply(to, self.replace_programs(*replacement));
+            }
             Request::MayHandOver(to) => reply(to, self.may_hand_over()),
             Request::OpenIncidents(name, to) => reply(to, Ok(self.open_incidents(name.as_deref()))),
         }
+    }
+
+    fn plan_programs(&self) -> Result<(Plan, bool), Refusal> {
+        let kernel = self.table.kernel().ok_or_else(no_programs)?;
+        let plan = kernel.plan().map_err(|error| refused(&in_full(&error)))?;
+        Ok((plan, kernel.logs()))
+    }
+
+    fn replace_programs(
+        &mut self,
+        replacement: Replacement,
+    ) -> Result<(Replaced, Option<EbpfLogger<KernelLines>>), Refusal> {
+        let kernel = self.table.kernel_mut().ok_or_else(no_programs)?;
+        let replaced = kernel
+            .replace(replacement)
+            .map_err(|error| refused(&in_full(&error)))?;
+        Ok((replaced, kernel.take_log(KernelLines)))
     }
 
     fn may_hand_over(&self) -> Result<(), Refusal> {
@@ -158,6 +194,7 @@ impl Engine {
             pid: _,
             pidfile,
             restart,
+            follow,
         } = request;
         if self.entities.contains_key(name.as_str()) {
             return Err(Refusal::Refused {
@@ -172,6 +209,7 @@ impl Engine {
         let ad_hoc = AdHoc {
             pidfile: pidfile.map(PathBuf::from),
             restart,
+            follow,
             by,
             at: clock::wall(clock::now()),
         };
@@ -186,7 +224,10 @@ impl Engine {
 
     /// An entity that `pmon register` made, now or before the daemon restarted.
     pub(super) fn add_ad_hoc(&mut self, name: &str, ad_hoc: AdHoc, record: EntityRecord) {
-        let spec = ad_hoc_spec(name, ad_hoc.pidfile.clone(), ad_hoc.restart.clone());
+        let spec = EntitySpec {
+            follow: ad_hoc.follow && ad_hoc.pidfile.is_none(),
+            ..ad_hoc_spec(name, ad_hoc.pidfile.clone(), ad_hoc.restart.clone())
+        };
         let record = EntityRecord {
             ad_hoc: Some(ad_hoc),
             ..record
@@ -287,6 +328,7 @@ impl Engine {
             }
         }
         for (name, pidfile) in watched {
+            self.follow(&name);
             self.hand_out(Work::Watch(name, pidfile));
         }
         view.removed.sort();

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::{
     engine::Engine,
-    logging,
     message::{Inbox, Message, Tale, Told, Work},
 };
 use crate::{
@@ -93,11 +92,7 @@ impl Starter {
         };
         let loaded = Ebpf::start(sizes, self.settings.pin_dir.as_deref());
         memory::trim();
-        let mut kernel = loaded.map_err(|error| in_full(&error))?;
-        if let Some(log) = kernel.take_log() {
-            tokio::spawn(logging::kernel_log(log));
-        }
-        Ok(kernel)
+        loaded.map_err(|error| in_full(&error))
     }
 
     /// Does it without anybody waiting.

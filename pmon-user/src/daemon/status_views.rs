@@ -1,4 +1,6 @@
-//! The daemon as a whole, and its kernel side, as users see them.
+//! The daemon as a whole as users see it.
+
+use pmon_common::EVENTS_MAP;
 
 use super::{engine::Engine, views::entity_view};
 use crate::{
@@ -6,13 +8,12 @@ use crate::{
     source::{
         canary::Verdict,
         connector::Connector,
-        ebpf::Ebpf,
+        ebpf::{Ebpf, ForeignRecords},
         programs::MissingProgram,
         selection::{Off, Source, State},
     },
     sys::clock,
     view::{
-        diagnosis::{BpfMapView, BpfProgramView, BpfStatsView, BpfView},
         entity::EntityView,
         status::{AuditView, CanaryWord, DaemonView, SourceState, SourceView, StatusView},
     },
@@ -110,7 +111,8 @@ impl Engine {
         let imperfect = match source.name {
             SourceName::Ebpf => {
                 let unpinned = self.table.kernel().and_then(Ebpf::unpinned);
-                unpinned.map(|why| format!("not pinned: {why}"))
+                let unpinned = unpinned.map(|why| format!("not pinned: {why}"));
+                self.foreign_records().or(unpinned)
             }
             SourceName::ProcConnector => connector.and_then(|stats| stats.problem()),
             SourceName::Pidfd => self.table.obstacle(),
@@ -148,8 +150,26 @@ impl Engine {
         }
     }
 
+    /// That somebody else writes into the ring, until a canary has come through
+    /// since.
+    fn foreign_records(&self) -> Option<String> {
+        let ForeignRecords { count, latest } = self.table.kernel()?.foreign_records();
+        let passed = self.selection.source(SourceName::Ebpf).passed;
+        let since = passed.is_none_or(|passed| latest.is_some_and(|latest| passed <= latest));
+        (latest.is_some() && since).then(|| {
+            format!(
+                "{count} ring records of another version were passed over, and the table read \
+                 instead: find the program that writes into `{EVENTS_MAP}` with \
+                 `bpftool prog show` and end whoever has it loaded"
+            )
+        })
+    }
+
     /// What is to be said of a source that works.
     fn remark(&self, name: SourceName) -> Option<String> {
+        if name == SourceName::Ebpf && self.table.kernel().is_some_and(Ebpf::logs) {
+            return Some("its programs log what they do, until `pmon bpf log off`".to_owned());
+        }
         let without = self.table.without_pidfd();
         (name == SourceName::Pidfd && without > 0).then(|| {
             format!(
@@ -173,6 +193,7 @@ impl Engine {
                 "the kernel program `{program}` is not in use: {reason}"
             ));
         }
+        degraded.extend(self.foreign_records());
         if let Some(why) = self.table.kernel().and_then(Ebpf::unpinned) {
             degraded.push(format!("maps and links are not pinned: {why}"));
         }
@@ -182,6 +203,16 @@ impl Engine {
             .filter(|entity| self.table.kernel().is_some() && entity.pidfd_only.is_some())
             .map(|entity| entity.spec.name.as_str());
         degraded.extend(some_of("watched by their pidfds only", unwatched));
+        if let Some((why, names)) = self.not_followed() {
+            let what = format!("not followed into the background ({why})");
+            degraded.extend(some_of(&what, names.into_iter()));
+        }
+        match self.table.unfollowed() {
+            0 => {}
+            count => degraded.push(format!(
+                "{count} children were not followed: the kernel's table is full (`max_pids`)"
+            )),
+        }
         let refused = self
             .entities
             .values()
@@ -189,81 +220,5 @@ impl Engine {
             .map(|entity| entity.spec.name.as_str());
         degraded.extend(some_of("alive, but not registered", refused));
         degraded
-    }
-
-    pub(super) fn bpf_view(&self) -> BpfView {
-        let Some(kernel) = self.table.kernel() else {
-            return BpfView {
-                off: self.ebpf_off(),
-                programs: Vec::new(),
-                maps: Vec::new(),
-                pins: Vec::new(),
-                group_dead: None,
-                offsets: std::collections::BTreeMap::new(),
-                stats: None,
-            };
-        };
-        let stats = kernel.stats();
-        BpfView {
-            off: None,
-            programs: kernel
-                .programs()
-                .into_iter()
-                .map(|program| {
-                    let counted = program.run_count > 0;
-                    BpfProgramView {
-                        id: program.id,
-                        name: program.name.to_owned(),
-                        attached_to: program.tracepoint.to_owned(),
-                        tag: format!("{:016x}", program.tag),
-                        run_count: counted.then_some(program.run_count),
-                        #[expect(clippy::cast_precision_loss, reason = "a mean, for people")]
-                        ns_per_run: counted
-                            .then(|| program.run_time.as_nanos() as f64 / program.run_count as f64),
-                    }
-                })
-                .collect(),
-            maps: kernel
-                .maps()
-                .iter()
-                .map(|map| BpfMapView {
-                    id: map.id,
-                    name: map.name.to_owned(),
-                    kind: map.kind.to_owned(),
-                    entries: (map.name == pmon_common::PIDS_MAP).then(|| kernel.entries()),
-                    max_entries: map.max_entries,
-                })
-                .collect(),
-            pins: kernel.pins().map_or_else(Vec::new, |pins| {
-                pins.list()
-                    .iter()
-                    .map(|path| path.display().to_string())
-                    .collect()
-            }),
-            group_dead: Some(kernel.layout().group_dead_method().to_owned()),
-            offsets: kernel
-                .layout()
-                .globals()
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect(),
-            stats: Some(BpfStatsView {
-                deaths: stats.deaths,
-                drops: stats.drops,
-                strangers: stats.strangers,
-                repeats: stats.repeats,
-            }),
-        }
-    }
-
-    /// Why there are no programs and maps.
-    fn ebpf_off(&self) -> Option<String> {
-        let source = self.selection.source(SourceName::Ebpf);
-        match &source.state {
-            State::Off(Off::Unwanted(why) | Off::Failed(why)) => Some(why.clone()),
-            State::Off(Off::StandsBy) => Some("is being started".to_owned()),
-            State::Silent(why) | State::Lost(why) => Some(why.clone()),
-            State::Unproven | State::Healthy => None,
-        }
     }
 }

@@ -75,6 +75,21 @@ impl Engine {
     }
 
     fn register(&mut self, name: &EntityName, identity: Identity, found: Option<&Found>) -> Event {
+        if found.is_some_and(|found| found.process.is_none())
+            && let Some(registered) = self.table.adopt(name, identity)
+        {
+            if let Some(entity) = self.entities.get_mut(name) {
+                entity.known = Some(Remembered {
+                    identity,
+                    stamp: None,
+                });
+                entity.pidfd_only = None;
+            }
+            return Event::Registered {
+                identity,
+                generation: registered.generation,
+            };
+        }
         let verified = found.and_then(|found| {
             let process = found.process.as_ref()?;
             (process.identity() == identity).then_some((process, found))
@@ -154,7 +169,10 @@ impl Engine {
             },
             Effect::Start { verb, run } => Job::Start { spec, verb, run },
             Effect::StopUnit => Job::StopUnit { spec },
-            Effect::CancelStart => Job::CancelStart,
+            Effect::CancelStart => {
+                self.table.expect_no_more(name);
+                Job::CancelStart
+            }
             // Told as a notice; other receivers are not configured.
             Effect::Alarm(_) => return,
             Effect::Register { .. } | Effect::Say(_) => return,
@@ -249,6 +267,7 @@ impl Engine {
         let spec = Arc::clone(&entity.spec);
         self.hand_out(Work::Watch(Arc::clone(&name), spec.pidfile.clone()));
         self.entities.insert(Arc::clone(&name), entity);
+        self.follow(&name);
         for effect in effects {
             self.carry_out(&name, &spec, &effect);
         }

@@ -20,7 +20,7 @@ use crate::{
     audit::AuditHandle,
     core::identity::Identity,
     effect::Executor,
-    state::{Store, changes::Change},
+    state::{Store, changes::Change, registrations::EntityRecord},
     table::EntityName,
     view::incident::IncidentView,
 };
@@ -89,6 +89,11 @@ impl Workers {
                     identity,
                     recorded,
                 } => self.launched(entity, identity, recorded),
+                Work::HandedOver {
+                    entity,
+                    memory,
+                    identity,
+                } => self.handed_over(entity, memory, identity),
                 Work::Forget(entity) => {
                     self.executor.forget(&entity);
                     if let Some(audit) = &self.audit {
@@ -142,6 +147,16 @@ impl Workers {
         self.volatile.save_then(change, move || {
             // The start may have been cancelled meanwhile.
             let _cancelled: Result<(), ()> = recorded.send(());
+        });
+    }
+
+    /// Who goes on is recorded, and the engine is told when that is done.
+    fn handed_over(&self, entity: EntityName, memory: Arc<EntityRecord>, identity: Identity) {
+        let change = Change::Entity(EntityName::clone(&entity), Some(memory));
+        let inbox = self.inbox.clone();
+        self.store.save(change.clone());
+        self.volatile.save_then(change, move || {
+            inbox.send(Message::Settled { entity, identity });
         });
     }
 

@@ -21,7 +21,7 @@ use super::{
     log::Tail,
 };
 use crate::sys::{
-    pidfd::verify,
+    pidfd::{VerifiedPid, verify},
     spawn::{
         Launch, SpawnError, Spawned, Step,
         gate::{Gate, gate},
@@ -51,6 +51,8 @@ const RECORD: Duration = Duration::from_secs(5);
 pub(super) struct Launched {
     /// The process.
     pub(super) spawned: Spawned,
+    /// The same as it was when it waited to be executed, where it did.
+    pub(super) process: Option<VerifiedPid>,
     /// For the last line.
     pub(super) tail: Tail,
 }
@@ -95,13 +97,17 @@ pub(super) async fn launch(
                 })
             })
         };
+        let mut process = None;
         let spawned = match gate {
             None => attempt.await,
             Some(gate) => tokio::select! {
                 biased;
                 // It failed before it came to the gate.
                 spawned = &mut attempt => spawned,
-                () = pass(voice, gate) => attempt.await,
+                passed = pass(voice, gate) => {
+                    process = passed;
+                    attempt.await
+                }
             },
         };
         let error = match spawned.map_err(|error| error.to_string())? {
@@ -110,7 +116,11 @@ pub(super) async fn launch(
                 if let Some(errno) = spawned.cgroup_error {
                     no_cgroup(voice, &errno);
                 }
-                return Ok(Launched { spawned, tail });
+                return Ok(Launched {
+                    spawned,
+                    process,
+                    tail,
+                });
             }
             Err(error) => error,
         };
@@ -124,20 +134,20 @@ pub(super) async fn launch(
 
 /// Records the child at the gate, then lets it through. Where nobody records any
 /// more, because pmon is ending, it does not get through.
-async fn pass(voice: &Voice, gate: Gate) {
-    let Ok(pid) = gate.child().await else {
-        return;
-    };
+async fn pass(voice: &Voice, gate: Gate) -> Option<VerifiedPid> {
+    let pid = gate.child().await.ok()?;
     // A child that waits at the gate has next to no memory of its own.
-    if let (Some(record), Ok(process)) = (&voice.shared.record, verify(pid)) {
-        let recorded = record(Arc::clone(voice.entity()), process.identity());
+    let process = verify(pid).ok();
+    if let (Some(record), Some(process)) = (&voice.shared.record, &process) {
+        let recorded = record(Arc::clone(voice.entity()), process.clone());
         match timeout(RECORD, recorded).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
+            Ok(Err(_)) => return None,
             Err(_) => tracing::warn!(pid, "a start could not be recorded within {RECORD:?}"),
         }
     }
     gate.open();
+    process
 }
 
 /// How long to wait before the next try, if there is to be one.
@@ -210,7 +220,6 @@ mod tests {
     use std::{fs::File, thread};
 
     use super::*;
-    use crate::sys::pidfd::{VerifiedPid, verify};
 
     fn unclaimed(
         voice: &Arc<Voice>,

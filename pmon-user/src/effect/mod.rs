@@ -140,7 +140,7 @@ pub type Reporter = Arc<dyn Fn(Arc<str>, Report) + Send + Sync>;
 /// Puts the identity of a program on record that is about to be executed and is
 /// itself the monitored process; the answer comes, or goes away, when that is
 /// done. Called from the runtime's threads; must not block.
-pub type Recorder = Box<dyn Fn(Arc<str>, Identity) -> oneshot::Receiver<()> + Send + Sync>;
+pub type Recorder = Box<dyn Fn(Arc<str>, VerifiedPid) -> oneshot::Receiver<()> + Send + Sync>;
 
 /// What the host offers to started programs.
 #[derive(Clone, Debug)]

@@ -37,7 +37,7 @@ const REAP_DEADLINE: Duration = Duration::from_secs(1);
 /// Runs the entity's start method and reports its end.
 pub(super) async fn start(voice: Arc<Voice>, spec: Arc<EntitySpec>, verb: StartVerb, run: u64) {
     let ended = match Invocation::start(&spec, verb) {
-        Ok(invocation) => run_to_end(&voice, invocation, spec.start_timeout).await,
+        Ok(invocation) => run_to_end(&voice, invocation, spec.start_timeout, spec.follow).await,
         Err(reason) => Some((StartEnd::NotExecuted { reason }, None)),
     };
     if let Some((end, process)) = ended {
@@ -48,7 +48,7 @@ pub(super) async fn start(voice: Arc<Voice>, spec: Arc<EntitySpec>, verb: StartV
 /// Has the entity's unit stopped; only a failure is reported.
 pub(super) async fn stop_unit(voice: Arc<Voice>, spec: Arc<EntitySpec>) {
     let ended = match Invocation::stop_unit(&spec) {
-        Ok(invocation) => run_to_end(&voice, invocation, spec.start_timeout).await,
+        Ok(invocation) => run_to_end(&voice, invocation, spec.start_timeout, false).await,
         Err(reason) => Some((StartEnd::NotExecuted { reason }, None)),
     };
     let what = match ended {
@@ -66,11 +66,13 @@ pub(super) async fn stop_unit(voice: Arc<Voice>, spec: Arc<EntitySpec>) {
     voice.failed(format!("cannot stop the unit: {what}"));
 }
 
-/// `None` when cancelled.
+/// `None` when cancelled. A foreground program that is `followed` may have gone
+/// into the background by the time it can be looked at: that it ran is enough.
 async fn run_to_end(
     voice: &Arc<Voice>,
     invocation: Invocation,
     limit: Duration,
+    followed: bool,
 ) -> Option<(StartEnd, Option<VerifiedPid>)> {
     let deadline = Instant::now() + limit;
     let foreground = invocation.is_foreground();
@@ -80,14 +82,22 @@ async fn run_to_end(
         launched = timeout_at(deadline, launch(invocation, voice, deadline)) => launched,
     };
     let not_executed = |reason| Some((StartEnd::NotExecuted { reason }, None));
-    let Launched { mut spawned, tail } = match launched {
+    let Launched {
+        mut spawned,
+        process,
+        tail,
+    } = match launched {
         Ok(Ok(launched)) => launched,
         Ok(Err(reason)) => return not_executed(reason),
         Err(_) => return not_executed(format!("could not be executed within {limit:?}")),
     };
     let _until_it_ends = voice.shared.at_work.enter(spawned.pid());
     if foreground {
-        match verify(spawned.pid()) {
+        let process = match process.filter(|_| followed) {
+            Some(process) => Ok(process),
+            None => verify(spawned.pid()),
+        };
+        match process {
             Ok(process) => {
                 reap_process(Arc::clone(voice), process.identity(), spawned);
                 return Some((StartEnd::Running(process.identity()), Some(process)));

@@ -1,16 +1,12 @@
-//! `pmon doctor`, `pmon bpf show` and `pmon reload`.
+//! `pmon doctor` and `pmon reload`.
 
 use std::fmt::Write;
 
 use super::{
     Look, Tone,
-    table::{Cell, Column, table},
     text::{counted, printable},
 };
-use crate::view::diagnosis::{
-    BpfMapView, BpfProgramView, BpfStatsView, BpfView, CheckResult, CheckView, DoctorView,
-    ReloadView,
-};
+use crate::view::diagnosis::{CheckResult, CheckView, DoctorView, ReloadView};
 
 /// `pmon doctor`: one line per check, each followed by its fix.
 #[must_use]
@@ -65,113 +61,6 @@ pub fn doctor(view: &DoctorView, look: &Look) -> String {
     text
 }
 
-/// `pmon bpf show`.
-#[must_use]
-pub fn bpf(view: &BpfView, look: &Look) -> String {
-    let BpfView {
-        off,
-        programs,
-        maps,
-        pins,
-        group_dead,
-        offsets,
-        stats,
-    } = view;
-    let mut text = String::new();
-    if let Some(reason) = off {
-        let line = format!("BPF is off: {}", printable(reason));
-        writeln!(text, "{}", look.paint(Tone::Uneasy, &line)).ok();
-    }
-    let column = |title| Column {
-        title,
-        gives_way: title == "ATTACHED TO",
-    };
-    let plain = |text: String| Cell::new(&text, Tone::Plain);
-    if !programs.is_empty() {
-        let rows: Vec<_> = programs
-            .iter()
-            .map(|program| {
-                let BpfProgramView {
-                    id,
-                    name,
-                    attached_to,
-                    tag,
-                    run_count,
-                    ns_per_run,
-                } = program;
-                let runs = run_count.map(|count| count.to_string());
-                let ns = ns_per_run.map(|ns| format!("{ns:.0} ns"));
-                vec![
-                    plain(id.to_string()),
-                    plain(name.clone()),
-                    plain(attached_to.clone()),
-                    plain(tag.clone()),
-                    Cell::maybe(runs.as_deref(), Tone::Plain),
-                    Cell::maybe(ns.as_deref(), Tone::Plain),
-                ]
-            })
-            .collect();
-        let head = ["ID", "PROGRAM", "ATTACHED TO", "TAG", "RUNS", "PER RUN"].map(column);
-        text.push_str(&table(&head, &rows, look));
-        if programs.iter().all(|program| program.run_count.is_none()) {
-            text.push_str("runs are counted while `sysctl kernel.bpf_stats_enabled=1`\n");
-        }
-        text.push('\n');
-    }
-    if !maps.is_empty() {
-        let rows: Vec<_> = maps
-            .iter()
-            .map(|map| {
-                let BpfMapView {
-                    id,
-                    name,
-                    kind,
-                    entries,
-                    max_entries,
-                } = map;
-                let entries = entries.map(|entries| entries.to_string());
-                vec![
-                    plain(id.to_string()),
-                    plain(name.clone()),
-                    plain(kind.clone()),
-                    Cell::maybe(entries.as_deref(), Tone::Plain),
-                    plain(max_entries.to_string()),
-                ]
-            })
-            .collect();
-        let head = ["ID", "MAP", "KIND", "USED", "CAPACITY"].map(column);
-        text.push_str(&table(&head, &rows, look));
-        text.push('\n');
-    }
-    if let Some(stats) = stats {
-        let BpfStatsView {
-            deaths,
-            drops,
-            strangers,
-            repeats,
-        } = stats;
-        writeln!(
-            text,
-            "deaths {deaths} · ring drops {drops} · strangers {strangers} · repeats {repeats}"
-        )
-        .ok();
-    }
-    if let Some(group_dead) = group_dead {
-        writeln!(text, "group death: {}", printable(group_dead)).ok();
-    }
-    for (field, offset) in offsets {
-        let value = match offset {
-            0 => "off".to_owned(),
-            offset => offset.to_string(),
-        };
-        writeln!(text, "offset {}: {value}", printable(field)).ok();
-    }
-    for pin in pins {
-        writeln!(text, "pin {}", printable(pin)).ok();
-    }
-    text
-}
-
 /// `pmon reload`.
 #[must_use]
 pub fn reload(view: &ReloadView, look: &Look) -> String {
@@ -223,35 +112,6 @@ DEGRADED  receiver-scheduling  other: EPERM
 2 checks: 1 ok, 1 degraded, 0 failed
 "
         );
-    }
-
-    #[test]
-    fn the_kernel_side_in_tables() {
-        assert_eq!(
-            bpf(&samples::bpf(), &LOOK()),
-            "\
-ID  PROGRAM    ATTACHED TO                TAG               RUNS  PER RUN
-31  pmon_exit  tp_btf/sched_process_exit  a04f5eef06a7f555  1000  212 ns
-
-ID  MAP        KIND  USED  CAPACITY
-11  pmon_pids  hash  3     4096
-
-deaths 42 · ring drops 0 · strangers 1 · repeats 0
-group death: argument of the tracepoint
-offset signal.live: 4
-pin /sys/fs/bpf/pmon/v2/pmon_pids
-"
-        );
-        let off = BpfView {
-            off: Some("no CAP_BPF".to_owned()),
-            programs: Vec::new(),
-            maps: Vec::new(),
-            pins: Vec::new(),
-            group_dead: None,
-            offsets: std::collections::BTreeMap::new(),
-            stats: None,
-        };
-        assert_eq!(bpf(&off, &LOOK()), "BPF is off: no CAP_BPF\n");
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod diagnosis;
 pub mod entity;
 pub mod event;
 pub mod incident;
+pub mod kernel;
 pub mod span;
 pub mod status;
 pub mod table;

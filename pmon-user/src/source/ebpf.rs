@@ -1,9 +1,12 @@
 //! The eBPF source: loads the embedded object, attaches it, and owns its maps.
 //!
 //! The table of registered pids lives in the kernel; [`Ebpf`] is the only
-//! writer in user space. Must stay true: an entry is only inserted when its key
-//! is free, so that two registrations never overwrite each other.
+//! writer in user space. What is written is in [`entries`], why the source
+//! cannot be used in [`error`], another set of programs on the same maps in
+//! [`reload`].
 
+mod entries;
+mod error;
 mod reload;
 
 use std::{
@@ -12,21 +15,17 @@ use std::{
 };
 
 use aya::{
-    Btf, EbpfError, EbpfLoader,
+    Btf, EbpfLoader,
     maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::ProgramError,
 };
 use aya_log::EbpfLogger;
 use pmon_common::{
-    EVENTS_MAP, EXIT_PROGRAM, Event, PIDS_MAP, Registration, STATS_MAP, Stats, Tgid, flag,
-    group_dead,
+    EVENTS_MAP, EXIT_PROGRAM, Event, PIDS_MAP, Registration, STATS_MAP, Stats, Tgid, group_dead,
 };
-use rustix::io::Errno;
-use thiserror::Error;
 
 use super::{
     btf::KernelLayout,
-    facts::{self, MapFacts, ProgramFacts},
+    facts::{self, LinkFacts, MapFacts, ProgramFacts},
     filter::Filter,
     pinning::Pins,
     pins::{PinDirectory, PinDirectoryError},
@@ -35,20 +34,19 @@ use super::{
 };
 use crate::{
     causes::in_full,
-    sys::{
-        map_batch::{self, Cursor},
-        record,
-    },
+    core::time::Time,
+    sys::{clock, record},
 };
 
-pub use self::reload::ReloadError;
+pub use self::{
+    entries::{Inserted, count},
+    error::SourceError,
+    reload::{Plan, ReloadError, Replaced, Replacement},
+};
 
 /// The object that `cargo xtask ebpf` built.
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/pmon.bpf.o"));
-
-/// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
-const BPF_NOEXIST: u64 = 1;
 
 /// Sizes of the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +55,16 @@ pub struct MapSizes {
     pub max_pids: u32,
     /// Bytes of the ring: a power of two, at least a page.
     pub ring_bytes: u32,
+}
+
+/// Records of the ring that have another size or layout than ours: somebody else
+/// writes into it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForeignRecords {
+    /// How many.
+    pub count: u64,
+    /// When the latest was found.
+    pub latest: Option<Time>,
 }
 
 /// The loaded and attached program with its maps.
@@ -70,10 +78,11 @@ pub struct Ebpf {
     pub(super) stats: PerCpuArray<MapData, Stats>,
     pub(super) maps: Vec<MapFacts>,
     programs: Vec<ProgramFacts>,
-    foreign_records: u64,
+    foreign: ForeignRecords,
     layout: KernelLayout,
-    log: Option<EbpfLogger<&'static dyn log::Log>>,
-    /// Where to pin; nowhere if not asked for, or if another daemon has it.
+    /// Whether the programs that are attached log what they do.
+    logs: bool,
+    /// Where to pin; nowhere if not asked for.
     pub(super) pins: Option<Pins>,
     /// Why nothing is pinned although it was asked for.
     pub(super) unpinned: Option<String>,
@@ -83,60 +92,6 @@ pub struct Ebpf {
     missing: Vec<MissingProgram>,
     /// Detach when dropped, unless pinned.
     pub(super) links: Vec<ProgramLink>,
-}
-
-/// Why the source cannot be used; each message names the remedy where there is one.
-#[derive(Debug, Error)]
-pub enum SourceError {
-    /// The maps could not be made.
-    #[error(
-        "cannot create the maps; needs Linux 5.8, CAP_BPF and CAP_PERFMON (or root), \
-         and before Linux 5.11 `LimitMEMLOCK=infinity`"
-    )]
-    Load(#[source] EbpfError),
-    /// The verifier or the kernel's configuration refused.
-    #[error("cannot {what} the program `{name}`")]
-    Program {
-        /// Which.
-        name: &'static str,
-        /// `load` or `attach`.
-        what: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: ProgramError,
-    },
-    /// It was not to be tried.
-    #[error("the program `{name}` was passed over")]
-    PassedOver {
-        /// Which.
-        name: &'static str,
-    },
-    /// A map is not what it should be.
-    #[error("cannot use the map `{name}`")]
-    Map {
-        /// Its name.
-        name: &'static str,
-        /// What is wrong.
-        #[source]
-        source: MapError,
-    },
-    /// The embedded object lacks something.
-    #[error("the embedded object has no `{name}`; rebuild it with `cargo xtask ebpf`")]
-    Missing {
-        /// What.
-        name: &'static str,
-    },
-}
-
-/// How an insertion went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inserted {
-    /// The kernel watches it.
-    Yes,
-    /// Another registration has this pid already.
-    Occupied,
-    /// The map is full.
-    Full,
 }
 
 impl Ebpf {
@@ -173,7 +128,7 @@ impl Ebpf {
         let mut repairs = Vec::new();
         let (pins, mut unpinned) = match pin_base.map(|base| Pins::acquire(base, &mut repairs)) {
             None => (None, None),
-            Some((pins, problem)) => (pins, problem),
+            Some((pins, problem)) => (Some(pins), problem),
         };
         let directory = pins.as_ref().and_then(Pins::directory);
         let inventory = directory
@@ -187,22 +142,13 @@ impl Ebpf {
         let mut object = loader.load(OBJECT).map_err(SourceError::Load)?;
         let filter = Filter::of(&object)?;
         let pids_fd = descriptor(&object, PIDS_MAP)?;
-        admit_all(&pids_fd, &filter)?;
+        entries::admit_all(&pids_fd, &filter)?;
 
         let Attached { links, missing } =
             programs::attach_all(&mut object, btf.as_ref(), selection)?;
         let programs = facts::of_programs(&object, &links)?;
         let layout = layout_in_use(selection, &links);
         let maps = facts::of_maps(&object)?;
-        let log = if selection.log {
-            EbpfLogger::init(&mut object)
-                .inspect_err(|error| {
-                    tracing::debug!(error = in_full(error), "no log of the kernel programs");
-                })
-                .ok()
-        } else {
-            None
-        };
         let mut ebpf = Self {
             pids_fd,
             filter,
@@ -212,9 +158,9 @@ impl Ebpf {
             object,
             maps,
             programs,
-            foreign_records: 0,
+            foreign: ForeignRecords::default(),
             layout,
-            log,
+            logs: selection.log,
             pins,
             unpinned: None,
             repairs,
@@ -234,7 +180,7 @@ impl Ebpf {
             }
         }
         // What the earlier programs have inserted until now.
-        admit_all(&ebpf.pids_fd, &ebpf.filter)?;
+        entries::admit_all(&ebpf.pids_fd, &ebpf.filter)?;
         ebpf.unpinned = unpinned;
         if ebpf.links.is_empty() {
             // Links went down with the failed pins; attach once more.
@@ -254,110 +200,24 @@ impl Ebpf {
     }
 
     /// The next record, if there is one. Records of another size or layout are
-    /// counted and passed over.
+    /// counted and passed over; what they told is in the table, if it was ours.
     pub fn next_event(&mut self) -> Option<Event> {
         loop {
             let item = self.events.next()?;
             match record::event(&item) {
                 Some(event) => return Some(event),
-                None => self.foreign_records += 1,
+                None => {
+                    self.foreign.count += 1;
+                    self.foreign.latest = Some(clock::now());
+                }
             }
         }
     }
 
     /// Records that were not ours to read.
     #[must_use]
-    pub const fn foreign_records(&self) -> u64 {
-        self.foreign_records
-    }
-
-    /// Has the kernel watch a process.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel said, unless it is told by [`Inserted`].
-    pub fn insert(&mut self, tgid: Tgid, entry: Registration) -> Result<Inserted, MapError> {
-        self.filter.admit(tgid);
-        match self.pids.insert(tgid, entry, BPF_NOEXIST) {
-            Ok(()) => Ok(Inserted::Yes),
-            Err(MapError::SyscallError(error)) => match error.io_error.raw_os_error() {
-                Some(libc::EEXIST) => Ok(Inserted::Occupied),
-                Some(libc::E2BIG) => Ok(Inserted::Full),
-                _ => Err(MapError::SyscallError(error)),
-            },
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The kernel's entry, with flags only for what is about this generation.
-    #[must_use]
-    pub fn get(&self, tgid: Tgid) -> Option<Registration> {
-        let entry = self.pids.get(&tgid, 0).ok()?;
-        if entry.flags & flag::DEAD == 0 {
-            return Some(of_its_generation(entry));
-        }
-        // The flag is written last, so a second look has all that it announces.
-        Some(of_its_generation(self.pids.get(&tgid, 0).unwrap_or(entry)))
-    }
-
-    /// All entries, as [`Ebpf::get`] tells them, in no order.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel said.
-    pub fn registrations(&self) -> Result<Vec<(Tgid, Registration)>, Errno> {
-        let (mut pids, mut entries, mut cursor) = (Vec::new(), Vec::new(), Cursor::default());
-        while self.read_entries(&mut cursor, &mut pids, &mut entries)? {}
-        Ok(pids.into_iter().zip(entries).collect())
-    }
-
-    /// Reads the next entries of the whole table, as [`Ebpf::get`] tells them;
-    /// whether there may be more. An entry that is there all the time is given
-    /// once.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel said; the walk cannot go on then.
-    pub fn read_entries(
-        &self,
-        cursor: &mut Cursor,
-        pids: &mut Vec<Tgid>,
-        entries: &mut Vec<Registration>,
-    ) -> Result<bool, Errno> {
-        let read = entries.len();
-        let more = map_batch::read(&self.pids_fd, cursor, pids, entries)?;
-        for (tgid, entry) in pids.iter().zip(entries.iter_mut()).skip(read) {
-            // Should somebody have cleared it by hand.
-            self.filter.admit(*tgid);
-            if entry.flags & flag::DEAD != 0 {
-                *entry = self.get(*tgid).unwrap_or(*entry);
-            }
-            *entry = of_its_generation(*entry);
-        }
-        Ok(more)
-    }
-
-    /// Whether the kernel program knows a thread group's death from a thread's
-    /// exit, and one process from the next with its pid. Without either an entry
-    /// is no reason to do without a pidfd.
-    #[must_use]
-    pub const fn tells_deaths_apart(&self) -> bool {
-        self.layout.group_dead != group_dead::UNKNOWN && self.layout.task_start_boottime != 0
-    }
-
-    /// Ends the watch. That there was none is no error.
-    pub fn remove(&mut self, tgid: Tgid) {
-        if let Err(error) = self.pids.remove(&tgid)
-            && !matches!(error, MapError::KeyNotFound)
-        {
-            tracing::debug!(tgid, %error, "map entry could not be removed");
-        }
-    }
-
-    /// Number of entries.
-    #[must_use]
-    pub fn entries(&self) -> u64 {
-        self.registrations().map_or(0, |all| all.len() as u64)
+    pub const fn foreign_records(&self) -> ForeignRecords {
+        self.foreign
     }
 
     /// The counters, summed over all CPUs.
@@ -369,9 +229,23 @@ impl Ebpf {
         }
     }
 
-    /// The kernel program's own log, for whoever has time to read it.
-    pub const fn take_log(&mut self) -> Option<EbpfLogger<&'static dyn log::Log>> {
-        self.log.take()
+    /// Whether the kernel side logs what it does.
+    #[must_use]
+    pub const fn logs(&self) -> bool {
+        self.logs
+    }
+
+    /// The kernel side's own log, for whoever has time to read it, once; none
+    /// when the programs do not log.
+    pub fn take_log<T: log::Log>(&mut self, logger: T) -> Option<EbpfLogger<T>> {
+        if !self.logs {
+            return None;
+        }
+        EbpfLogger::init_with_logger(&mut self.object, logger)
+            .inspect_err(|error| {
+                tracing::warn!(error = in_full(error), "no log of the kernel programs");
+            })
+            .ok()
     }
 
     /// The maps.
@@ -391,6 +265,21 @@ impl Ebpf {
                     .unwrap_or_else(|_| program.clone())
             })
             .collect()
+    }
+
+    /// What holds the programs to their tracepoints, in the programs' order.
+    #[must_use]
+    pub fn links(&self) -> Vec<LinkFacts> {
+        self.links.iter().map(facts::of_link).collect()
+    }
+
+    /// The table, to be read by whoever has time to.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptor can be had.
+    pub fn table_descriptor(&self) -> std::io::Result<OwnedFd> {
+        self.pids_fd.try_clone()
     }
 
     /// What this kernel's programs cannot tell, and why.
@@ -442,22 +331,6 @@ impl Ebpf {
     }
 }
 
-impl takeover::Table for Ebpf {
-    fn get(&self, tgid: Tgid) -> Option<Registration> {
-        Self::get(self, tgid)
-    }
-
-    fn put(&mut self, tgid: Tgid, entry: Registration) -> Result<Inserted, String> {
-        self.insert(tgid, entry).map_err(|error| in_full(&error))
-    }
-
-    fn replace(&mut self, tgid: Tgid, entry: Registration) -> Result<(), String> {
-        self.pids
-            .insert(tgid, entry, 0)
-            .map_err(|error| in_full(&error))
-    }
-}
-
 fn descriptor(object: &aya::Ebpf, name: &'static str) -> Result<OwnedFd, SourceError> {
     let failed = |source: std::io::Error| SourceError::Map {
         name,
@@ -469,49 +342,12 @@ fn descriptor(object: &aya::Ebpf, name: &'static str) -> Result<OwnedFd, SourceE
     }
 }
 
-/// Has the filter know every key of the table.
-fn admit_all(pids: &OwnedFd, filter: &Filter) -> Result<(), SourceError> {
-    let (mut keys, mut entries, mut cursor) = (Vec::new(), Vec::new(), Cursor::default());
-    loop {
-        let more =
-            map_batch::read::<Tgid, Registration>(pids, &mut cursor, &mut keys, &mut entries)
-                .map_err(|errno| SourceError::Map {
-                    name: PIDS_MAP,
-                    source: MapError::IoError(errno.into()),
-                })?;
-        for tgid in keys.drain(..) {
-            filter.admit(tgid);
-        }
-        entries.clear();
-        if !more {
-            return Ok(());
-        }
-    }
-}
-
 fn take<T: TryFrom<Map, Error = MapError>>(
     object: &mut aya::Ebpf,
     name: &'static str,
 ) -> Result<T, SourceError> {
     let map = object.take_map(name).ok_or(SourceError::Missing { name })?;
     T::try_from(map).map_err(|source| SourceError::Map { name, source })
-}
-
-/// Takes back the flags whose fields are about an earlier owner of the entry's
-/// memory (see [`Registration::dead_generation`]).
-const fn of_its_generation(mut entry: Registration) -> Registration {
-    const OF_THE_DEATH: u32 = flag::DEAD
-        | flag::GROUP_DEAD
-        | flag::EXIT_CODE_KNOWN
-        | flag::IDENTITY_CHECKED
-        | flag::USAGE_KNOWN;
-    if entry.dead_generation != entry.generation {
-        entry.flags &= !OF_THE_DEATH;
-    }
-    if entry.signal_generation != entry.generation {
-        entry.flags &= !flag::SIGNAL_KNOWN;
-    }
-    entry
 }
 
 /// What of the layout the attached programs make use of: the exit program for

@@ -1,4 +1,4 @@
-//! What the kernel says of our programs and maps: ids, tags, capacities, run
+//! What the kernel says of our programs, links and maps: ids, tags, capacities, run
 //! statistics.
 
 use std::time::Duration;
@@ -34,10 +34,37 @@ pub struct ProgramFacts {
     pub tag: u64,
     /// Instructions that the verifier left in it, 0 where the kernel doesn't say.
     pub instructions: u32,
-    /// Runs, counted while `kernel.bpf_stats_enabled` is 1.
+    /// Runs ever counted: while somebody has the kernel count (`BPF_ENABLE_STATS`
+    /// of bpf(2), or `kernel.bpf_stats_enabled`).
     pub run_count: u64,
     /// Time of these runs.
     pub run_time: Duration,
+}
+
+/// What the kernel says of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkFacts {
+    /// Name of its program; links have none themselves.
+    pub program: &'static str,
+    /// The tracepoint with the kind of the program.
+    pub tracepoint: &'static str,
+    /// Kernel ids of link and program; none where the kernel does not tell
+    /// (before Linux 5.8).
+    pub ids: Option<(u32, u32)>,
+}
+
+/// The facts of one link, as of now.
+pub(super) fn of_link(link: &ProgramLink) -> LinkFacts {
+    let ProgramLink {
+        program,
+        tracepoint,
+        link,
+    } = link;
+    LinkFacts {
+        program,
+        tracepoint,
+        ids: link.info().ok().map(|info| (info.id(), info.program_id())),
+    }
 }
 
 /// The facts of the attached programs, in the links' order.

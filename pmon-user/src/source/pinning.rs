@@ -42,26 +42,42 @@ pub struct PinHealth {
 }
 
 /// Where we pin, whether or not that is possible just now.
+///
+/// A directory that another daemon has is asked for again and again. When that
+/// daemon ends in order the directory is empty and ours. When it is killed, its
+/// pins are left, with what its programs have noted since, and it has time until
+/// the next look to come back for them.
 #[derive(Debug)]
 pub(super) struct Pins {
     base: PathBuf,
     directory: Option<PinDirectory>,
+    /// Another daemon had it when it was last looked at.
+    in_use: bool,
 }
 
 impl Pins {
     /// The directory of our layout under `base`; why there is none, otherwise.
     /// One that another daemon has is not waited for.
-    pub(super) fn acquire(
-        base: &Path,
-        repairs: &mut Vec<String>,
-    ) -> (Option<Self>, Option<String>) {
-        let (directory, problem) = match PinDirectory::acquire(base, repairs) {
-            Ok(directory) => (Some(directory), None),
-            Err(error @ PinDirectoryError::InUse { .. }) => return (None, Some(in_full(&error))),
-            Err(error) => (None, Some(in_full(&error))),
+    pub(super) fn acquire(base: &Path, repairs: &mut Vec<String>) -> (Self, Option<String>) {
+        let mut pins = Self {
+            base: base.to_owned(),
+            directory: None,
+            in_use: false,
         };
-        let base = base.to_owned();
-        (Some(Self { base, directory }), problem)
+        let problem = match PinDirectory::acquire(base, repairs) {
+            Ok(directory) => {
+                pins.directory = Some(directory);
+                None
+            }
+            Err(error) => Some(pins.note(&error)),
+        };
+        (pins, problem)
+    }
+
+    /// Remembers whose it is; what there is to say.
+    fn note(&mut self, error: &PinDirectoryError) -> String {
+        self.in_use = matches!(error, PinDirectoryError::InUse { .. });
+        in_full(error)
     }
 
     pub(super) const fn directory(&self) -> Option<&PinDirectory> {
@@ -73,14 +89,28 @@ impl Pins {
         if self.directory.as_ref().is_some_and(|it| !it.is_there()) {
             self.directory = None;
         }
-        match &mut self.directory {
-            Some(directory) => Ok(directory),
-            none => {
-                let made =
-                    PinDirectory::acquire(&self.base, repairs).map_err(|error| in_full(&error))?;
-                Ok(none.insert(made))
+        if self.directory.is_none() {
+            let made = PinDirectory::acquire(&self.base, repairs);
+            let made = made.map_err(|error| self.note(&error))?;
+            let was_in_use = std::mem::take(&mut self.in_use);
+            if was_in_use && !made.list().is_empty() {
+                return Err(format!(
+                    "`{}` holds what another daemon left that was killed; unless it comes back \
+                     for it until the next look (`audit_interval`), this one takes the directory",
+                    made.path().display()
+                ));
             }
+            if !made.list().is_empty() {
+                repairs.push(format!(
+                    "`{}` was left by another daemon; it is ours now",
+                    made.path().display()
+                ));
+            }
+            self.directory = Some(made);
         }
+        self.directory
+            .as_ref()
+            .ok_or_else(|| "there is no directory".to_owned())
     }
 
     pub(super) fn remove(self) -> Result<(), PinDirectoryError> {
@@ -115,6 +145,7 @@ impl Ebpf {
         let Some(directory) = self.pins.as_ref().and_then(Pins::directory) else {
             return Ok(());
         };
+        writable(directory)?;
         for (name, map) in self.map_descriptors() {
             stage(directory, name, map).map_err(|error| in_full(&error))?;
         }
@@ -212,8 +243,10 @@ impl Ebpf {
             directory
                 .put_into_force(name)
                 .map_err(|error| in_full(&error))?;
-            self.links.retain(|link| link.program != *name);
-            self.links.extend(staged);
+            let ours = self.links.iter_mut().find(|link| link.program == *name);
+            if let (Some(ours), Some(staged)) = (ours, staged.into_iter().next()) {
+                *ours = staged;
+            }
         }
         if wrong.is_empty() && lost.is_empty() {
             return Ok(());

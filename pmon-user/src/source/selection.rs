@@ -22,167 +22,22 @@
 //! started twice at a time, and people are told of a failure once, and of its
 //! end once.
 
+mod event;
+mod state;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
+pub use self::{
+    event::{Action, Event, Notice},
+    state::{Off, Source, State},
+};
 use super::canary::Verdict;
 use crate::{
     config::settings::SourceChoice,
     core::{death::SourceName, time::Time},
 };
-
-/// Why a source does not run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Off {
-    /// The configuration says so: with these words.
-    Unwanted(String),
-    /// A better one is healthy, or has not failed yet.
-    StandsBy,
-    /// It could not be started.
-    Failed(String),
-}
-
-/// See the module.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Does not run.
-    Off(Off),
-    /// Runs.
-    Unproven,
-    /// Runs well.
-    Healthy,
-    /// Missed its canary, in these words.
-    Silent(String),
-    /// Went away, in these words.
-    Lost(String),
-}
-
-impl State {
-    /// What is wrong with it, if something is.
-    #[must_use]
-    pub fn problem(&self) -> Option<&str> {
-        match self {
-            Self::Off(Off::Failed(why)) | Self::Silent(why) | Self::Lost(why) => Some(why),
-            Self::Off(Off::Unwanted(_) | Off::StandsBy) | Self::Unproven | Self::Healthy => None,
-        }
-    }
-
-    /// The state as a word.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Off(_) => "off",
-            Self::Unproven => "unproven",
-            Self::Healthy => "healthy",
-            Self::Silent(_) => "silent",
-            Self::Lost(_) => "lost",
-        }
-    }
-}
-
-/// One source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// Which.
-    pub name: SourceName,
-    /// Its state.
-    pub state: State,
-    /// It is being started.
-    pub starting: bool,
-    /// What its last canary said.
-    pub verdict: Option<Verdict>,
-    /// When its last canary came through.
-    pub passed: Option<Time>,
-    /// People know that it does not work.
-    told: bool,
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A source runs (anew).
-    Started(SourceName),
-    /// It could not be started.
-    NotStarted(SourceName, String),
-    /// It went away.
-    Lost(SourceName, String),
-    /// A canary has come to its end; tells of those that ran when it was released.
-    Canary(Vec<(SourceName, Verdict)>),
-    /// There could be no canary.
-    NoCanary(String),
-    /// Time has passed.
-    Tick,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Send out a canary.
-    Hatch,
-    /// Start a source, after stopping what is left of it.
-    Start(SourceName),
-    /// Stop a source.
-    Stop(SourceName),
-    /// Tell people.
-    Tell(Notice),
-}
-
-/// What people are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// The first canary came through.
-    Proven(SourceName),
-    /// A source does not work any more.
-    Failed {
-        /// Which.
-        source: SourceName,
-        /// What happened.
-        reason: String,
-        /// The best that is left.
-        instead: SourceName,
-    },
-    /// It works again.
-    Recovered(SourceName),
-    /// Pins were missing, and are there again.
-    Repaired(String),
-}
-
-impl Notice {
-    /// Stable snake-case name, for JSON and the journal.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Proven(_) => "source_proven",
-            Self::Failed { .. } => "source_failed",
-            Self::Recovered(_) => "source_recovered",
-            Self::Repaired(_) => "pins_repaired",
-        }
-    }
-}
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Proven(source) => {
-                write!(f, "source {}: its canary came through", source.as_str())
-            }
-            Self::Failed {
-                source,
-                reason,
-                instead,
-            } => write!(
-                f,
-                "source {} does not work: {reason}; deaths are reported by {}",
-                source.as_str(),
-                instead.as_str()
-            ),
-            Self::Recovered(source) => write!(f, "source {} works again", source.as_str()),
-            Self::Repaired(what) => f.write_str(what),
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Canary {

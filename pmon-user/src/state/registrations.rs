@@ -81,6 +81,9 @@ pub struct AdHoc {
     pub pidfile: Option<PathBuf>,
     /// Shell command that starts a successor.
     pub restart: Option<String>,
+    /// Whether it is followed into the background.
+    #[serde(default)]
+    pub follow: bool,
     /// Who registered it, for instance `uid 0 (pid 4711)`.
     pub by: String,
     /// When.
@@ -373,6 +376,7 @@ mod tests {
                         ad_hoc: Some(AdHoc {
                             pidfile: Some("/run/x.pid".into()),
                             restart: Some("x --start".to_owned()),
+                            follow: true,
                             by: "uid 0 (pid 1)".to_owned(),
                             at,
                         }),

@@ -26,6 +26,10 @@ const OBJ_GET: libc::c_int = 7;
 /// `BPF_F_RDONLY` of the same file: the descriptor reads only.
 const RDONLY: u32 = 1 << 3;
 
+/// What a link's descriptor is called: opened by a pin or id, and as it is made
+/// (`bpf_link_new_fd`, `bpf_link_prime` of `kernel/bpf/syscall.c`).
+const LINK: [&str; 2] = ["anon_inode:bpf-link", "anon_inode:bpf_link"];
+
 /// The part of `union bpf_attr` that the object commands read.
 #[repr(C)]
 struct ObjectAttributes {
@@ -92,7 +96,7 @@ fn open(path: &Path, access: Access) -> io::Result<OwnedFd> {
 pub fn is_link(path: &Path) -> bool {
     open(path, Access::ReadWrite)
         .and_then(|descriptor| kind(&descriptor))
-        .is_ok_and(|kind| kind == Path::new("anon_inode:bpf_link"))
+        .is_ok_and(|kind| LINK.iter().any(|name| kind == Path::new(name)))
 }
 
 /// What a descriptor of bpf(2) stands for, in the kernel's words.

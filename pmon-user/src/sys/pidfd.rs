@@ -150,6 +150,16 @@ pub struct Unproven {
 const PIDFS: u64 = 0x5049_4446;
 
 impl KnownPid {
+    /// A process of which only that is known; whether another one is the same, its
+    /// start time says.
+    #[must_use]
+    pub const fn of(identity: Identity) -> Self {
+        Self {
+            identity,
+            inode: None,
+        }
+    }
+
     /// Pid and start time.
     #[must_use]
     pub const fn identity(&self) -> Identity {

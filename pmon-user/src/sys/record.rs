@@ -68,7 +68,7 @@ mod tests {
             kind: 8,
             start_time: 1,
             generation: 2,
-            parent_generation: 7,
+            root_generation: 7,
             at: 3,
             tgid: 4,
             exit_code: 0x100,

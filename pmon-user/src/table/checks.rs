@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use super::{
     Ended, Table,
     entry::{EntryState, Handle},
+    handover::Candidate,
 };
 use crate::{
     causes::in_full,
@@ -55,16 +56,18 @@ pub(super) struct Checks {
 /// A question that only `/proc` answers.
 #[derive(Debug)]
 pub struct Inquiry {
-    generation: u64,
-    question: Question,
+    pub(super) generation: u64,
+    pub(super) question: Question,
 }
 
 #[derive(Debug)]
-enum Question {
+pub(super) enum Question {
     /// Does a thread of it still run?
     Runs(VerifiedPid),
     /// Is it the process that was registered?
     IsSame(Unproven),
+    /// Does it live, to go on in the place of the generation's process?
+    GoesOn(KnownPid),
 }
 
 /// The answer to an [`Inquiry`].
@@ -82,6 +85,7 @@ enum Finding {
     Same(VerifiedPid),
     Gone,
     Unknown(String),
+    Candidate(Candidate),
 }
 
 /// A process that is to be signalled.
@@ -93,6 +97,22 @@ pub enum Reach {
     Gone,
     /// It cannot be told yet; ask again after the next [`Table::tick`] or answer.
     Later,
+}
+
+impl Checks {
+    pub(super) fn ask(&mut self, inquiry: Inquiry) {
+        self.inquiries.push(inquiry);
+    }
+
+    pub(super) fn can_open(&mut self) {
+        self.obstacle = None;
+    }
+
+    /// When to try again.
+    pub(super) fn cannot_open_because(&mut self, reason: String) -> Time {
+        self.obstacle = Some(reason);
+        clock::now() + RETRY
+    }
 }
 
 impl Inquiry {
@@ -107,6 +127,7 @@ impl Inquiry {
         let finding = match question {
             Question::Runs(process) if process.is_running() => Finding::Runs(process.known()),
             Question::Runs(_) => Finding::Ends,
+            Question::GoesOn(known) => Finding::Candidate(Candidate::look(known)),
             Question::IsSame(unproven) => match unproven.prove() {
                 Ok(Some(process)) => Finding::Same(process),
                 Ok(None) => Finding::Gone,
@@ -134,7 +155,11 @@ impl Table {
         } else {
             self.checks.retry_at.or(Some(Time::default()))
         };
-        [check, self.drops.scan_at()].into_iter().flatten().min()
+        let scan = self.drops.scan_at();
+        // A walk comes first.
+        let waits = self.handovers.waits() && scan.is_some();
+        let handover = self.handovers.due().filter(|_| !waits);
+        [check, scan, handover].into_iter().flatten().min()
     }
 
     /// Why deaths and signals have to wait at present.
@@ -171,13 +196,13 @@ impl Table {
             .collect()
     }
 
-    /// Verifies some of what is due.
+    /// Verifies some of what is due, and decides who goes on in somebody's place.
     pub fn tick(&mut self, now: Time, epoll: &Epoll) -> Vec<Ended> {
+        let mut ended = self.advance_handovers(now);
         if self.checks.retry_at.is_some_and(|at| now < at) {
-            return Vec::new();
+            return ended;
         }
         self.checks.retry_at = None;
-        let mut ended = Vec::new();
         for _ in 0..SLICE {
             let Some(generation) = self.checks.due.pop_front() else {
                 break;
@@ -341,6 +366,7 @@ impl Table {
                 .held()
                 .is_none()
                 .then(|| self.died(generation, epoll))?,
+            Finding::Candidate(candidate) => self.candidate_seen(generation, candidate),
             Finding::Unknown(reason) => {
                 self.entries.get(&generation)?;
                 self.checks.obstacle = Some(reason);

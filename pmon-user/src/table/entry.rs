@@ -16,6 +16,9 @@ pub(super) struct Entry {
     pub(super) identity: Identity,
     pub(super) handle: Handle,
     pub(super) state: EntryState,
+    /// The family that it is at the head of, see `followers`; its own generation
+    /// unless it has taken another process's place.
+    pub(super) root: u64,
     /// The kernel's entry of its pid is this registration's.
     pub(super) in_kernel: bool,
     /// The walk through the kernel's table in which its entry was last seen.
@@ -41,6 +44,9 @@ pub(super) enum Handle {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EntryState {
+    /// It waits to execute its program, and is going to be registered. Whatever
+    /// happens to it until then is told after that.
+    Expected,
     /// Its death is to be reported.
     Registered,
     /// It was unregistered to be ended; its end is to be told.

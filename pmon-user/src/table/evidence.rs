@@ -51,7 +51,7 @@ impl Evidence {
             died_at: _,
             exit_code: _,
             flags,
-            parent_generation: _,
+            root_generation: _,
             dead_generation,
             signal_generation,
             cpu_ns,

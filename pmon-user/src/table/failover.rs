@@ -43,6 +43,7 @@ impl Table {
         self.comparison = Comparison::default();
         self.inherit_from(&kernel);
         self.kernel = Some(kernel);
+        self.move_followers();
         let registered: Vec<_> = self
             .entries
             .iter_mut()

@@ -21,7 +21,7 @@ use std::collections::{HashMap, HashSet, hash_map};
 
 use pmon_common::{KERNEL_GENERATIONS, Registration, flag};
 
-use super::{EntryState, FIRST_GENERATION, Table};
+use super::{EntityName, EntryState, FIRST_GENERATION, Table, followers::root_in_entry};
 use crate::{
     core::{
         death::{Death, LastSeen, SourceName, WaitStatus},
@@ -39,6 +39,8 @@ use crate::{
 pub(super) struct Inherited {
     /// What an earlier daemon left, as it was seen last, by pid.
     entries: HashMap<u32, Registration>,
+    /// Of these, the pids of followers, by family.
+    families: HashMap<u64, Vec<u32>>,
     /// Deaths that were told and are not on record yet, by pid.
     unrecorded: HashMap<u32, u32>,
     /// Pids whose entry is that of a told death.
@@ -51,9 +53,39 @@ impl Inherited {
         self.entries
             .values()
             .map(|entry| entry.generation)
-            .filter(|generation| generation & KERNEL_GENERATIONS == 0)
+            .filter(|generation| *generation < KERNEL_GENERATIONS)
             .map(|generation| generation + 1)
             .fold(FIRST_GENERATION, u64::max)
+    }
+
+    /// One more.
+    pub(super) fn add(&mut self, pid: u32, entry: Registration) {
+        if entry.flags & flag::FOLLOWED != 0 {
+            let family = self.families.entry(entry.root_generation).or_default();
+            family.push(pid);
+        }
+        self.entries.insert(pid, entry);
+    }
+
+    /// As it was seen last.
+    pub(super) fn get(&self, pid: u32) -> Option<&Registration> {
+        self.entries.get(&pid)
+    }
+
+    /// It is known whose it is.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.entries.remove(&pid);
+    }
+
+    /// Whether it has left followers of this family.
+    pub(super) fn has_followers(&self, root: u64) -> bool {
+        self.families.contains_key(&root)
+    }
+
+    /// Whether there may be a process of this family.
+    pub(super) fn has_family(&self, root: u64) -> bool {
+        self.families.contains_key(&root)
+            || self.entries.values().any(|entry| entry.generation == root)
     }
 
     /// Whether the entry of this pid is there for a reason.
@@ -138,8 +170,36 @@ impl Table {
         }
     }
 
+    /// What is left of a family, as it is now.
+    pub(super) fn take_inherited_family(&mut self, root: u64) -> Vec<(u32, Registration)> {
+        let Inherited {
+            entries,
+            families,
+            unrecorded: _,
+            kept,
+        } = &mut self.inherited;
+        let mut family = Vec::new();
+        for pid in families.remove(&root).unwrap_or_default() {
+            // Told as somebody's death, or its pid is another's now.
+            let is_of_it = |entry: &mut Registration| {
+                entry.flags & flag::FOLLOWED != 0 && entry.root_generation == root
+            };
+            if kept.contains(&pid) || !entries.get_mut(&pid).is_some_and(is_of_it) {
+                continue;
+            }
+            let last = self.kernel.as_ref().and_then(|kernel| kernel.get(pid));
+            if let Some(entry) = entries.remove(&pid)
+                && let Some(last) = last.filter(|last| last.generation == entry.generation)
+            {
+                family.push((pid, last));
+            }
+        }
+        family
+    }
+
     /// Removes what an earlier daemon left and nobody has claimed.
     pub fn forget_unclaimed(&mut self) {
+        self.inherited.families.clear();
         for (pid, entry) in std::mem::take(&mut self.inherited.entries) {
             let Some(kernel) = &mut self.kernel else {
                 return;
@@ -164,7 +224,9 @@ impl Table {
         });
         for (pid, entry) in entries {
             // What an earlier source knew was seen last there.
-            self.inherited.entries.entry(pid).or_insert(entry);
+            if self.inherited.get(pid).is_none() {
+                self.inherited.add(pid, entry);
+            }
         }
         let free = self.inherited.first_free_generation();
         self.next_generation = self.next_generation.max(free);
@@ -200,8 +262,15 @@ impl Table {
         is_there
     }
 
-    /// The generation of a process that the kernel watches already.
-    pub(super) fn claim(&mut self, identity: Identity) -> Option<u64> {
+    /// The generation of a process that the kernel watches already, and its family.
+    pub(super) fn claim(&mut self, entity: &EntityName, identity: Identity) -> Option<(u64, u64)> {
+        if let Some(generation) = self.followers.generation_of(identity) {
+            let follower = self.followers.remove(generation)?;
+            let found = self.kernel.as_ref()?.get(identity.pid)?;
+            let family = self.family_brought(entity, follower.root);
+            let is_there = found.generation == generation;
+            return is_there.then_some((generation, family.unwrap_or(generation)));
+        }
         if !self.is_inherited(identity) {
             return None;
         }
@@ -215,12 +284,15 @@ impl Table {
             return None;
         }
         // Not a number that this table could have given, or given twice.
-        let usable = (FIRST_GENERATION..KERNEL_GENERATIONS).contains(&generation)
-            && !self.entries.contains_key(&generation);
+        let usable = generation >= FIRST_GENERATION && !self.entries.contains_key(&generation);
         if !usable {
             kernel.remove(identity.pid);
         }
-        usable.then_some(generation)
+        let root = match root_in_entry(&found) {
+            root if self.follows(entity) && !self.is_family(root) => root,
+            _ => generation,
+        };
+        usable.then_some((generation, root))
     }
 
     /// The entry of a death that is about to be told stays for now.

@@ -8,9 +8,9 @@
 
 use std::time::Duration;
 
-use pmon_common::{KERNEL_GENERATIONS, Registration, flag};
+use pmon_common::{Registration, flag};
 
-use super::{EntityName, Table, entry::EntryState};
+use super::{EntityName, Table, entry::EntryState, followers::Family};
 use crate::{
     core::{
         death::{Hint, SourceName, WaitStatus},
@@ -73,8 +73,6 @@ pub struct Reconciled {
 pub(super) struct Comparison {
     number: u32,
     cursor: Option<Cursor>,
-    /// Generations from here on were registered after it had begun.
-    until: u64,
 }
 
 impl Table {
@@ -84,14 +82,17 @@ impl Table {
         let Some(kernel) = &self.kernel else {
             // Nothing to look for; what was due would be due for ever.
             self.drops = Drops::default();
+            self.settle_followers();
             return Vec::new();
         };
-        let drops = kernel.stats().drops;
+        // A record that cannot be read told as little as one that was dropped.
+        let drops = kernel.stats().drops + kernel.foreign_records().count;
         let began = clock::now();
         if drops == self.drops.seen && !self.drops.wanted {
             if self.drops.scan_at.is_some_and(|at| at <= began) {
                 self.drops.scan_at = None;
             }
+            self.settle_followers();
             return Vec::new();
         }
         if began < self.drops.not_before {
@@ -101,6 +102,7 @@ impl Table {
         self.drops.seen = drops;
         self.drops.wanted = false;
         let hints = self.hints_from_kernel();
+        self.settle_followers();
         let took = clock::elapsed(began);
         let again = clock::now() + PAUSE + took * PART;
         self.drops.not_before = again;
@@ -120,8 +122,11 @@ impl Table {
         let mut hints = Vec::new();
         let mut cursor = Cursor::default();
         while let Some(more) = self.walk(&mut cursor, |table, pid, found| {
+            let generation = table.in_kernel(pid).filter(|it| *it == found.generation);
+            if generation.is_none() && !table.inherited.knows(pid) {
+                table.follower_seen(pid, found, table.walk_number());
+            }
             if found.flags & flag::DEAD != 0 {
-                let generation = table.in_kernel(pid).filter(|it| *it == found.generation);
                 hints.extend(generation.and_then(|it| table.hint_from(it, found)));
             }
         }) {
@@ -199,13 +204,17 @@ impl Table {
         ))
     }
 
+    /// The walk that what is entered now is taken to be seen in.
+    pub(super) const fn walk_number(&self) -> u32 {
+        self.comparison.number
+    }
+
     /// Begins to compare the kernel's table with ours; [`Table::compare_some`]
     /// does it.
     pub fn begin_comparison(&mut self) {
         self.comparison = Comparison {
             number: self.comparison.number.wrapping_add(1),
             cursor: self.kernel.is_some().then(Cursor::default),
-            until: self.next_generation,
         };
     }
 
@@ -221,15 +230,16 @@ impl Table {
                 Some(generation) => {
                     if let Some(entry) = table.entries.get_mut(&generation) {
                         entry.walk = number;
-                        if !is_ours(entry.identity.start_time, generation, found) {
+                        let start_time = entry.identity.start_time;
+                        let family = table.family_of(generation);
+                        if !is_ours(start_time, generation, family, found) {
                             wrong.push((generation, Some(*found)));
                         }
                     }
                 }
-                // Children of followed processes have entries before we know of them.
-                None if found.generation >= KERNEL_GENERATIONS => {}
                 // Told, and not on record yet; or an earlier daemon's.
                 None if table.inherited.knows(pid) => {}
+                None if table.follower_seen(pid, found, number) => {}
                 None => {
                     tracing::warn!(
                         pid,
@@ -245,15 +255,16 @@ impl Table {
         });
         self.comparison.cursor = (more == Some(true)).then_some(cursor);
         if more == Some(false) {
-            let until = self.comparison.until;
-            let unseen = self.entries.iter().filter(|(generation, entry)| {
-                entry.in_kernel && entry.walk != number && **generation < until
-            });
+            let unseen =
+                (self.entries.iter()).filter(|(_, entry)| entry.in_kernel && entry.walk != number);
             wrong.extend(unseen.map(|(generation, _)| (*generation, None)));
         }
         for (generation, found) in wrong {
             let entity = self.put_right(generation, found, epoll);
             reconciled.altered.extend(entity);
+        }
+        if more == Some(false) {
+            self.restore_followers(number);
         }
         Some(reconciled)
     }
@@ -273,7 +284,8 @@ impl Table {
             .kernel
             .as_ref()
             .and_then(|kernel| kernel.get(identity.pid));
-        if now.is_some_and(|now| is_ours(identity.start_time, generation, &now)) {
+        let family = self.family_of(generation);
+        if now.is_some_and(|now| is_ours(identity.start_time, generation, family, &now)) {
             return None;
         }
         tracing::warn!(
@@ -299,6 +311,8 @@ impl Table {
 }
 
 /// Whether the part of an entry that user space writes is as we wrote it.
-const fn is_ours(start_time: u64, generation: u64, found: &Registration) -> bool {
-    found.start_time == start_time && found.generation == generation
+fn is_ours(start_time: u64, generation: u64, family: Family, found: &Registration) -> bool {
+    found.start_time == start_time
+        && found.generation == generation
+        && Family::in_entry(found) == family
 }

@@ -4,6 +4,7 @@
 
 mod connector;
 mod failover;
+mod following;
 mod on_demand;
 mod rewritten;
 
@@ -16,10 +17,16 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::*;
 use crate::{
+    core::{
+        death::{Death, Hint, SourceName, WaitStatus},
+        identity::Identity,
+    },
     source::ebpf::MapSizes,
     specimen::Sleeper,
     sys::{
-        pidfd::verify,
+        clock,
+        epoll::Epoll,
+        pidfd::{VerifiedPid, verify},
         pidfd_info::{ExitInfo, exit_info},
     },
 };
@@ -85,7 +92,7 @@ impl World {
     fn all_on_record(&mut self, ended: &[Ended]) {
         let deaths = ended.iter().filter_map(|ended| match ended {
             Ended::Died(_, death) => Some(death.identity),
-            Ended::Gone(..) | Ended::StatusKnown { .. } => None,
+            Ended::Followed(_) | Ended::Gone(..) | Ended::StatusKnown { .. } => None,
         });
         for dead in deaths {
             self.table.on_record(dead);
@@ -109,12 +116,19 @@ impl World {
 
     /// Everything that is told until nothing more comes for a while.
     fn told(&mut self) -> (Vec<Hint>, Vec<Ended>) {
+        self.told_within(Duration::from_millis(300))
+    }
+
+    /// Everything that was to be told by now.
+    fn told_at_once(&mut self) -> (Vec<Hint>, Vec<Ended>) {
+        self.told_within(Duration::ZERO)
+    }
+
+    fn told_within(&mut self, pause: Duration) -> (Vec<Hint>, Vec<Ended>) {
         let (mut hints, mut ended) = (Vec::new(), Vec::new());
         loop {
             let mut tokens = Vec::new();
-            self.epoll
-                .wait(Some(Duration::from_millis(300)), &mut tokens)
-                .unwrap();
+            self.epoll.wait(Some(pause), &mut tokens).unwrap();
             let before = hints.len();
             while let Some((_, hint)) = self.table.next_hint() {
                 hints.push(hint);

@@ -49,6 +49,15 @@ impl Unreaped {
         }
     }
 
+    /// The status, if it is to be had now.
+    pub(super) fn status_now(entry: &Entry) -> Option<WaitStatus> {
+        let known = match entry.held().map(|process| exit_info(process.pidfd())) {
+            Some(ExitInfo::Known(status)) => Some(status),
+            Some(ExitInfo::NotYet | ExitInfo::Unsupported) | None => None,
+        };
+        known.or_else(|| zombie::status(entry.identity))
+    }
+
     /// Has the status told once it is to be had.
     pub(super) fn wait_for(
         &mut self,

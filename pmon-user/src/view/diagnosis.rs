@@ -42,8 +42,16 @@ pub enum CheckResult {
 pub struct BpfView {
     /// Why there is nothing to show.
     pub off: Option<String>,
+    /// Whether the programs log what they do (`pmon bpf log`).
+    pub log: Option<bool>,
+    /// How long runs were counted for this reply, in seconds.
+    pub counted_s: Option<f64>,
+    /// Why runs were not counted.
+    pub uncounted: Option<String>,
     /// Programs.
     pub programs: Vec<BpfProgramView>,
+    /// Links, which hold programs to where they are attached.
+    pub links: Vec<BpfLinkView>,
     /// Maps.
     pub maps: Vec<BpfMapView>,
     /// Pins, absolute paths.
@@ -67,10 +75,27 @@ pub struct BpfProgramView {
     pub attached_to: String,
     /// Kernel's hash of the instructions.
     pub tag: String,
-    /// Runs counted while `kernel.bpf_stats_enabled` is 1.
+    /// Instructions that the verifier left in it, where the kernel tells.
+    pub instructions: Option<u32>,
+    /// Runs during `counted_s`.
     pub run_count: Option<u64>,
-    /// Mean time of a run in nanoseconds, over the counted runs.
+    /// Mean time of these runs in nanoseconds, if there was one.
     pub ns_per_run: Option<f64>,
+}
+
+/// One link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BpfLinkView {
+    /// Kernel id, where the kernel tells.
+    pub id: Option<u32>,
+    /// Name of its program.
+    pub program: String,
+    /// Kernel id of its program, where the kernel tells.
+    pub program_id: Option<u32>,
+    /// Attach point.
+    pub attached_to: String,
+    /// Its pin, when pinned.
+    pub pin: Option<String>,
 }
 
 /// One map.
@@ -99,6 +124,15 @@ pub struct BpfStatsView {
     pub strangers: u64,
     /// Further group-dead exits of a dead entry.
     pub repeats: u64,
+}
+
+/// `pmon bpf log on|off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BpfLogView {
+    /// Whether the programs log what they do now.
+    pub on: bool,
+    /// Whether they did before.
+    pub was_on: bool,
 }
 
 /// `pmon reload`.

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::{
     diagnosis::{
-        BpfMapView, BpfProgramView, BpfStatsView, BpfView, CheckResult, CheckView, DoctorView,
+        BpfLinkView, BpfMapView, BpfProgramView, BpfStatsView, BpfView, CheckResult, CheckView,
+        DoctorView,
     },
     entity::{
         EntityView, ExplainView, ForecastStep, ProcessView, RestartsView, ShowView, SpecView,
@@ -250,13 +251,24 @@ pub(crate) fn doctor() -> DoctorView {
 pub(crate) fn bpf() -> BpfView {
     BpfView {
         off: None,
+        log: Some(false),
+        counted_s: Some(1.0),
+        uncounted: None,
         programs: vec![BpfProgramView {
             id: 31,
             name: "pmon_exit".to_owned(),
             attached_to: "tp_btf/sched_process_exit".to_owned(),
             tag: "a04f5eef06a7f555".to_owned(),
+            instructions: Some(310),
             run_count: Some(1000),
             ns_per_run: Some(212.5),
+        }],
+        links: vec![BpfLinkView {
+            id: Some(5),
+            program: "pmon_exit".to_owned(),
+            program_id: Some(31),
+            attached_to: "tp_btf/sched_process_exit".to_owned(),
+            pin: Some("/sys/fs/bpf/pmon/v2/pmon_exit".to_owned()),
         }],
         maps: vec![BpfMapView {
             id: 11,

@@ -24,7 +24,7 @@ fn configure(place: &Place) -> String {
 
 /// The number of pins is that of maps and programs, each of ours.
 fn is_complete(daemon: &Daemon) -> bool {
-    let view = daemon.json(&["bpf", "show"]);
+    let view = daemon.json(&["bpf", "show", "--seconds", "0"]);
     let count = |what: &str| view[what].as_array().unwrap().len();
     count("pins") == count("maps") + count("programs")
 }
@@ -64,7 +64,11 @@ fn at_the_start() {
 
     let daemon = Daemon::start(&place);
     assert_eq!(daemon.up(&name), pid);
-    assert!(is_complete(&daemon), "{:#}", daemon.json(&["bpf", "show"]));
+    assert!(
+        is_complete(&daemon),
+        "{:#}",
+        daemon.json(&["bpf", "show", "--seconds", "0"])
+    );
     let log = daemon.log();
     for what in ["pmon_events", "pmon_stats", "pmon_exit", "strange"] {
         let said = log
@@ -185,6 +189,66 @@ fn when_the_file_system_can_be_written_again() {
         (!unpinned(&daemon) && is_complete(&daemon)).then_some(())
     });
     works(&daemon, &name);
+    assert!(daemon.terminate().success());
+    assert!(!base.exists());
+}
+
+/// What is pinned there can neither be used nor replaced: the source starts anew
+/// with maps that are not pinned, and pins them when it can.
+#[test]
+fn when_its_frozen_map_is_on_a_read_only_file_system() {
+    skip_if!(privilege::no_bpf());
+    skip_if!(privilege::no_program("bpftool"));
+    let place = Place::new();
+    let name = place.name("web");
+    place.configure(&format!(
+        "[daemon]\naudit_interval = \"1s\"\ncanary_interval = \"1s\"\n{}",
+        foreground_entity(&name, &[])
+    ));
+    let mount_point = place.path("bpffs");
+    fs::create_dir(&mount_point).unwrap();
+    let bpffs = Bpffs(&mount_point);
+    skip_if!((!bpffs.mount("rw")).then_some("needs the right to mount a bpffs"));
+    let base = mount_point.join("pmon");
+    let daemon = Daemon::launch(&place, daemon::command_with_pins(&place, &base));
+    let events = daemon.events();
+    let pid = daemon.up(&name);
+    let identity = process::identity(pid).unwrap();
+    let maps = |daemon: &Daemon| daemon.json(&["bpf", "show", "--seconds", "0"])["maps"].clone();
+    let before = maps(&daemon)[0]["id"].clone();
+    let mark = events.mark();
+    assert!(bpffs.mount("remount,ro"));
+    let freeze = Command::new("bpftool")
+        .args(["map", "freeze", "id", &before.to_string()])
+        .status();
+    assert!(freeze.unwrap().success());
+    events.after(mark, "it is told", LONG, |event| {
+        event.kind == "source_failed" && event.text.contains("ebpf")
+    });
+    events.after(mark, "it works again", LONG, |event| {
+        event.kind == "source_recovered" && event.text.contains("ebpf")
+    });
+    let fresh = maps(&daemon)[0]["id"].clone();
+    assert_ne!(before, fresh);
+    let degraded = daemon.status()["degraded"].to_string();
+    assert!(degraded.contains("not pinned"), "{degraded}");
+    assert!(degraded.contains("read-only"), "{degraded}");
+    // What was registered is, and its death is told by the new programs.
+    assert_eq!(daemon.up(&name), pid);
+    works(&daemon, &name);
+    let refused = daemon.ask(&["bpf", "log", "on"]);
+    assert_eq!(refused.code, Some(6), "{refused:?}");
+    assert!(refused.stderr.contains("read-only"), "{refused:?}");
+
+    assert!(bpffs.mount("remount,rw"));
+    wait::until("it pins again", LONG, || {
+        let is_well = daemon.status()["degraded"] == serde_json::json!([]);
+        (is_well && is_complete(&daemon)).then_some(())
+    });
+    assert_eq!(maps(&daemon)[0]["id"], fresh);
+    works(&daemon, &name);
+    let told = pins::deaths(&daemon, &name);
+    assert_eq!(told.iter().filter(|(who, _)| *who == identity).count(), 1);
     assert!(daemon.terminate().success());
     assert!(!base.exists());
 }

@@ -104,7 +104,7 @@ fn when_its_map_is_frozen() {
     let events = daemon.events();
     dies_once(&daemon, &events, &web, "ebpf");
     let stays = daemon.up(&other);
-    let before = daemon.json(&["bpf", "show"]);
+    let before = daemon.json(&["bpf", "show", "--seconds", "0"]);
     let pins = daemon.status()["daemon"]["pin_dir"].clone();
     let map = format!("{}/pmon_pids", pins.as_str().unwrap());
     let mark = events.mark();
@@ -128,7 +128,7 @@ fn when_its_map_is_frozen() {
     });
     let ebpf = daemon.source_when("ebpf", "healthy");
     assert_eq!(ebpf["reason"], Value::Null, "{ebpf:#}");
-    let after = daemon.json(&["bpf", "show"]);
+    let after = daemon.json(&["bpf", "show", "--seconds", "0"]);
     assert_ne!(
         before["maps"][0]["id"], after["maps"][0]["id"],
         "fresh maps"

@@ -124,7 +124,7 @@ fn of_another_size() {
     let told = pins::deaths(&daemon, &name);
     let count = told.iter().filter(|(who, _)| *who == identity).count();
     assert_eq!(count, 1, "{told:?}");
-    let view = daemon.json(&["bpf", "show"]);
+    let view = daemon.json(&["bpf", "show", "--seconds", "0"]);
     let maps = view["maps"].as_array().unwrap();
     let capacity = |name: &str| {
         let mut maps = maps.iter();

@@ -1,7 +1,7 @@
 //! bpftool and `pmon bpf show` read like a report, and nothing is left in the
 //! kernel when the daemon is gone.
 
-use std::{fs, process::Command};
+use std::{fs, iter, process::Command};
 
 use pmon_tests::{
     daemon::{Daemon, LONG},
@@ -107,6 +107,16 @@ fn by_pmon_itself() {
     };
     assert_eq!(map("pmon_pids")["entries"], 1);
     assert_eq!(map("pmon_events")["kind"], "ringbuf");
+    assert_eq!(view["log"], false);
+    let (programs, links) = (&view["programs"], &view["links"]);
+    for (program, link) in iter::zip(programs.as_array().unwrap(), links.as_array().unwrap()) {
+        assert!(program["instructions"].as_u64().unwrap() > 0, "{program:#}");
+        assert_eq!(link["program"], program["name"]);
+        assert_eq!(link["program_id"], program["id"]);
+        assert_eq!(link["attached_to"], program["attached_to"]);
+        assert!(link["id"].as_u64().unwrap() > 0, "{link:#}");
+        assert_eq!(link["pin"].is_string(), is_bpffs(), "{link:#}");
+    }
     assert_eq!(view["stats"]["drops"], 0);
     assert!(view["group_dead"].is_string());
     if is_bpffs() {

@@ -1,15 +1,17 @@
 //! Daemons with directories of their own do not notice each other; where two
-//! would share a directory, the second one says so.
+//! would share a directory, the second one says so, and has the pins when the
+//! first one is gone.
 
 use std::{path::Path, process::Stdio};
 
 use pmon_tests::{
     daemon::{self, Daemon, LONG, answer, source},
+    pins,
     place::{Place, is_bpffs},
     privilege,
     process::{self, Process},
     script::foreground_entity,
-    skip_if,
+    skip_if, wait,
 };
 
 #[test]
@@ -108,4 +110,56 @@ fn a_second_one_on_the_same_pin_directory_goes_unpinned() {
     let pins = Path::new(pins.as_str().unwrap());
     assert!(pins.join("pmon_pids").exists());
     assert_eq!(process::instances(&name).len(), 1, "left alone");
+}
+
+/// The second one's pins outlive it: they are really its own.
+fn takes_the_pins_over(end: impl FnOnce(Daemon)) {
+    let (one, two) = (Place::new(), Place::new());
+    let name = two.name("web");
+    let settings = "[daemon]\naudit_interval = \"1s\"\n";
+    two.configure(&format!("{settings}{}", foreground_entity(&name, &[])));
+    let first = Daemon::start(&one);
+    let start = || Daemon::launch(&two, daemon::command_with_pins(&two, one.pins()));
+    let second = start();
+    let pid = second.up(&name);
+    let degraded = second.status()["degraded"].to_string();
+    assert!(degraded.contains("in use by another daemon"), "{degraded}");
+    end(first);
+    wait::until_seen(
+        "nothing is amiss any more",
+        LONG,
+        || second.status(),
+        |status| status["degraded"] == serde_json::json!([]),
+    );
+    let directory = pins::directory(&second);
+    assert!(directory.starts_with(one.pins()), "{directory:?}");
+    second.source_when("ebpf", "healthy");
+
+    let identity = process::identity(pid).unwrap();
+    second.kill();
+    let process = Process::open(pid).unwrap();
+    process.kill();
+    assert!(process.ends_within(LONG));
+    let second = start();
+    let _successor = second.up(&name);
+    let told = pins::deaths(&second, &name);
+    let told: Vec<_> = told.iter().filter(|(who, _)| *who == identity).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].1.is_some(), "with the kernel's time");
+    assert!(second.terminate().success());
+    assert!(!one.pins().exists());
+}
+
+#[test]
+fn the_second_one_has_the_pins_when_the_first_one_ended() {
+    skip_if!(privilege::no_bpf());
+    skip_if!((!is_bpffs()).then_some("needs a bpffs"));
+    takes_the_pins_over(|first| assert!(first.terminate().success()));
+}
+
+#[test]
+fn the_second_one_has_the_pins_when_the_first_one_was_killed() {
+    skip_if!(privilege::no_bpf());
+    skip_if!((!is_bpffs()).then_some("needs a bpffs"));
+    takes_the_pins_over(Daemon::kill);
 }

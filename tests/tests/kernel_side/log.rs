@@ -62,7 +62,7 @@ fn it_tells_what_the_programs_do_when_it_is_on() {
         return;
     };
     assert_eq!(world.ebpf.missing(), []);
-    let mut log = world.ebpf.take_log().unwrap();
+    let mut log = world.ebpf.take_log(log::logger()).unwrap();
     let mut specimen = Specimen::script("exit 3");
     world.register(specimen.pid(), 0);
     specimen.go();
@@ -79,7 +79,7 @@ fn it_leaves_no_trace_when_it_is_off() {
     let (Some(mut off), Some(on)) = (World::with(&off), World::with(&on)) else {
         return;
     };
-    assert!(off.ebpf.take_log().is_none());
+    assert!(off.ebpf.take_log(log::logger()).is_none());
     for (without, with) in off.ebpf.programs().iter().zip(on.ebpf.programs()) {
         let (without, instructions) = (without.instructions, with.instructions);
         assert!(
@@ -131,9 +131,9 @@ fn it_is_switched_without_a_gap() {
 
     // Nothing is left of the sets before.
     assert_eq!(world.ebpf.pins().unwrap().list(), pins);
-    assert!(world.ebpf.take_log().is_none());
+    assert!(world.ebpf.take_log(log::logger()).is_none());
     world.ebpf.reload(&on).unwrap();
-    let mut log = world.ebpf.take_log().unwrap();
+    let mut log = world.ebpf.take_log(log::logger()).unwrap();
     for (before, now) in first.iter().zip(world.ebpf.programs()) {
         assert_eq!(before.name, now.name);
         assert_ne!(before.id, now.id);
@@ -152,6 +152,9 @@ fn it_cannot_be_switched_without_pins() {
     };
     let before = world.ebpf.programs();
     let error = world.ebpf.reload(&best()).unwrap_err();
-    assert!(matches!(error, ReloadError::Unpinned), "{error:?}");
+    assert!(
+        matches!(error, ReloadError::Unpinned { why: None }),
+        "{error:?}"
+    );
     assert_eq!(world.ebpf.programs(), before);
 }

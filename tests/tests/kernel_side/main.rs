@@ -10,6 +10,7 @@ mod loaded;
 mod log;
 mod namespaces;
 mod oom;
+mod pins;
 mod privileges;
 mod signal;
 mod specimen;

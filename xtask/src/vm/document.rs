@@ -19,8 +19,8 @@ const RELEASE: &str = "kernel";
 /// What one kernel said.
 #[derive(Clone)]
 pub(super) struct Column {
-    /// Debian's suite.
-    pub(super) suite: &'static str,
+    /// Debian's suite, and what the kernel was told.
+    pub(super) name: String,
     /// The rest.
     pub(super) outcome: Outcome,
     /// What is wrong with it.
@@ -29,9 +29,7 @@ pub(super) struct Column {
 
 /// The table.
 pub(super) fn table(columns: &[Column]) -> String {
-    let mut rows = vec![row("Debian suite", columns, |column| {
-        column.suite.to_owned()
-    })];
+    let mut rows = vec![row("Debian suite", columns, |column| column.name.clone())];
     rows.push(format!("|---|{}", "---|".repeat(columns.len())));
     rows.push(row(RELEASE, columns, |column| {
         column.outcome.release().to_owned()
@@ -47,8 +45,12 @@ pub(super) fn table(columns: &[Column]) -> String {
     }
     for promise in PROMISES {
         rows.push(row(promise.what, columns, |column| {
-            let passed = column.outcome.passed_of(promise.tests);
-            format!("{passed} of {} passed", promise.tests.len())
+            let selected = column.outcome.selected(promise.tests);
+            let passed = column.outcome.passed_of(&selected);
+            match selected.len() {
+                0 => "no: the kernel refuses".to_owned(),
+                all => format!("{passed} of {all} passed"),
+            }
         }));
     }
     rows.join("\n") + "\n"
@@ -130,13 +132,13 @@ fn difference(old: &str, new: &str) -> Vec<String> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use super::*;
+    use super::{super::selection::Scope, *};
 
-    fn column(suite: &'static str, text: &str) -> Column {
+    fn column(name: &str, text: &str) -> Column {
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         Column {
-            suite,
-            outcome: Outcome::read(&lines),
+            name: name.to_owned(),
+            outcome: Outcome::read(Scope::All, &lines),
             trouble: None,
         }
     }

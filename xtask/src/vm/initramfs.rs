@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::selection::{self, Program};
+use super::selection::{Program, Scope};
 use crate::command::{cargo, find, output};
 
 const INIT: &str = include_str!("init.sh");
@@ -96,8 +96,14 @@ pub(super) fn build(root: &Path, directory: &Path) -> Result<PathBuf> {
     )?;
     fs::write(tree.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
     for program in Program::ALL {
-        let selection = tree.join("selection").join(program.name());
-        fs::write(selection, selection::tests_of(program).join("\n"))?;
+        for scope in Scope::ALL {
+            let selection = tree.join("selection").join(scope.directory());
+            fs::create_dir_all(&selection)?;
+            fs::write(
+                selection.join(program.name()),
+                scope.tests_of(program).join("\n"),
+            )?;
+        }
     }
     let init = tree.join("init");
     fs::write(&init, INIT)?;

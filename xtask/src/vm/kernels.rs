@@ -12,11 +12,15 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::selection::Scope;
 use crate::command::{output, run};
 
 /// The suites that carry the kernels: 5.10, 6.1, 6.12 and the newest there is.
 /// 5.10 is the oldest that Debian still serves, and pmon needs 5.8.
 pub(super) const SUITES: [&str; 4] = ["bullseye", "bookworm", "trixie", "trixie-backports"];
+/// The kernel that is booted under [`Scope::LockedDown`] as well: a stable one, as
+/// hosts with Secure Boot and a strict policy have (`kernel_lockdown(7)`).
+const LOCKED_DOWN: &str = "trixie";
 /// Names the newest image. The `cloud` flavour has what pmon uses built in and
 /// no drivers for hardware.
 const METAPACKAGE: &str = "linux-image-cloud-amd64";
@@ -31,9 +35,21 @@ pub(super) struct Kernel {
     pub(super) suite: &'static str,
     /// The bootable file.
     pub(super) image: PathBuf,
+    /// How much it lets pmon do.
+    pub(super) scope: Scope,
 }
 
-/// Those of [`SUITES`]; what was fetched before stays as it is.
+impl Kernel {
+    /// The suite and the kernel's parameter.
+    pub(super) fn name(&self) -> String {
+        format!("{} {}", self.suite, self.scope.parameter())
+            .trim()
+            .to_owned()
+    }
+}
+
+/// Those of [`SUITES`], and one of them once more, [`LOCKED_DOWN`]; what was
+/// fetched before stays as it is.
 ///
 /// # Errors
 ///
@@ -45,9 +61,18 @@ pub(super) fn fetch(directory: &Path) -> Result<Vec<Kernel>> {
             download(directory, suite, &image)
                 .with_context(|| format!("can't fetch the kernel of `{suite}`"))?;
         }
-        Ok(Kernel { suite, image })
+        Ok(Kernel {
+            suite,
+            image,
+            scope: Scope::All,
+        })
     };
-    SUITES.into_iter().map(kernel).collect()
+    let mut kernels: Vec<_> = SUITES.into_iter().map(kernel).collect::<Result<_>>()?;
+    kernels.push(Kernel {
+        scope: Scope::LockedDown,
+        ..kernel(LOCKED_DOWN)?
+    });
+    Ok(kernels)
 }
 
 fn download(directory: &Path, suite: &str, image: &Path) -> Result<()> {

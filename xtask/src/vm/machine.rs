@@ -16,6 +16,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use super::kernels::Kernel;
+
 const PROGRAM: &str = "qemu-system-x86_64";
 /// `tcg` is software emulation, which needs no privilege and works in any
 /// container. Two CPUs, because one hides races. Without `cx16`: QEMU 7.2 now and
@@ -71,17 +73,21 @@ pub(super) struct Run {
 /// # Errors
 ///
 /// When QEMU can't be run.
-pub(super) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Run> {
+pub(super) fn boot(kernel: &Kernel, initramfs: &Path, log: &Path) -> Result<Run> {
     let began = Instant::now();
     let mut file = File::create(log).with_context(|| format!("can't write `{}`", log.display()))?;
     let mut child = Command::new(PROGRAM)
         .args(ARGUMENTS)
         .args(["-serial", "stdio"])
         .arg("-kernel")
-        .arg(kernel)
+        .arg(&kernel.image)
         .arg("-initrd")
         .arg(initramfs)
-        .args(["-append", KERNEL_COMMAND_LINE])
+        .arg("-append")
+        .arg(format!(
+            "{KERNEL_COMMAND_LINE} {}",
+            kernel.scope.parameter()
+        ))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

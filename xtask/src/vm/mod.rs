@@ -61,7 +61,7 @@ pub(crate) fn run(root: &Path, document: Document) -> Result<String> {
     let troubles: Vec<_> = columns
         .iter()
         .filter(|column| column.trouble.is_some())
-        .map(|column| column.suite)
+        .map(|column| column.name.as_str())
         .collect();
     println!("\n{}", document::table(&columns));
     ensure!(troubles.is_empty(), "failed on {}", troubles.join(", "));
@@ -91,27 +91,27 @@ fn boot_all(kernels: &[Kernel], initramfs: &Path, directory: &Path) -> Result<Ve
 
 /// Runs the tests on this kernel and prints how it went.
 fn boot(kernel: &Kernel, initramfs: &Path, directory: &Path) -> Result<Column> {
-    let Kernel { suite, image } = kernel;
-    let log = directory.join(format!("{suite}.log"));
-    let mut run = machine::boot(image, initramfs, &log)?;
-    let mut outcome = Outcome::read(&run.lines);
+    let name = kernel.name();
+    let log = directory.join(format!("{name}.log"));
+    let mut run = machine::boot(kernel, initramfs, &log)?;
+    let mut outcome = Outcome::read(kernel.scope, &run.lines);
     if outcome.broke_down() {
-        let first = directory.join(format!("{suite}.broken.log"));
+        let first = directory.join(format!("{name}.broken.log"));
         fs::rename(&log, &first).with_context(|| format!("can't keep `{}`", log.display()))?;
         println!(
-            "{suite}: the machine itself broke down after {:.1} s ({:?}); it is booted once more, \
+            "{name}: the machine itself broke down after {:.1} s ({:?}); it is booted once more, \
              see `{}`",
             run.took.as_secs_f64(),
             run.end,
             first.display()
         );
-        run = machine::boot(image, initramfs, &log)?;
-        outcome = Outcome::read(&run.lines);
+        run = machine::boot(kernel, initramfs, &log)?;
+        outcome = Outcome::read(kernel.scope, &run.lines);
     }
     let trouble = outcome.trouble(run.end);
     let word = if trouble.is_none() { "ok" } else { "FAILED" };
     let mut report = format!(
-        "{word:<7} {suite:<18} {:>6.1} s  {}: {} passed, {} failed",
+        "{word:<7} {name:<32} {:>6.1} s  {}: {} passed, {} failed",
         run.took.as_secs_f64(),
         outcome.release(),
         outcome.passed(),
@@ -123,7 +123,7 @@ fn boot(kernel: &Kernel, initramfs: &Path, directory: &Path) -> Result<Column> {
     // In one piece: another machine may be reporting, too.
     println!("{report}");
     Ok(Column {
-        suite,
+        name,
         outcome,
         trouble,
     })

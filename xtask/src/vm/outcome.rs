@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{machine::End, selection};
+use super::{machine::End, selection::Scope};
 
 /// `init.sh` says so.
 const RELEASE: &str = "vm: release: ";
@@ -19,6 +19,7 @@ const SKIP: &str = "SKIP:";
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
+    scope: Scope,
     release: Option<String>,
     /// Whether each test that reported a result passed.
     results: BTreeMap<String, bool>,
@@ -34,9 +35,12 @@ pub(super) struct Outcome {
 
 impl Outcome {
     /// From the lines of the console.
-    pub(super) fn read(lines: &[String]) -> Self {
+    pub(super) fn read(scope: Scope, lines: &[String]) -> Self {
         const LAST: usize = 30;
-        let mut outcome = Self::default();
+        let mut outcome = Self {
+            scope,
+            ..Self::default()
+        };
         let mut in_failures = false;
         for line in lines {
             if let Some(release) = line.strip_prefix(RELEASE) {
@@ -77,7 +81,8 @@ impl Outcome {
 
     /// How many tests failed or didn't run.
     pub(super) fn failed(&self) -> usize {
-        selection::tests().len() - self.passed_of(&selection::tests())
+        let tests = self.scope.tests();
+        tests.len() - self.passed_of(&tests)
     }
 
     /// How many of these passed.
@@ -86,6 +91,11 @@ impl Outcome {
             .iter()
             .filter(|test| self.results.get(**test) == Some(&true))
             .count()
+    }
+
+    /// Which of these were to run.
+    pub(super) fn selected(&self, tests: &[&'static str]) -> Vec<&'static str> {
+        self.scope.of(tests)
     }
 
     /// The facts, in the order they were told.
@@ -109,8 +119,9 @@ impl Outcome {
             (End::Itself, None) => trouble.push("it ended before the tests did".to_owned()),
             (End::Itself, Some(_)) => {}
         }
-        let all = selection::tests();
-        let missing = all
+        let missing = self
+            .scope
+            .tests()
             .into_iter()
             .filter(|test| !self.results.contains_key(*test));
         trouble.extend(missing.map(|test| format!("did not run: {test}")));
@@ -155,7 +166,7 @@ mod tests {
 
     fn all_well() -> String {
         let mut text = "vm: release: 5.10.0-1-cloud-amd64\n".to_owned();
-        for test in selection::tests() {
+        for test in Scope::All.tests() {
             text += &format!("test {test} ... ok\n");
         }
         text + "FACT: a thing: there: or not\nvm: end: 0 after 12.3 s\n"
@@ -163,10 +174,10 @@ mod tests {
 
     #[test]
     fn a_good_run_has_no_trouble() {
-        let outcome = Outcome::read(&lines(&all_well()));
+        let outcome = Outcome::read(Scope::All, &lines(&all_well()));
         assert_eq!(outcome.trouble(End::Itself), None);
         assert_eq!(outcome.failed(), 0);
-        assert_eq!(outcome.passed(), selection::tests().len());
+        assert_eq!(outcome.passed(), Scope::All.tests().len());
         assert_eq!(
             outcome.facts(),
             [("a thing".to_owned(), "there: or not".to_owned())]
@@ -176,7 +187,7 @@ mod tests {
 
     #[test]
     fn whatever_is_missing_is_trouble() {
-        let first = selection::tests()[0];
+        let first = Scope::All.tests()[0];
         let good = format!("test {first} ... ok");
         let cases = [
             (
@@ -190,7 +201,7 @@ mod tests {
             ("did not run", "Kernel panic".to_owned()),
         ];
         for (expected, text) in cases {
-            let trouble = Outcome::read(&lines(&text)).trouble(End::Itself);
+            let trouble = Outcome::read(Scope::All, &lines(&text)).trouble(End::Itself);
             assert!(
                 trouble
                     .as_ref()
@@ -198,13 +209,13 @@ mod tests {
                 "{expected}: {trouble:?}"
             );
         }
-        let late = Outcome::read(&lines(&all_well())).trouble(End::Deadline);
+        let late = Outcome::read(Scope::All, &lines(&all_well())).trouble(End::Deadline);
         assert!(late.is_some_and(|trouble| trouble.contains("deadline")));
     }
 
     #[test]
     fn a_machine_that_breaks_down_is_told_from_a_test_that_fails() {
-        let broke_down = |text: &str| Outcome::read(&lines(text)).broke_down();
+        let broke_down = |text: &str| Outcome::read(Scope::All, &lines(text)).broke_down();
         assert!(broke_down("Kernel panic"));
         assert!(broke_down("test a ... ok\nKernel panic"));
         assert!(!broke_down("test a ... FAILED\nKernel panic"));
@@ -214,7 +225,7 @@ mod tests {
     #[test]
     fn what_failed_is_told_as_the_tests_tell_it() {
         let text = "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\nassertion failed\nvm: end: 101 after 5 s\n";
-        let trouble = Outcome::read(&lines(text)).trouble(End::Itself);
+        let trouble = Outcome::read(Scope::All, &lines(text)).trouble(End::Itself);
         assert!(trouble.is_some_and(|trouble| trouble.contains("assertion failed")));
     }
 }

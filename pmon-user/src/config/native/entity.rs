@@ -84,6 +84,7 @@ pub(super) fn build(
         }
         start
     };
+    let follow = follow(source, table)?;
     let startuptime = duration(table.startuptime, DEFAULT_STARTUPTIME);
     let entity = EntitySpec {
         mode,
@@ -99,8 +100,7 @@ pub(super) fn build(
         stop: table.stop.map_or(settings.defaults.stop, |stop| {
             stop.policy(settings.defaults.stop)
         }),
-        // The engine does not hand over to children yet.
-        follow: false,
+        follow,
         quorum: table.quorum.unwrap_or(false),
         subfunction: table.subfunction.as_ref().map(|text| text.0.clone()),
         active,
@@ -133,9 +133,28 @@ fn identifiable(source: &Source, table: &EntityTable, mode: Mode) -> Result<(), 
     };
     let message =
         format!("`pidfile` is missing: nothing else tells which process is meant by {why}");
+    let hint = if table.daemonizes == Some(true) {
+        "add `pidfile = \"/run/NAME.pid\"`; if it writes none, `follow = true` instead of `daemonizes`"
+    } else {
+        "add `pidfile = \"/run/NAME.pid\"`"
+    };
     Err(source
         .finding(Level::Error, table.name.span(), message)
-        .hint("add `pidfile = \"/run/NAME.pid\"`"))
+        .hint(hint))
+}
+
+/// A pidfile tells already which process is meant; two answers could disagree.
+fn follow(source: &Source, table: &EntityTable) -> Result<bool, Finding> {
+    let Some(given) = &table.follow else {
+        return Ok(false);
+    };
+    if *given.get_ref() && table.pidfile.is_some() {
+        let message = "`follow` and `pidfile` exclude each other";
+        return Err(source
+            .finding(Level::Error, given.span(), message)
+            .hint("with a pidfile, a changed pid is followed anyway"));
+    }
+    Ok(*given.get_ref())
 }
 
 fn command(source: &Source, table: &EntityTable) -> Result<Option<CommandSpec>, Finding> {

@@ -163,6 +163,11 @@ pub struct EntityTable {
     pub group: Option<Spanned<Argument>>,
     /// `command` goes into the background and writes `pidfile`. Default: false
     pub daemonizes: Option<bool>,
+    /// The process goes into the background without a pidfile: when it exits
+    /// with status 0, a living process that descends from it takes its place.
+    /// Default: false
+    #[schemars(with = "Option<bool>")]
+    pub follow: Option<Spanned<bool>>,
     /// File for the output of `command`. Default: the log
     pub log: Option<AbsolutePath>,
     /// Member of the host watchdog quorum. Default: false

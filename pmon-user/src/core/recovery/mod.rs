@@ -47,6 +47,8 @@
 
 mod alarm;
 mod attempt;
+mod counts;
+mod dying;
 mod operator;
 mod sighting;
 mod stage;
@@ -55,10 +57,11 @@ mod tests;
 
 use std::collections::VecDeque;
 
+pub use counts::Starts;
 pub use stage::{AfterStop, Phase, Stage};
 
 use super::{
-    death::{Death, Hint, WaitStatus},
+    death::Death,
     effect::Effect,
     entity::{EntitySpec, Mode, Severity},
     event::{Event, StartEnd},
@@ -67,13 +70,7 @@ use super::{
     time::Time,
 };
 use alarm::Alarm;
-
-/// Signals with which init scripts end processes: SIGHUP, SIGINT, SIGQUIT, SIGTERM.
-const STOP_SIGNALS: [u8; 4] = [1, 2, 3, 15];
-
-/// Dead processes whose leftovers are remembered: more than one only where
-/// successors died within their start window.
-const ENDED: usize = 8;
+use counts::Deaths;
 
 /// The state of one entity's recovery.
 #[derive(Clone, Debug)]
@@ -134,38 +131,6 @@ enum StartCommand {
     Running,
     /// It ended.
     Ended(StartEnd),
-}
-
-/// Starts by who caused them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Starts {
-    /// Recovery attempts.
-    pub auto: u64,
-    /// An operator, through pmon.
-    pub operator: u64,
-    /// Somebody else.
-    pub external: u64,
-}
-
-/// Times of recent deaths. Bounded: beyond its capacity the count saturates.
-#[derive(Clone, Debug, Default)]
-struct Deaths(VecDeque<Time>);
-
-impl Deaths {
-    /// More deaths a day than anybody needs to see exactly.
-    const CAPACITY: usize = 10_000;
-
-    fn push(&mut self, at: Time) {
-        if self.0.len() == Self::CAPACITY {
-            self.0.pop_front();
-        }
-        self.0.push_back(at);
-    }
-
-    fn within(&self, window: std::time::Duration, now: Time) -> u32 {
-        let young = |at: &&Time| now.since(**at) < window;
-        u32::try_from(self.0.iter().rev().take_while(young).count()).unwrap_or(u32::MAX)
-    }
 }
 
 /// One step under construction: what it looks at and what it asks for.
@@ -331,109 +296,12 @@ impl Recovery {
         }
     }
 
-    fn hinted(&mut self, step: &mut Step<'_>, hint: Hint) {
-        if let Some(registered) = &mut self.registered
-            && registered.identity == hint.identity
-            && !registered.hinted
-        {
-            registered.hinted = true;
-            step.say(Notice::Hinted(hint));
-        }
-    }
-
-    fn died(&mut self, step: &mut Step<'_>, death: Death) {
-        let identity = death.identity;
-        if self.registered.is_none_or(|r| r.identity != identity) {
-            return;
-        }
-        self.registered = None;
-        self.problem = None;
-        self.deaths.push(step.now);
-        step.say(Notice::Died(death.clone()));
-        self.last_death = Some(death);
-        self.has_ended(identity, step.now);
-        step.ask(Effect::Unregister { identity });
-        step.ask(Effect::RemovePidfile { identity });
-        match self.stage {
-            // Unknown: it died before the daemon restarted.
-            Stage::Manage | Stage::Unknown => {
-                self.failed = true;
-                self.look(step);
-            }
-            Stage::MonitorWait { .. } => {}
-            Stage::Monitor { .. } => {
-                let reason = format!("({}) died while being monitored", identity.pid);
-                self.attempt_failed(step, reason);
-            }
-            Stage::Looking
-            | Stage::Waiting { .. }
-            | Stage::RestartWait { .. }
-            | Stage::Unverifiable => self.look(step),
-            Stage::Stopping { .. } | Stage::Ignore | Stage::Stopped | Stage::Unmonitored => {}
-        }
-    }
-
-    /// Only the story becomes more complete; what is done was decided at the death.
-    fn status_known(
-        &mut self,
-        step: &mut Step<'_>,
-        identity: Identity,
-        generation: u64,
-        status: WaitStatus,
-    ) {
-        if let Some(death) = &mut self.last_death
-            && death.generation == generation
-        {
-            // Two may come to know it: who reaps, and who waits for that.
-            if death.status.is_some() {
-                return;
-            }
-            death.status = Some(status);
-        }
-        step.say(Notice::StatusKnown {
-            identity,
-            generation,
-            status,
-        });
-    }
-
     /// Asks for a look before anything is started.
     fn look(&mut self, step: &mut Step<'_>) {
         self.enter(step, Stage::Looking);
         step.ask(Effect::Look {
             foreign_script: !self.crashed_just_now(step),
         });
-    }
-
-    /// Whether this step brought a death that no init script causes, so that
-    /// no time need be spent on looking for one.
-    fn crashed_just_now(&self, step: &Step<'_>) -> bool {
-        step.effects.iter().any(|effect| match effect {
-            Effect::Say(Notice::Died(death)) => death
-                .status
-                .and_then(WaitStatus::signal)
-                .is_some_and(|signal| !STOP_SIGNALS.contains(&signal)),
-            Effect::Look { .. }
-            | Effect::Register { .. }
-            | Effect::Unregister { .. }
-            | Effect::Release { .. }
-            | Effect::RemovePidfile { .. }
-            | Effect::Signal { .. }
-            | Effect::EndLeftovers { .. }
-            | Effect::Start { .. }
-            | Effect::StopUnit
-            | Effect::CancelStart
-            | Effect::Alarm(_)
-            | Effect::Say(_) => false,
-        })
-    }
-
-    fn has_ended(&mut self, identity: Identity, now: Time) {
-        self.ended = Some(identity);
-        if self.leftovers_of.len() == ENDED {
-            self.leftovers_of.pop_front();
-        }
-        self.leftovers_of.push_back((identity, now));
     }
 
     fn enter(&mut self, step: &Step<'_>, stage: Stage) {

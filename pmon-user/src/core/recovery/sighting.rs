@@ -292,6 +292,22 @@ impl Recovery {
         self.has_ended(old, step.now);
         step.say(Notice::Followed { old, new: child });
         self.register(step, child);
+        // While there was no daemon, or just after.
+        match self.stage {
+            Stage::Unknown if self.failed => self.monitor(step, child),
+            Stage::Unknown => self.enter(step, Stage::Manage),
+            Stage::Manage
+            | Stage::Looking
+            | Stage::Waiting { .. }
+            | Stage::Stopping { .. }
+            | Stage::MonitorWait { .. }
+            | Stage::Monitor { .. }
+            | Stage::RestartWait { .. }
+            | Stage::Ignore
+            | Stage::Stopped
+            | Stage::Unverifiable
+            | Stage::Unmonitored => {}
+        }
     }
 
     fn register(&mut self, step: &mut Step<'_>, identity: Identity) {

@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, io::Write as _, process::Stdio, time::Instant};
 
+use rustix::io::Errno;
+
 use super::*;
 use crate::{
     source::connector::tests::{connector_or_skip, storm, with_buffer_or_skip},

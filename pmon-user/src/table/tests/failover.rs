@@ -139,7 +139,7 @@ fn a_table_survives_its_kernel_source() {
             Ended::Died(entity, death) => {
                 Some((&**entity, death.detected_by, death.died_at.is_some()))
             }
-            Ended::Gone(..) => panic!("{ended:?}"),
+            Ended::Followed(_) | Ended::Gone(..) => panic!("{ended:?}"),
             // Of what no source told how it ended.
             Ended::StatusKnown { .. } => None,
         })

@@ -36,7 +36,7 @@ fn deaths(ended: &[Ended]) -> Vec<&Death> {
         .iter()
         .map(|ended| match ended {
             Ended::Died(_, death) => death,
-            Ended::Gone(..) | Ended::StatusKnown { .. } => panic!("{ended:?}"),
+            Ended::Followed(_) | Ended::Gone(..) | Ended::StatusKnown { .. } => panic!("{ended:?}"),
         })
         .collect();
     deaths.sort_by_key(|death| death.generation);

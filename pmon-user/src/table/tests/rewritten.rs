@@ -127,7 +127,9 @@ fn entries_are_put_right_and_no_death_is_lost() {
             .iter()
             .map(|ended| match ended {
                 Ended::Died(_, death) => death.generation,
-                Ended::Gone(..) | Ended::StatusKnown { .. } => panic!("{ended:?}"),
+                Ended::Followed(_) | Ended::Gone(..) | Ended::StatusKnown { .. } => {
+                    panic!("{ended:?}")
+                }
             })
             .collect();
         generations.sort_unstable();

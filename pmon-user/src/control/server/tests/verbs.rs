@@ -19,8 +19,15 @@ async fn every_verb_reaches_the_backend_and_comes_back_typed() {
     assert_eq!(client.history(None).await.unwrap(), [samples::incident()]);
     client.history(Some("web")).await.unwrap();
     assert_eq!(client.doctor().await.unwrap(), samples::doctor());
-    assert_eq!(client.bpf().await.unwrap(), samples::bpf());
+    assert_eq!(client.bpf(1).await.unwrap(), samples::bpf());
     assert_eq!(client.reload().await.unwrap().added, ["mail"]);
+    assert!(client.bpf_log(true).await.unwrap().on);
+    match client.bpf(MAX_COUNTING + 1).await {
+        Err(ClientError::Control(ControlError::InvalidParameter { field, .. })) => {
+            assert_eq!(field, "seconds");
+        }
+        other => panic!("{other:?}"),
+    }
     let entity = client
         .operate("log", OperatorAction::Start, Some("needed"))
         .await
@@ -39,6 +46,7 @@ async fn every_verb_reaches_the_backend_and_comes_back_typed() {
         pid: Some(7),
         pidfile: None,
         restart: None,
+        follow: None,
     };
     client.register(parameters).await.unwrap();
     client.unregister("new").await.unwrap();
@@ -59,6 +67,7 @@ async fn every_verb_reaches_the_backend_and_comes_back_typed() {
     );
     let asked = [
         "reload",
+        "bpf log true",
         "Start log needed",
         "Stop web ",
         "Restart web ",
@@ -88,6 +97,7 @@ async fn refusals_arrive_typed() {
         pid,
         pidfile: None,
         restart: None,
+        follow: None,
     };
     match client.register(register("web", Some(7))).await {
         Err(ClientError::Control(ControlError::Refused { reason })) => {

@@ -13,7 +13,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::core::{
-    death::WaitStatus,
+    death::{Hint, WaitStatus},
     effect::{AlarmChange, StartVerb},
     entity::{Origin, StartMethod, StopPolicy},
     event::{Occasion, OperatorAction, OperatorRequest, Outcome, Sighting},

@@ -1,0 +1,97 @@
+//! What a look at an entity's process showed, on its way to the core.
+//!
+//! Must stay true: a death that the kernel has told comes before what was seen
+//! since.
+
+use std::sync::Arc;
+
+use super::{engine::Engine, message::Work, steps::Found};
+use crate::{
+    core::{
+        death::LastSeen,
+        event::{Event, Occasion, Outcome},
+        recovery::Registered,
+    },
+    effect::Job,
+    look::Look,
+    table::EntityName,
+};
+
+impl Engine {
+    pub(super) fn looked(&mut self, name: &EntityName, look: Look) {
+        if !self.inherit(name, &look) {
+            self.saw(name, look);
+        }
+        self.has_inherited(name);
+    }
+
+    fn saw(&mut self, name: &EntityName, look: Look) {
+        let Look {
+            mut sighting,
+            mut process,
+            stamp,
+            mut last_seen,
+            stranger,
+            knew,
+            exhausted: _,
+            known_alive,
+            known_gone: _,
+            names_gone: _,
+        } = look;
+        if sighting.occasion == Occasion::Sweep {
+            self.audit(name, &sighting, knew);
+        }
+        // A death that is known to the kernel comes before what was seen since.
+        if let Some(current) = self.current(name)
+            && sighting.outcome != Outcome::Process(current.identity)
+            && let Some(generation) = current.generation
+            && !self.table.is_alive(generation)
+        {
+            self.drain_ring();
+            self.pidfd_readable(generation);
+        }
+        if let (Some(identity), Some(entity)) = (stranger, self.entities.get(name))
+            && let Some(path) = &entity.spec.pidfile
+        {
+            self.hand_out(Work::Job {
+                entity: Arc::clone(name),
+                job: Job::RemovePidfile {
+                    path: path.clone(),
+                    identity,
+                },
+            });
+        }
+        if process.is_none() && sighting.occasion == Occasion::Asked {
+            // A lost pidfile is no reason to start a second instance.
+            process = known_alive.filter(|alive| !alive.is_dead());
+            if let Some(alive) = &process {
+                sighting.outcome = Outcome::Process(alive.identity());
+                last_seen = LastSeen::default();
+            }
+        }
+        if let Outcome::Process(identity) = sighting.outcome
+            && let Some(entity) = self.entities.get_mut(name)
+            && let Some(known) = &mut entity.known
+            && known.identity == identity
+            && stamp.is_some()
+        {
+            known.stamp = stamp;
+        }
+        if let Some(current) = self.current(name)
+            && sighting.outcome == Outcome::Process(current.identity)
+            && let Some(generation) = current.generation
+        {
+            self.table.note(generation, last_seen.clone());
+        }
+        let found = Found {
+            process,
+            stamp,
+            last_seen,
+        };
+        self.happen_with(name, Event::Seen(sighting), Some(&found));
+    }
+
+    pub(super) fn current(&self, name: &EntityName) -> Option<Registered> {
+        self.entities.get(name)?.recovery.current()
+    }
+}
