@@ -47,7 +47,7 @@ pub const DEFAULT_RING_BYTES: u32 = 256 * 1024;
 /// power of two. A byte that is 0 says that none of them has ever been in the
 /// table; it is set before one is, and stays set. Strangers' pids follow one
 /// another, so their bytes are in the cache, which the table's buckets are not.
-pub const FILTER_KEYS_BITS: u32 = 3;
+pub const FILTER_KEYS_BITS: u32 = 1;
 /// Bytes in an element of [`FILTER_MAP`]; the kernel pads elements to 8.
 pub const FILTER_ELEMENT_BYTES: usize = 8;
 /// Elements of [`FILTER_MAP`]: enough for every pid there can be ([`PID_BITS`]).

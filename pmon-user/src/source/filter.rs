@@ -76,13 +76,13 @@ mod tests {
         for tgid in [0, 4711, last] {
             ebpf.insert(tgid, Registration::default()).unwrap();
         }
-        let byte = |tgid: u32| ebpf.filter.bytes.get((tgid >> 3) as usize);
+        let byte = |tgid: u32| ebpf.filter.bytes.get((tgid >> 1) as usize);
         for (tgid, expected) in [
             (0, Some(1)),
-            (7, Some(1)),
-            (8, Some(0)),
-            (4703, Some(0)),
-            (4704, Some(1)),
+            (1, Some(1)),
+            (2, Some(0)),
+            (4709, Some(0)),
+            (4710, Some(1)),
             (4711, Some(1)),
             (4712, Some(0)),
             (last, Some(1)),
@@ -91,6 +91,6 @@ mod tests {
             assert_eq!(byte(tgid), expected, "{tgid}");
         }
         ebpf.remove(4711);
-        assert_eq!(ebpf.filter.bytes.get(4711 >> 3), Some(1));
+        assert_eq!(ebpf.filter.bytes.get(4711 >> 1), Some(1));
     }
 }
