@@ -55,6 +55,12 @@ pub fn nursery() -> PathBuf {
     directory().join("pmon-test-nursery")
 }
 
+/// A program that goes into the background, see its `--help`.
+#[must_use]
+pub fn background() -> PathBuf {
+    directory().join("pmon-test-background")
+}
+
 /// `target/PROFILE`: tests run from `target/PROFILE/deps`.
 fn directory() -> PathBuf {
     let test = std::env::current_exe().expect("/proc is mounted");

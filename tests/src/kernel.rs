@@ -1,6 +1,6 @@
 //! The running kernel: its version, and what no safe interface offers of it: a
 //! process with a chosen pid, a thread that ends alone, a fault, what a pidfd can
-//! tell, processes by the ten thousand.
+//! tell, fork(2), processes by the ten thousand.
 //!
 //! The only file of this package with `unsafe`.
 
@@ -173,6 +173,33 @@ pub fn fault() -> ! {
         nowhere.read_volatile();
     }
     unreachable!("the kernel ends the process")
+}
+
+/// The child's pid, or 0 in the child. For programs with one thread.
+///
+/// # Errors
+///
+/// What the kernel said.
+pub fn fork() -> Result<i32> {
+    // SAFETY: with one thread, the child's copy of this program is whole.
+    match unsafe { libc::fork() } {
+        pid if pid >= 0 => Ok(pid),
+        _ => Err(Error::last_os_error()),
+    }
+}
+
+/// daemon(3): goes on in a child, in a session of its own, and exits. For programs
+/// with one thread.
+///
+/// # Errors
+///
+/// What the kernel said.
+pub fn daemon() -> Result<()> {
+    // SAFETY: as in `fork`; the parent ends in the C library.
+    match unsafe { libc::daemon(0, 0) } {
+        0 => Ok(()),
+        _ => Err(Error::last_os_error()),
+    }
 }
 
 /// Reaps a child, waiting for its end.

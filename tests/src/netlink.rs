@@ -1,5 +1,6 @@
-//! Another process's socket of the proc connector, and how to make it fall
-//! silent: the kernel is asked, through that very socket, to send nothing more.
+//! Another process's socket of the proc connector, and how to disturb it. It falls
+//! silent when the kernel is asked, through that very socket, to send nothing
+//! more; what it hears is cut off by a filter.
 
 use std::{fs, os::fd::OwnedFd};
 
@@ -7,6 +8,7 @@ use rustix::{
     net::{SendFlags, send},
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
 };
+use socket2::{SockFilter, SockRef};
 
 /// `NETLINK_CONNECTOR` of `include/uapi/linux/netlink.h`.
 const CONNECTOR: &str = "11";
@@ -41,6 +43,28 @@ pub fn connector_of(pid: u32) -> OwnedFd {
     let raw = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     let pidfd = pidfd_open(raw, PidfdFlags::empty()).unwrap();
     pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty()).unwrap()
+}
+
+/// Cuts off what the kernel sends to this socket from now on: a filter's result
+/// is how much of the message is kept (packet(7)).
+///
+/// # Panics
+///
+/// When no filter can be attached.
+pub fn truncate(socket: &OwnedFd, kept: u32) {
+    /// `BPF_RET | BPF_K` of `linux/bpf_common.h`.
+    const RETURN: u16 = 0x06;
+    let filter = [SockFilter::new(RETURN, 0, 0, kept)];
+    SockRef::from(socket).attach_filter(&filter).unwrap();
+}
+
+/// No more of that.
+///
+/// # Panics
+///
+/// When there is no filter.
+pub fn leave_whole(socket: &OwnedFd) {
+    SockRef::from(socket).detach_filter().unwrap();
 }
 
 /// Has the kernel send no more process events to this socket.

@@ -264,6 +264,7 @@ fn operators_act_and_are_told_what_came_of_it() {
     assert_eq!(daemon.run("pmon register new --pid 7").exit, 0);
     assert_eq!(daemon.run("pmon register new --pid 7").exit, 6);
     assert_eq!(daemon.run("pmon register other --pid 0").exit, 2);
+    assert_eq!(daemon.run("pmon register other --pid 8 --follow").exit, 0);
     assert_eq!(
         daemon.run("pmon unregister new").out,
         "new: forgotten; its process is left alone\n"

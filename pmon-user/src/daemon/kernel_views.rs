@@ -6,6 +6,8 @@
 
 use std::{os::fd::OwnedFd, time::Duration};
 
+use pmon_common::{PIDS_MAP, Stats};
+
 use super::engine::Engine;
 use crate::{
     core::death::SourceName,
@@ -43,7 +45,7 @@ impl Snapshot {
         } = self;
         let entries = table.and_then(|table| count(table).ok());
         for map in &mut view.maps {
-            if map.name == pmon_common::PIDS_MAP {
+            if map.name == PIDS_MAP {
                 map.entries = entries;
             }
         }
@@ -93,7 +95,6 @@ impl Engine {
             };
         };
         let programs = kernel.programs();
-        let stats = kernel.stats();
         let pins = kernel.pins().map_or_else(Vec::new, |pins| {
             let paths = pins.list().into_iter();
             paths.map(|path| path.display().to_string()).collect()
@@ -118,12 +119,7 @@ impl Engine {
                 .into_iter()
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
-            stats: Some(BpfStatsView {
-                deaths: stats.deaths,
-                drops: stats.drops,
-                strangers: stats.strangers,
-                repeats: stats.repeats,
-            }),
+            stats: Some(stats_view(kernel.stats())),
         };
         Snapshot {
             view,
@@ -141,6 +137,25 @@ impl Engine {
             State::Silent(why) | State::Lost(why) => Some(why.clone()),
             State::Unproven | State::Healthy => None,
         }
+    }
+}
+
+const fn stats_view(stats: Stats) -> BpfStatsView {
+    let Stats {
+        deaths,
+        drops,
+        strangers,
+        repeats,
+        followed,
+        unfollowed,
+    } = stats;
+    BpfStatsView {
+        deaths,
+        drops,
+        strangers,
+        repeats,
+        followed,
+        unfollowed,
     }
 }
 

@@ -261,6 +261,7 @@ fn spec_view(spec: &EntitySpec) -> SpecView {
         startuptime_ms: milliseconds(spec.startuptime),
         start_timeout_ms: milliseconds(spec.start_timeout),
         pidfile: spec.pidfile.as_ref().map(|path| path.display().to_string()),
+        follow: spec.follow,
         start: spec.start.describe(),
         stop: match spec.stop {
             StopPolicy::Graceful { signal, timeout } => {

@@ -10,7 +10,7 @@ use aya::{
     programs::{ProgramError, ProgramType},
     sys::{is_map_supported, is_program_supported},
 };
-use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::fs::{Access, AtFlags, CWD, StatVfsMountFlags, accessat, statvfs};
 
 use super::{
     outcome::{degraded, errno, ok},
@@ -159,6 +159,8 @@ pub(super) struct PinPlace {
     pub(super) bpffs: bool,
     /// And may be written.
     pub(super) writable: bool,
+    /// It is mounted read-only.
+    pub(super) read_only: bool,
 }
 
 impl PinPlace {
@@ -167,14 +169,19 @@ impl PinPlace {
         Self {
             base: base.to_owned(),
             bpffs: is_bpffs(base),
-            writable: base
-                .ancestors()
-                .find(|ancestor| ancestor.exists())
-                .is_some_and(|nearest| {
-                    accessat(CWD, nearest, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
-                }),
+            read_only: nearest(base)
+                .and_then(|nearest| statvfs(nearest).ok())
+                .is_some_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY)),
+            writable: nearest(base).is_some_and(|nearest| {
+                accessat(CWD, nearest, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+            }),
         }
     }
+}
+
+/// The directory itself, or what there is of the way to it.
+fn nearest(base: &Path) -> Option<&Path> {
+    base.ancestors().find(|ancestor| ancestor.exists())
 }
 
 /// `bpffs`; `None` where nothing is to be pinned.
@@ -186,6 +193,7 @@ pub(super) fn check_bpffs(place: Option<&PinPlace>) -> CheckView {
         base,
         bpffs,
         writable,
+        read_only,
     }) = place
     else {
         return ok(NAME, "nothing is to be pinned");
@@ -193,6 +201,14 @@ pub(super) fn check_bpffs(place: Option<&PinPlace>) -> CheckView {
     let shown = base.display();
     match (bpffs, writable) {
         (true, true) => ok(NAME, format!("`{shown}` is on a bpffs")),
+        (true, false) if *read_only => degraded(
+            NAME,
+            format!("`{shown}` is on a bpffs that is mounted read-only: nothing is pinned"),
+            format!(
+                "`mount -o remount,rw $(findmnt -nT {shown} -o TARGET)`; pmon pins within \
+                 `audit_interval` then"
+            ),
+        ),
         (true, false) => degraded(
             NAME,
             format!("`{shown}` is on a bpffs, but may not be written: nothing is pinned"),

@@ -1,4 +1,5 @@
-//! What a running daemon says of itself: sources, audit, configuration, entities.
+//! What a running daemon says of itself: audit, configuration, entities; its
+//! sources are next door.
 
 use std::{io, time::Duration};
 
@@ -10,11 +11,10 @@ use super::{
 };
 use crate::{
     control::client::ClientError,
-    core::death::SourceName,
     view::{
-        diagnosis::{CheckResult, CheckView},
+        diagnosis::CheckView,
         entity::StateWord,
-        status::{AuditView, SourceState, SourceView, StatusView},
+        status::{AuditView, StatusView},
     },
 };
 
@@ -76,125 +76,6 @@ pub(super) fn check_unreachable(error: &ClientError, surroundings: &Surroundings
             )
         }
     }
-}
-
-/// `source-…`, one for each. `prerequisites` are the checks that a kernel source
-/// depends on, done.
-pub(super) fn check_sources(status: &StatusView, prerequisites: &[CheckView]) -> Vec<CheckView> {
-    status
-        .sources
-        .iter()
-        .map(|source| check_source(source, prerequisites))
-        .collect()
-}
-
-fn check_source(source: &SourceView, prerequisites: &[CheckView]) -> CheckView {
-    let name = format!("source-{}", source.name);
-    let reason = source.reason.as_deref().unwrap_or("no reason is known");
-    let fix = || match source.name.as_str() {
-        "proc-connector" => fix_of_connector(reason),
-        _ => fix_of(prerequisites),
-    };
-    match source.state {
-        SourceState::Healthy => match source.reason {
-            None => ok(&name, counters(source)),
-            Some(_) => ok(&name, format!("{}; {reason}", counters(source))),
-        },
-        SourceState::Unproven => degraded(
-            &name,
-            "it runs, and no canary has shown yet whether it works",
-            "ask again in a minute: `pmon doctor`",
-        ),
-        SourceState::Standby => ok(&name, "stands by: a better source is in use"),
-        SourceState::Off if source.name == "pidfd" => failed(
-            &name,
-            format!("off: {reason}; no death can be verified"),
-            fix(),
-        ),
-        SourceState::Off if by_choice(reason) => ok(&name, format!("not in use: {reason}")),
-        SourceState::Off => degraded(&name, format!("off: {reason}"), fix()),
-        SourceState::Degraded => degraded(&name, format!("{reason}; {}", counters(source)), fix()),
-    }
-}
-
-/// What the connector lacks is in its reason (`source::connector`).
-pub(super) fn fix_of_connector(reason: &str) -> String {
-    const FIXES: [(&str, &str); 4] = [
-        (
-            "CAP_NET_ADMIN",
-            "run pmon as root: `sudo pmon daemon`; in a container: `--cap-add=NET_ADMIN`; \
-             in `pmon.service`: `AmbientCapabilities=CAP_NET_ADMIN`",
-        ),
-        (
-            "--network=host",
-            "start the container with `--network=host` (Kubernetes: `hostNetwork: true`)",
-        ),
-        (
-            "--pid=host",
-            "start the container with `--pid=host` (Kubernetes: `hostPID: true`), \
-             as the host's root: `sudo podman run …` or `--userns=host`",
-        ),
-        (
-            "CONFIG_PROC_EVENTS",
-            "boot a kernel built with CONFIG_CONNECTOR=y and CONFIG_PROC_EVENTS=y",
-        ),
-    ];
-    let known = FIXES.iter().find(|(word, _)| reason.contains(word));
-    known.map_or_else(
-        || "pmon starts it anew by itself, once in `canary_interval`; sooner: `systemctl restart pmon`".to_owned(),
-        |(_, fix)| (*fix).to_owned(),
-    )
-}
-
-/// The daemon was told not to use it.
-fn by_choice(reason: &str) -> bool {
-    reason.contains("`source = ")
-}
-
-/// The first prerequisite that is not met says what to do; if all are, the daemon
-/// has not seen that yet.
-fn fix_of(prerequisites: &[CheckView]) -> String {
-    let unmet = prerequisites
-        .iter()
-        .find(|check| check.result != CheckResult::Ok);
-    match unmet {
-        Some(CheckView {
-            name,
-            fix: Some(fix),
-            ..
-        }) => format!("see `{name}`: {fix}; then restart the daemon"),
-        Some(_) | None => "what it needs is there now: `systemctl restart pmon`, \
-                           or end `pmon daemon` and start it again"
-            .to_owned(),
-    }
-}
-
-fn counters(source: &SourceView) -> String {
-    let mut text = count(
-        usize::try_from(source.events).unwrap_or(usize::MAX),
-        "event",
-        "events",
-    );
-    if source.lost > 0 {
-        let lost = if source.name == SourceName::ProcConnector.as_str() {
-            let times = count(
-                usize::try_from(source.lost).unwrap_or(usize::MAX),
-                "overrun",
-                "overruns",
-            );
-            format!(", {times} (all processes were looked at each time)")
-        } else {
-            format!(
-                ", {} lost (found in the table; a larger `ring_bytes` in `[daemon]` avoids that)",
-                source.lost
-            )
-        };
-        text.push_str(&lost);
-    }
-    if let Some(seconds) = source.last_canary_s {
-        text.push_str(&format!(", last canary came through {seconds:.1} s ago"));
-    }
-    text
 }
 
 /// `audit`, which should sweep once in `period`.

@@ -10,17 +10,18 @@ use rustix::{
 };
 
 use super::{
+    Asked,
     kernel::{CGROUP_ACCOUNTING, Kernel},
     outcome::{count, degraded, errno, ok},
 };
-use crate::view::diagnosis::CheckView;
+use crate::{table::budget::Budget, view::diagnosis::CheckView};
 
 /// Files that pmon has open whatever it monitors: logs, maps, sockets, up to a
 /// hundred clients.
 const OWN_FILES: u64 = 128;
-/// Files for one entity at most: its pidfd and, while it is started, its log, its
-/// cgroup and two pipes.
-const FILES_PER_ENTITY: u64 = 5;
+/// Files for one entity beside its pidfd while it is started: its log, its cgroup
+/// and two pipes.
+const FILES_OF_A_START: u64 = 4;
 /// inotify watches for one entity: the pidfile and its directory.
 const WATCHES_PER_ENTITY: u64 = 2;
 /// Kernel bytes of a hash map entry beside key and value: `struct htab_elem` and
@@ -32,8 +33,13 @@ const ENTRY_OVERHEAD: u64 = 64;
 pub(super) struct Limits {
     /// Number of entities.
     pub(super) entities: usize,
-    /// Soft and hard `RLIMIT_NOFILE`; `None` = no limit.
-    pub(super) open_files: (Option<u64>, Option<u64>),
+    /// Files that the daemon may open: hard `RLIMIT_NOFILE`, to which it raises the
+    /// soft one; `None` = no limit.
+    pub(super) open_files: Option<u64>,
+    /// `pidfd_budget`, where it is configured.
+    pub(super) pidfd_budget: Option<u32>,
+    /// Whether the kernel's table can watch what has no pidfd of its own.
+    pub(super) kernel_watches: bool,
     /// Soft `RLIMIT_MEMLOCK` in bytes; `None` = no limit.
     pub(super) locked_memory: Option<u64>,
     /// Bytes of kernel memory for the maps.
@@ -54,18 +60,20 @@ pub(super) fn map_bytes(max_pids: u32, ring_bytes: u32) -> u64 {
 
 impl Limits {
     /// Reads below `root`; resource limits are those of the calling process.
-    pub(super) fn read(root: &Path, entities: usize, map_bytes: u64) -> Self {
+    pub(super) fn read(root: &Path, asked: &Asked<'_>, kernel_watches: bool) -> Self {
+        let Asked { settings, entities } = *asked;
         let number = |name: &str| {
             fs::read_to_string(root.join("proc/sys/fs/inotify").join(name))
                 .ok()
                 .and_then(|value| value.trim().parse().ok())
         };
-        let open_files = getrlimit(Resource::Nofile);
         Self {
             entities,
-            open_files: (open_files.current, open_files.maximum),
+            open_files: getrlimit(Resource::Nofile).maximum,
+            pidfd_budget: settings.pidfd_budget,
+            kernel_watches,
             locked_memory: getrlimit(Resource::Memlock).current,
-            map_bytes,
+            map_bytes: map_bytes(settings.max_pids, settings.ring_bytes),
             inotify_watches: number("max_user_watches"),
             inotify_instances: number("max_user_instances"),
             inotify: init(CreateFlags::CLOEXEC)
@@ -78,29 +86,66 @@ impl Limits {
         each.saturating_mul(self.entities as u64)
     }
 
-    /// `open-files`.
+    /// `open-files`: pidfds as the table divides them ([`Budget`]), and what is
+    /// open for a while when everything is started at once.
     pub(super) fn check_open_files(&self) -> CheckView {
         const NAME: &str = "open-files";
-        let needed = OWN_FILES + self.times(FILES_PER_ENTITY);
+        let configured = self.pidfd_budget.and_then(|own| usize::try_from(own).ok());
+        let budget = Budget::of(self.open_files, configured);
+        let own = budget.own;
+        let files = match self.open_files {
+            None => "no limit".to_owned(),
+            Some(files) => files.to_string(),
+        };
         let entities = count(self.entities, "entity", "entities");
-        match self.open_files {
-            (None, _) => ok(NAME, "no limit"),
-            (Some(soft), _) if soft >= needed => {
-                ok(NAME, format!("{soft}; {entities} may take {needed}"))
-            }
-            (Some(soft), hard) => {
-                let wanted = needed.next_power_of_two();
-                let shell = if hard.is_none_or(|hard| hard >= wanted) {
-                    format!("`ulimit -n {wanted}` before `pmon daemon`")
-                } else {
-                    format!("as root `prlimit --pid $(pidof pmon) --nofile={wanted}:{wanted}`")
-                };
-                degraded(
+        let said = format!("{files}, {own} of them for pidfds (`pidfd_budget`); {entities}");
+        if self.entities > own {
+            let beyond = self.entities - own;
+            // What was asked for, and not all that could be had.
+            let by_choice = own < Budget::of(self.open_files, None).own;
+            return match (by_choice, self.kernel_watches) {
+                (true, true) => ok(
                     NAME,
-                    format!("{soft}; {entities} may take {needed}: some may go unwatched"),
-                    format!("in `pmon.service`: `LimitNOFILE={wanted}`; or {shell}"),
-                )
-            }
+                    format!(
+                        "{said}: {beyond} without one, as configured, watched by the kernel's \
+                         table and verified on demand"
+                    ),
+                ),
+                (true, false) => degraded(
+                    NAME,
+                    format!(
+                        "{said}: {beyond} without one, and without the source `ebpf` nothing else watches them"
+                    ),
+                    format!(
+                        "`pidfd_budget = {}` in `[daemon]` or none, then restart the daemon; or see `source-ebpf`",
+                        self.entities
+                    ),
+                ),
+                (false, true) => degraded(
+                    NAME,
+                    format!(
+                        "{said}: {beyond} without one, watched by the kernel's table and \
+                         verified on demand"
+                    ),
+                    more_files(files_for(self.entities)),
+                ),
+                (false, false) => degraded(
+                    NAME,
+                    format!(
+                        "{said}: {beyond} without one, and without the source `ebpf` nothing else watches them"
+                    ),
+                    more_files(files_for(self.entities)),
+                ),
+            };
+        }
+        let needed = OWN_FILES + self.times(1 + FILES_OF_A_START);
+        match self.open_files {
+            Some(files) if files < needed => degraded(
+                NAME,
+                format!("{said} may take {needed} while all are started: some starts will wait"),
+                more_files(needed.next_power_of_two()),
+            ),
+            Some(_) | None => ok(NAME, format!("{said} may take {needed}")),
         }
     }
 
@@ -182,6 +227,23 @@ impl Limits {
             ),
         }
     }
+}
+
+/// Open files with which so many pidfds can be held, a power of two.
+fn files_for(pidfds: usize) -> u64 {
+    let fits = |files: &u64| Budget::of(Some(*files), None).own >= pidfds;
+    (10..)
+        .map_while(|power| 1_u64.checked_shl(power))
+        .find(fits)
+        .unwrap_or(u64::MAX)
+}
+
+/// How the daemon gets more of them.
+fn more_files(wanted: u64) -> String {
+    format!(
+        "in `pmon.service`: `LimitNOFILE={wanted}`; or as root `ulimit -n {wanted}` before \
+         `pmon daemon`; then restart the daemon"
+    )
 }
 
 /// The command that sets a sysctl now and at every boot.

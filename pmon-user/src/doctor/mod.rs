@@ -17,6 +17,7 @@ mod outcome;
 mod policies;
 mod privileges;
 mod scheduling;
+mod sources;
 mod surroundings;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ use self::{
     bpf::{BpfProbes, PinPlace, check_bpffs, check_syscall},
     directories::{Directory, Purpose},
     kernel::Kernel,
-    limits::{Limits, map_bytes},
+    limits::Limits,
     namespaces::Namespaces,
     policies::Policies,
     privileges::Privileges,
@@ -142,10 +143,13 @@ fn check_all(asked: &Asked<'_>, root: &Path, situation: &Situation<'_>) -> Vec<C
     let probes = BpfProbes::run();
     let namespaces = Namespaces::read(root);
     let policies = Policies::read(root);
-    let Asked { settings, entities } = *asked;
+    let settings = asked.settings;
     let scheduling = Scheduling::read(root, settings.receiver_priority);
-    let maps = map_bytes(settings.max_pids, settings.ring_bytes);
-    let limits = Limits::read(root, entities, maps);
+    let kernel_watches = match situation {
+        Situation::Running(status) => sources::kernel_watches(status),
+        Situation::NotRunning { .. } => probes.work(),
+    };
+    let limits = Limits::read(root, asked, kernel_watches);
     let surroundings = Surroundings::read(root);
     let pins = settings.pin_dir.as_deref().map(PinPlace::look);
     let (first, receiver) = match situation {
@@ -197,7 +201,7 @@ fn check_all(asked: &Asked<'_>, root: &Path, situation: &Situation<'_>) -> Vec<C
             checks.extend(canary::check(
                 &trials,
                 &prerequisites,
-                daemon::fix_of_connector,
+                sources::fix_of_connector,
             ));
         }
     }
@@ -223,7 +227,7 @@ fn of_the_daemon(status: &StatusView, asked: &Asked<'_>, host: &[CheckView]) -> 
         false,
         true,
     )];
-    checks.extend(daemon::check_sources(status, &prerequisites));
+    checks.extend(sources::check_sources(status, &prerequisites));
     checks.extend([
         daemon::check_conditions(&status.degraded),
         daemon::check_audit(

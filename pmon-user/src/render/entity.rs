@@ -195,6 +195,7 @@ fn settings(entity: &EntityView, spec: &SpecView) -> String {
         startuptime_ms,
         start_timeout_ms,
         pidfile,
+        follow,
         start,
         stop,
         subfunction,
@@ -204,6 +205,7 @@ fn settings(entity: &EntityView, spec: &SpecView) -> String {
     field(&mut text, "mode", Some(mode(entity)));
     field(&mut text, "severity", Some(&entity.severity.to_string()));
     field(&mut text, "pidfile", pidfile.as_deref());
+    field(&mut text, "follow", follow.then_some("into the background"));
     field(&mut text, "start", Some(start));
     field(&mut text, "stop", Some(stop));
     let recovery = format!(

@@ -55,10 +55,13 @@ pub fn bpf(view: &BpfView, look: &Look) -> String {
             drops,
             strangers,
             repeats,
+            followed,
+            unfollowed,
         } = stats;
         writeln!(
             text,
-            "deaths {deaths} · ring drops {drops} · strangers {strangers} · repeats {repeats}"
+            "deaths {deaths} · ring drops {drops} · strangers {strangers} · repeats {repeats} · \
+             followed {followed} · unfollowed {unfollowed}"
         )
         .ok();
     }
@@ -240,7 +243,7 @@ ID  LINK OF    PROGRAM ID  ATTACHED TO                PINNED
 ID  MAP        KIND  USED  CAPACITY
 11  pmon_pids  hash  3     4096
 
-deaths 42 · ring drops 0 · strangers 1 · repeats 0
+deaths 42 · ring drops 0 · strangers 1 · repeats 0 · followed 2 · unfollowed 0
 log of the programs: off
 group death: argument of the tracepoint
 offset signal.live: 4

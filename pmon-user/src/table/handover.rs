@@ -300,6 +300,8 @@ impl Table {
         let Some(root) = self.handovers.handed.remove(entity) else {
             return;
         };
+        // Those who died before need not be kept any more.
+        self.drops.look_at_count(clock::now());
         let head = self.generation_of(entity, child, EntryState::Registered);
         let head = head.and_then(|generation| self.entries.get(&generation));
         if head.is_none_or(|head| head.root != root) {

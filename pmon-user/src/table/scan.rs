@@ -52,6 +52,11 @@ impl Drops {
         self.scan_at
     }
 
+    /// The count is to be looked at next, if only to know that nothing was dropped.
+    pub(super) fn look_at_count(&mut self, now: Time) {
+        self.scan_at = Some(self.scan_at.map_or(now, |at| at.min(now)));
+    }
+
     pub(super) const fn look_again(&mut self) {
         self.wanted = true;
         self.scan_at = Some(self.not_before);
@@ -114,8 +119,7 @@ impl Table {
 
     /// The ring was found nearly full: look at the count of drops in a moment.
     pub(super) fn suspect_drops(&mut self) {
-        let at = clock::now() + SUSPICION;
-        self.drops.scan_at = Some(self.drops.scan_at.map_or(at, |other| other.min(at)));
+        self.drops.look_at_count(clock::now() + SUSPICION);
     }
 
     pub(super) fn hints_from_kernel(&mut self) -> Vec<(EntityName, Hint)> {

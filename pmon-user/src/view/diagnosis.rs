@@ -124,6 +124,10 @@ pub struct BpfStatsView {
     pub strangers: u64,
     /// Further group-dead exits of a dead entry.
     pub repeats: u64,
+    /// Children of followed processes that were registered as they were forked.
+    pub followed: u64,
+    /// Children of followed processes that were not, for want of room.
+    pub unfollowed: u64,
 }
 
 /// `pmon bpf log on|off`.

@@ -143,6 +143,9 @@ pub struct SpecView {
     pub start_timeout_ms: u64,
     /// File that names the process.
     pub pidfile: Option<String>,
+    /// Whether the process is followed into the background.
+    #[serde(default)]
+    pub follow: bool,
     /// How a successor is started, in one line.
     pub start: String,
     /// How the process is ended, in one line.

@@ -192,6 +192,7 @@ pub(crate) fn spec() -> SpecView {
         startuptime_ms: 5_000,
         start_timeout_ms: 30_000,
         pidfile: Some("/run/web.pid".to_owned()),
+        follow: false,
         start: "/etc/init.d/web restart".to_owned(),
         stop: "SIGTERM, after 10 s SIGKILL".to_owned(),
         subfunction: None,
@@ -285,6 +286,8 @@ pub(crate) fn bpf() -> BpfView {
             drops: 0,
             strangers: 1,
             repeats: 0,
+            followed: 2,
+            unfollowed: 0,
         }),
     }
 }

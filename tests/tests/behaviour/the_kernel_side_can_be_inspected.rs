@@ -51,6 +51,8 @@ fn by_bpftool_with_field_names() {
     let value = &entry["value"];
     assert_eq!(value["generation"], generation, "{value:#}");
     assert_eq!(value["died_at"], 0);
+    // Text, not bytes.
+    assert_eq!(value["comm"], "", "{value:#}");
     for field in ["start_time", "flags", "exit_code"] {
         assert!(value.get(field).is_some(), "no `{field}` in {value:#}");
     }

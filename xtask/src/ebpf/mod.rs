@@ -6,6 +6,7 @@
 
 mod record;
 mod strip;
+mod text;
 mod toolchain;
 
 use std::{
@@ -124,7 +125,7 @@ fn compile(root: &Path, toolchain: &Toolchain) -> Result<Vec<u8>> {
     run(&mut command)?;
     let built = target_dir.join(TARGET).join("bpf/pmon-bpf");
     let object = fs::read(&built).with_context(|| format!("can't read `{}`", built.display()))?;
-    let object = strip::without_dwarf(&object)?;
+    let object = text::readable(&strip::without_dwarf(&object)?)?;
     names_no_machine(&object, root, &cargo_home)?;
     Ok(object)
 }

@@ -25,6 +25,7 @@ fn blocks(language: &str) -> Vec<&'static str> {
 fn host() -> InventedHost {
     InventedHost::with_systemd(&["sshd.service", "nginx.service"])
         .script_at("/usr/local/bin/ticker")
+        .script_at("/usr/sbin/collectord")
 }
 
 #[test]

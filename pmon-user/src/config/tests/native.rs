@@ -268,6 +268,20 @@ fn every_entity_key_can_be_set() {
 }
 
 #[test]
+fn a_process_is_followed_if_that_is_asked_for() {
+    for (keys, follow) in [
+        ("follow = true", true),
+        ("follow = false", false),
+        ("pidfile = \"/run/x.pid\"\nfollow = false", false),
+        ("", false),
+    ] {
+        let (x, texts) = entity(&format!("command = [\"/usr/bin/x\"]\n{keys}\n"));
+        assert_eq!(texts, [""; 0]);
+        assert_eq!(x.follow, follow, "{keys}");
+    }
+}
+
+#[test]
 fn unit_before_script_before_command() {
     let all = "pidfile = \"/run/x\"\nscript = \"/etc/init.d/x\"\ncommand = [\"/usr/bin/x\"]\n";
     let (x, _) = entity(&format!("service = \"sshd\"\n{all}"));
@@ -461,6 +475,18 @@ fn entity_errors_refuse_the_configuration() {
         (
             "command = [\"/x\"]\ndaemonizes = true",
             "2:8: error: `pidfile` is missing",
+        ),
+        (
+            "command = [\"/x\"]\ndaemonizes = true\nfollow = true",
+            "2:8: error: `pidfile` is missing",
+        ),
+        (
+            "command = [\"/x\"]\npidfile = \"/x\"\nfollow = true",
+            "5:10: error: `follow` and `pidfile` exclude each other",
+        ),
+        (
+            "command = [\"/x\"]\nfollow = 1",
+            "4:10: error: invalid type: integer `1`, expected a boolean",
         ),
         ("", "2:8: error: `pidfile` is missing"),
         (

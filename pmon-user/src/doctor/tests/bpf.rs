@@ -128,6 +128,7 @@ fn bpffs() {
         base: PathBuf::from(base),
         bpffs,
         writable,
+        read_only: false,
     };
     is_ok(&check_bpffs(None), "nothing is to be pinned");
     is_ok(
@@ -139,6 +140,16 @@ fn bpffs() {
         "`/sys/fs/bpf/pmon` is on a bpffs, but may not be written: nothing is pinned",
         "run pmon as root: `sudo pmon daemon`; or give it a bpffs of its own: \
          `mount -t bpf -o uid=$(id -u pmon) bpf DIR` and `--pin-dir DIR`",
+    );
+    let read_only = PinPlace {
+        read_only: true,
+        ..place("/sys/fs/bpf/pmon", true, false)
+    };
+    is_degraded(
+        &check_bpffs(Some(&read_only)),
+        "`/sys/fs/bpf/pmon` is on a bpffs that is mounted read-only: nothing is pinned",
+        "`mount -o remount,rw $(findmnt -nT /sys/fs/bpf/pmon -o TARGET)`; pmon pins within \
+         `audit_interval` then",
     );
     is_degraded(
         &check_bpffs(Some(&place("/sys/fs/bpf/pmon", false, true))),
@@ -156,5 +167,5 @@ fn bpffs() {
 fn an_ordinary_directory_is_no_bpffs() {
     let directory = tempfile::tempdir().unwrap();
     let place = PinPlace::look(&directory.path().join("not/there"));
-    assert!(!place.bpffs && place.writable);
+    assert!(!place.bpffs && place.writable && !place.read_only);
 }

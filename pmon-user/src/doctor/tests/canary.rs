@@ -58,6 +58,32 @@ fn only_what_is_wanted_is_tried() {
 }
 
 #[test]
+fn what_is_wanted_alone() {
+    for (choice, why, unwanted) in [
+        (
+            SourceChoice::Ebpf,
+            "`source = ebpf`",
+            SourceName::ProcConnector,
+        ),
+        (
+            SourceChoice::ProcConnector,
+            "`source = proc-connector`",
+            SourceName::Ebpf,
+        ),
+    ] {
+        let trials = try_sources(choice);
+        assert!(
+            trials.contains(&(unwanted, Trial::Unwanted(why))),
+            "{trials:?}"
+        );
+        let others = trials.iter().filter(|(name, _)| *name != unwanted);
+        for (_, trial) in others {
+            assert!(!matches!(trial, Trial::Unwanted(_)), "{trial:?}");
+        }
+    }
+}
+
+#[test]
 fn what_a_trial_showed() {
     let kernel = ok("kernel", "Linux 6.1");
     let btf = degraded("btf", "no BTF", "another kernel");

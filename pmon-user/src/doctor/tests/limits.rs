@@ -1,5 +1,6 @@
 use super::*;
 use crate::doctor::{
+    Asked, DaemonSettings,
     limits::{Limits, map_bytes},
     outcome::expect::{is_degraded, is_ok},
 };
@@ -7,7 +8,9 @@ use crate::doctor::{
 fn plenty() -> Limits {
     Limits {
         entities: 3,
-        open_files: (Some(1024), Some(4096)),
+        open_files: Some(4096),
+        pidfd_budget: None,
+        kernel_watches: true,
         locked_memory: Some(8 << 20),
         map_bytes: 1 << 20,
         inotify_watches: Some(8192),
@@ -20,27 +23,81 @@ fn plenty() -> Limits {
 fn open_files() {
     is_ok(
         &plenty().check_open_files(),
-        "1024; 3 entities may take 143",
+        "4096, 3600 of them for pidfds (`pidfd_budget`); 3 entities may take 143",
     );
     let with = |entities, open_files| Limits {
         entities,
         open_files,
         ..plenty()
     };
-    is_ok(&with(3, (None, None)).check_open_files(), "no limit");
     is_ok(
-        &with(1, (Some(133), None)).check_open_files(),
-        "133; 1 entity may take 133",
+        &with(3, None).check_open_files(),
+        "no limit, 979200 of them for pidfds (`pidfd_budget`); 3 entities may take 143",
+    );
+    is_ok(
+        &with(1, Some(133)).check_open_files(),
+        "133, 63 of them for pidfds (`pidfd_budget`); 1 entity may take 133",
     );
     is_degraded(
-        &with(300, (Some(1024), Some(4096))).check_open_files(),
-        "1024; 300 entities may take 1628: some may go unwatched",
-        "in `pmon.service`: `LimitNOFILE=2048`; or `ulimit -n 2048` before `pmon daemon`",
+        &with(300, Some(1024)).check_open_files(),
+        "1024, 720 of them for pidfds (`pidfd_budget`); 300 entities may take 1628 while all are \
+         started: some starts will wait",
+        "in `pmon.service`: `LimitNOFILE=2048`; or as root `ulimit -n 2048` before `pmon daemon`; \
+         then restart the daemon",
     );
+}
+
+#[test]
+fn more_entities_than_pidfds() {
+    let few = Limits {
+        entities: 1000,
+        open_files: Some(1024),
+        ..plenty()
+    };
+    const FIX: &str = "in `pmon.service`: `LimitNOFILE=2048`; or as root `ulimit -n 2048` before \
+                       `pmon daemon`; then restart the daemon";
     is_degraded(
-        &with(300, (Some(1024), Some(1024))).check_open_files(),
-        "1024; 300 entities may take 1628: some may go unwatched",
-        "in `pmon.service`: `LimitNOFILE=2048`; or as root `prlimit --pid $(pidof pmon) --nofile=2048:2048`",
+        &few.check_open_files(),
+        "1024, 720 of them for pidfds (`pidfd_budget`); 1000 entities: 280 without one, watched \
+         by the kernel's table and verified on demand",
+        FIX,
+    );
+    let alone = Limits {
+        kernel_watches: false,
+        ..few
+    };
+    is_degraded(
+        &alone.check_open_files(),
+        "1024, 720 of them for pidfds (`pidfd_budget`); 1000 entities: 280 without one, and \
+         without the source `ebpf` nothing else watches them",
+        FIX,
+    );
+    // With the number it names it is enough.
+    let enough = Limits {
+        open_files: Some(2048),
+        ..few
+    };
+    let found = enough.check_open_files().found;
+    assert!(!found.contains("without one"), "{found}");
+
+    let asked_for = Limits {
+        pidfd_budget: Some(10),
+        ..few
+    };
+    is_ok(
+        &asked_for.check_open_files(),
+        "1024, 10 of them for pidfds (`pidfd_budget`); 1000 entities: 990 without one, as \
+         configured, watched by the kernel's table and verified on demand",
+    );
+    let alone = Limits {
+        pidfd_budget: Some(10),
+        ..alone
+    };
+    is_degraded(
+        &alone.check_open_files(),
+        "1024, 10 of them for pidfds (`pidfd_budget`); 1000 entities: 990 without one, and without \
+         the source `ebpf` nothing else watches them",
+        "`pidfd_budget = 1000` in `[daemon]` or none, then restart the daemon; or see `source-ebpf`",
     );
 }
 
@@ -123,11 +180,20 @@ fn inotify() {
 fn facts_come_from_the_root() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
-    let none = Limits::read(root, 1, 0);
+    let settings = DaemonSettings {
+        pidfd_budget: Some(7),
+        ..DaemonSettings::default()
+    };
+    let asked = Asked {
+        settings: &settings,
+        entities: 1,
+    };
+    let none = Limits::read(root, &asked, true);
+    assert_eq!((none.entities, none.pidfd_budget), (1, Some(7)));
     assert_eq!((none.inotify_watches, none.inotify_instances), (None, None));
     write(root, "proc/sys/fs/inotify/max_user_watches", "77\n");
     write(root, "proc/sys/fs/inotify/max_user_instances", "7\n");
-    let found = Limits::read(root, 1, 0);
+    let found = Limits::read(root, &asked, true);
     assert_eq!(
         (found.inotify_watches, found.inotify_instances),
         (Some(77), Some(7))

@@ -13,6 +13,7 @@ mod namespaces;
 mod policies;
 mod privileges;
 mod scheduling;
+mod sources;
 mod surroundings;
 
 use std::{fs, path::Path};

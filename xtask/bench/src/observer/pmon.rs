@@ -121,6 +121,7 @@ impl Observer for Pmon {
                 pid: Some(pid),
                 pidfile: None,
                 restart: None,
+                follow: false,
             },
             process: Some(verify(pid)?.identity()),
             by: ASKER.to_owned(),
@@ -216,6 +217,9 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             }
             // Nothing is written down here; the kernel's entry may go.
             Work::Died {
+                entity, identity, ..
+            }
+            | Work::HandedOver {
                 entity, identity, ..
             } => inbox.send(Message::Settled { entity, identity }),
             Work::Job { .. }

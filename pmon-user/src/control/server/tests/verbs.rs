@@ -111,6 +111,17 @@ async fn refusals_arrive_typed() {
         }
         other => panic!("{other:?}"),
     }
+    let followed = RegisterParameters {
+        pidfile: Some("/run/other.pid".to_owned()),
+        follow: Some(true),
+        ..register("other", None)
+    };
+    match client.register(followed).await {
+        Err(ClientError::Control(ControlError::InvalidParameter { field, .. })) => {
+            assert_eq!(field, "follow");
+        }
+        other => panic!("{other:?}"),
+    }
     // The connection is as good as before.
     client.status(&[]).await.unwrap();
     daemon.end().await;

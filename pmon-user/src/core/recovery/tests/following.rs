@@ -55,6 +55,37 @@ fn a_successor_may_go_into_the_background_within_its_window() {
     assert_eq!(said(&world, "recovered").len(), 1);
 }
 
+/// The daemon restarted, and finds that it went while there was none.
+#[test]
+fn a_process_may_go_into_the_background_while_there_is_no_daemon() {
+    let spec = followed(Severity::Major);
+    let child = Identity {
+        pid: 901,
+        start_time: 9,
+    };
+    for (under_recovery, stage) in [(false, "manage"), (true, "monitor")] {
+        let (mut recovery, _) = Recovery::new(&spec, DEATH);
+        if under_recovery {
+            recovery.resume();
+        }
+        assert!(recovery.recall(FIRST, 7));
+        let death = healthy(&spec, works()).death(FIRST, WaitStatus(0));
+        let effects = recovery.step(&spec, Event::Followed { death, child }, DEATH);
+        assert!(effects.contains(&Effect::Register { identity: child }));
+        assert_eq!(recovery.current().unwrap().identity, child);
+        assert_eq!(recovery.stage().as_str(), stage);
+        // The look that was asked for at the start has seen the other one end.
+        let nothing = Sighting {
+            occasion: Occasion::Asked,
+            outcome: Outcome::Nothing {
+                reason: "gone".to_owned(),
+            },
+            foreign_script: None,
+        };
+        assert_eq!(recovery.step(&spec, Event::Seen(nothing), DEATH), []);
+    }
+}
+
 /// Another process's end is nothing to go by.
 #[test]
 fn only_the_registered_process_hands_over() {
