@@ -19,6 +19,8 @@ pub const PIDS_MAP: &str = "pmon_pids";
 pub const EVENTS_MAP: &str = "pmon_events";
 /// Name of the per-CPU array (one element) of [`Stats`].
 pub const STATS_MAP: &str = "pmon_stats";
+/// Name of the array that says where the table has nothing, see [`FILTER_ELEMENTS`].
+pub const FILTER_MAP: &str = "pmon_filter";
 /// Name of the program on the `sched_process_exit` tracepoint.
 pub const EXIT_PROGRAM: &str = "pmon_exit";
 /// Name of the program on the same tracepoint for kernels without BTF.
@@ -40,6 +42,16 @@ pub const DEFAULT_MAX_PIDS: u32 = 65_536;
 /// Default ring size in bytes: a power of two and a multiple of the page size,
 /// as the kernel demands (`ringbuf_map_alloc`). Holds about 3,200 records.
 pub const DEFAULT_RING_BYTES: u32 = 256 * 1024;
+
+/// Neighbouring keys of [`PIDS_MAP`] that share a byte of [`FILTER_MAP`], as a
+/// power of two. A byte that is 0 says that none of them has ever been in the
+/// table; it is set before one is, and stays set. Strangers' pids follow one
+/// another, so their bytes are in the cache, which the table's buckets are not.
+pub const FILTER_KEYS_BITS: u32 = 1;
+/// Bytes in an element of [`FILTER_MAP`]; the kernel pads elements to 8.
+pub const FILTER_ELEMENT_BYTES: usize = 8;
+/// Elements of [`FILTER_MAP`]: enough for every pid there can be ([`PID_BITS`]).
+pub const FILTER_ELEMENTS: u32 = 1 << (PID_BITS - FILTER_KEYS_BITS - 3);
 
 /// Key of [`PIDS_MAP`]: a thread group id as the daemon's pid namespace sees it.
 pub type Tgid = u32;
@@ -252,6 +264,7 @@ const _: () = {
     assert!(size_of::<Stats>() == 48);
     assert!(align_of::<Registration>() == 8);
     assert!(align_of::<Event>() == 8);
+    assert!(FILTER_ELEMENT_BYTES == 1 << 3);
     assert!(core::mem::offset_of!(Registration, root_generation) == FROZEN_BYTES);
 };
 

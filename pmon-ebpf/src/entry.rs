@@ -2,7 +2,7 @@
 
 use pmon_common::{Registration, Tgid, flag};
 
-use crate::{maps::PIDS, task::Task};
+use crate::{filter, maps::PIDS, task::Task};
 
 /// A registered process.
 #[derive(Clone, Copy)]
@@ -22,6 +22,9 @@ impl Entry {
     /// The entry of a thread group.
     #[inline(always)]
     pub(crate) fn of(tgid: Tgid) -> Option<Self> {
+        if !filter::admits(tgid) {
+            return None;
+        }
         PIDS.get_ptr_mut(tgid).map(Self)
     }
 

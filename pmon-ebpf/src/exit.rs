@@ -1,10 +1,11 @@
 //! `sched_process_exit`: writes the death of a registered thread group into its
 //! table entry, then rings the daemon.
 //!
-//! Must stay true: an exit of an unregistered tgid costs one hash look-up; the
-//! entry is written before the ring, so that a full ring loses a wake-up but
-//! never a death; an exit that leaves other threads alive changes nothing; a
-//! death is written and rung once.
+//! Must stay true: an exit of an unregistered tgid costs one look at the filter,
+//! and, if there was a registered one near it, one hash look-up; the entry is
+//! written before the ring, so that a full ring loses a wake-up but never a
+//! death; an exit that leaves other threads alive changes nothing; a death is
+//! written and rung once.
 
 use aya_ebpf::{
     Global,

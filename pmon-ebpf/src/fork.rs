@@ -16,6 +16,7 @@ use pmon_common::{Event, KERNEL_GENERATIONS, PID_BITS, Registration, flag, kind}
 
 use crate::{
     entry::{Entry, Match},
+    filter,
     maps::PIDS,
     namespace,
     ring::{count, ring},
@@ -57,6 +58,7 @@ pub(crate) fn pmon_fork(ctx: BtfTracePointContext) -> i32 {
         root_generation: entry.root(),
         ..Registration::default()
     };
+    filter::admit(tgid);
     if PIDS.insert(tgid, registration, BPF_NOEXIST).is_ok() {
         count(|stats| &mut stats.followed);
     } else if Entry::of(tgid).is_some_and(|there| there.generation() == registration.generation) {

@@ -19,6 +19,8 @@ mod exit_raw;
 #[cfg(target_arch = "bpf")]
 mod field;
 #[cfg(target_arch = "bpf")]
+mod filter;
+#[cfg(target_arch = "bpf")]
 mod fork;
 #[cfg(target_arch = "bpf")]
 mod maps;

@@ -4,7 +4,7 @@
 
 use std::{ffi::OsString, os::unix::process::CommandExt as _};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{cargo, workspace};
 
@@ -12,8 +12,16 @@ use crate::command::{cargo, workspace};
 ///
 /// # Errors
 ///
-/// When Cargo can't be started; otherwise this doesn't return.
+/// When Cargo can't be started or pmon can't be built; otherwise this doesn't return.
 pub(crate) fn bench(arguments: &[OsString]) -> Result<()> {
+    // Some measurements run the daemon itself.
+    let built = cargo()
+        .args(["build", "--quiet", "--release", "--locked"])
+        .args(["--package", "pmon-user", "--bin", "pmon"])
+        .current_dir(workspace()?)
+        .status()
+        .context("can't start cargo")?;
+    ensure!(built.success(), "pmon cannot be built: {built}");
     let error = cargo()
         .args(["run", "--quiet", "--release", "--locked"])
         .args(["--package", "pmon-bench", "--"])

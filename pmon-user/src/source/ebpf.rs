@@ -26,6 +26,7 @@ use pmon_common::{
 use super::{
     btf::KernelLayout,
     facts::{self, LinkFacts, MapFacts, ProgramFacts},
+    filter::Filter,
     pinning::Pins,
     pins::{PinDirectory, PinDirectoryError},
     programs::{self, Attached, MissingProgram, ProgramLink, Selection},
@@ -72,6 +73,7 @@ pub struct Ebpf {
     pub(super) pids: HashMap<MapData, Tgid, Registration>,
     /// The same map, to be read many entries at a time.
     pids_fd: OwnedFd,
+    pub(super) filter: Filter,
     pub(super) events: RingBuf<MapData>,
     pub(super) stats: PerCpuArray<MapData, Stats>,
     pub(super) maps: Vec<MapFacts>,
@@ -138,6 +140,9 @@ impl Ebpf {
             }
         }
         let mut object = loader.load(OBJECT).map_err(SourceError::Load)?;
+        let filter = Filter::of(&object)?;
+        let pids_fd = descriptor(&object, PIDS_MAP)?;
+        entries::admit_all(&pids_fd, &filter)?;
 
         let Attached { links, missing } =
             programs::attach_all(&mut object, btf.as_ref(), selection)?;
@@ -145,7 +150,8 @@ impl Ebpf {
         let layout = layout_in_use(selection, &links);
         let maps = facts::of_maps(&object)?;
         let mut ebpf = Self {
-            pids_fd: descriptor(&object, PIDS_MAP)?,
+            pids_fd,
+            filter,
             pids: take(&mut object, PIDS_MAP)?,
             events: take(&mut object, EVENTS_MAP)?,
             stats: take(&mut object, STATS_MAP)?,
@@ -173,6 +179,8 @@ impl Ebpf {
                 ebpf.pins = None;
             }
         }
+        // What the earlier programs have inserted until now.
+        entries::admit_all(&ebpf.pids_fd, &ebpf.filter)?;
         ebpf.unpinned = unpinned;
         if ebpf.links.is_empty() {
             // Links went down with the failed pins; attach once more.

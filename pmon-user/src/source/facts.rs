@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use aya::maps::Map;
-use pmon_common::{EVENTS_MAP, PIDS_MAP, STATS_MAP};
+use pmon_common::{EVENTS_MAP, FILTER_MAP, PIDS_MAP, STATS_MAP};
 
 use super::{ebpf::SourceError, programs::ProgramLink};
 
@@ -111,10 +111,13 @@ pub(super) fn of_maps(object: &aya::Ebpf) -> Result<Vec<MapFacts>, SourceError> 
         (PIDS_MAP, "hash"),
         (EVENTS_MAP, "ringbuf"),
         (STATS_MAP, "percpu_array"),
+        (FILTER_MAP, "array"),
     ] {
         let map = object.map(name).ok_or(SourceError::Missing { name })?;
         let info = match map {
-            Map::HashMap(data) | Map::RingBuf(data) | Map::PerCpuArray(data) => data.info(),
+            Map::HashMap(data) | Map::RingBuf(data) | Map::PerCpuArray(data) | Map::Array(data) => {
+                data.info()
+            }
             _ => return Err(SourceError::Missing { name }),
         }
         .map_err(|source| SourceError::Map { name, source })?;

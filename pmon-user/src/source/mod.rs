@@ -8,6 +8,7 @@ pub mod canary;
 pub mod connector;
 pub mod ebpf;
 pub mod facts;
+mod filter;
 pub mod namespace;
 pub mod pinning;
 pub mod pins;

@@ -15,7 +15,7 @@ use aya::{
     maps::IterableMap as _,
     programs::links::{FdLink, PinnedLink},
 };
-use pmon_common::{EVENTS_MAP, PIDS_MAP, STATS_MAP};
+use pmon_common::{EVENTS_MAP, FILTER_MAP, PIDS_MAP, STATS_MAP};
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::{
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// The maps that are pinned.
-const MAPS: [&str; 3] = [PIDS_MAP, EVENTS_MAP, STATS_MAP];
+const MAPS: [&str; 4] = [PIDS_MAP, EVENTS_MAP, STATS_MAP, FILTER_MAP];
 
 /// How the pins are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -171,11 +171,12 @@ impl Ebpf {
         Ok(())
     }
 
-    fn map_descriptors(&self) -> [(&'static str, BorrowedFd<'_>); 3] {
+    fn map_descriptors(&self) -> [(&'static str, BorrowedFd<'_>); 4] {
         [
             (PIDS_MAP, self.pids.map().fd().as_fd()),
             (EVENTS_MAP, self.events.as_fd()),
             (STATS_MAP, self.stats.map().fd().as_fd()),
+            (FILTER_MAP, self.filter.descriptor()),
         ]
     }
 

@@ -19,7 +19,10 @@ use aya::{
     maps::{MapType, PerCpuArray, PerCpuValues},
     util::nr_cpus,
 };
-use pmon_common::{EVENTS_MAP, FROZEN_BYTES, PIDS_MAP, Registration, STATS_MAP, Stats, Tgid, flag};
+use pmon_common::{
+    EVENTS_MAP, FILTER_ELEMENT_BYTES, FILTER_ELEMENTS, FILTER_MAP, FROZEN_BYTES, PIDS_MAP,
+    Registration, STATS_MAP, Stats, Tgid, flag,
+};
 
 use super::{
     ebpf::{Inserted, MapSizes},
@@ -49,7 +52,7 @@ struct Expected {
     max_entries: u32,
 }
 
-fn expected(sizes: MapSizes) -> [Expected; 3] {
+fn expected(sizes: MapSizes) -> [Expected; 4] {
     [
         Expected {
             name: PIDS_MAP,
@@ -75,6 +78,13 @@ fn expected(sizes: MapSizes) -> [Expected; 3] {
             key_size: 4,
             value_size: size_of::<Stats>(),
             max_entries: 1,
+        },
+        Expected {
+            name: FILTER_MAP,
+            kind: MapType::Array,
+            key_size: 4,
+            value_size: FILTER_ELEMENT_BYTES,
+            max_entries: FILTER_ELEMENTS,
         },
     ]
 }
@@ -128,7 +138,7 @@ impl Inventory {
         match name {
             PIDS_MAP => self.tables.push(map),
             STATS_MAP => self.counters.push(map),
-            // What a ring holds is in the table, too.
+            // What a ring holds is in the table, too, and a filter is made from it.
             _ => {}
         }
     }
@@ -211,6 +221,7 @@ fn is_donor(name: &str, map: &PinnedMap) -> bool {
     let fits = match name {
         PIDS_MAP => matches!(info.map_type(), Ok(MapType::Hash)) && value_size >= FROZEN_BYTES,
         STATS_MAP => matches!(info.map_type(), Ok(MapType::PerCpuArray)) && value_size >= 8,
+        FILTER_MAP => matches!(info.map_type(), Ok(MapType::Array)),
         // There is nothing to copy of a ring, only a pin to be replaced.
         _ => return matches!(info.map_type(), Ok(MapType::RingBuf)),
     };

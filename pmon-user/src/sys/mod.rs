@@ -17,6 +17,7 @@ pub mod pidfd_info;
 pub mod readable;
 pub mod record;
 pub mod sched;
+pub mod shared_array;
 pub mod spawn;
 pub mod user;
 pub mod wake;

@@ -61,7 +61,7 @@ impl fmt::Display for Aim {
             Side::AtLeast => '≥',
         };
         let verdict = if *reached { "reached" } else { "MISSED" };
-        write!(f, "aim: {what} {side} {limit}: {got:.2}, {verdict}")
+        write!(f, "aim: {what} {side} {limit:.3}: {got:.3}, {verdict}")
     }
 }
 
@@ -92,10 +92,10 @@ mod tests {
         ]
         .map(|aim| aim.to_string());
         let expected = [
-            "aim: a ≤ 1: 1.00, reached",
-            "aim: b ≤ 1: 1.01, MISSED",
-            "aim: c ≥ 100: 100.00, reached",
-            "aim: d ≥ 100: NaN, MISSED",
+            "aim: a ≤ 1.000: 1.000, reached",
+            "aim: b ≤ 1.000: 1.010, MISSED",
+            "aim: c ≥ 100.000: 100.000, reached",
+            "aim: d ≥ 100.000: NaN, MISSED",
         ];
         assert_eq!(told, expected);
     }

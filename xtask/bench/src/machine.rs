@@ -41,6 +41,21 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// A line for people, with the load average before and after.
+    pub(crate) fn headline(&self, load: [Option<f32>; 2]) -> String {
+        let [before, after] = load.map(|load| match load {
+            Some(load) => format!("{load:.2}"),
+            None => "unknown".to_owned(),
+        });
+        format!(
+            "Linux {}, {} CPUs; load average {before} to {after}.",
+            self.kernel,
+            self.cpus.len()
+        )
+    }
+}
+
 /// The load average of the last minute; others' work disturbs the figures.
 pub(crate) fn load() -> Option<f32> {
     use procfs::Current as _;

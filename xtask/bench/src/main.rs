@@ -1,21 +1,27 @@
 //! `pmon-bench`: how soon pmon and others learn of a death, and what that costs.
 //! `cargo xtask bench` builds it optimised and runs it.
 //!
-//! `detect` and `overhead` are measurements. `observer` are the ways to learn of
+//! `detect`, `overhead`, `storm` and `scale` are measurements. `observer` are the ways to learn of
 //! a death, `nursery` is the process that makes and ends the victims, `strangers`
-//! the one that makes and ends everybody else; `keeper` puts this machine right
-//! again. `latency` and `report` are what becomes of `detect`'s figures, `aim` is
+//! the one that makes and ends everybody else, `crowd` one with many at once;
+//! `daemon` is the real binary, run by `keeper`, which puts this machine right
+//! again; `listener` hears its events. `latency` and `report` are what becomes of `detect`'s figures, `aim` is
 //! what was hoped for. Unsafe code is in `sys` alone.
 
 mod aim;
+mod crowd;
+mod daemon;
 mod detect;
 mod keeper;
 mod latency;
+mod listener;
 mod machine;
 mod nursery;
 mod observer;
 mod overhead;
 mod report;
+mod scale;
+mod storm;
 mod strangers;
 mod sys;
 
@@ -41,12 +47,23 @@ enum Verb {
     ///
     /// Needs root (or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_ADMIN).
     Overhead(overhead::Options),
+    /// Many registered processes killed at once: how soon all deaths are told.
+    ///
+    /// Needs root.
+    Storm(storm::Options),
+    /// Many registrations: how fast, how large, how quiet.
+    ///
+    /// Needs root.
+    Scale(scale::Options),
     /// The parent of the victims; started by `detect` itself.
     #[command(hide = true)]
     Nursery(nursery::server::Options),
     /// Forks what nobody registered; started by the measurements themselves.
     #[command(hide = true)]
     Strangers(strangers::Options),
+    /// Waits to be killed; started by the measurements themselves.
+    #[command(hide = true)]
+    Crowd(crowd::Options),
     /// Puts the machine right at the end; started by the measurements themselves.
     #[command(hide = true)]
     Keep(keeper::Options),
@@ -56,6 +73,9 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Detect(options) => detect::run(&options),
         Verb::Overhead(options) => overhead::run(&options),
+        Verb::Storm(options) => storm::run(&options),
+        Verb::Scale(options) => scale::run(&options),
+        Verb::Crowd(options) => crowd::run(&options),
         Verb::Strangers(options) => strangers::run(&options),
         Verb::Keep(options) => keeper::run(&options),
         Verb::Nursery(options) => nursery::server::run(&options),

@@ -16,6 +16,8 @@ use crate::{
 const AIM_P50: f64 = 1.3;
 /// Likewise the 99th percentile.
 const AIM_P99: f64 = 2.0;
+/// Under load, the part of a pidfd's 99th percentile that pmon's may be.
+const AIM_LOADED_P99: f64 = 1.0 / 3.0;
 /// How much earlier the hint of a 1 GiB process's death is than its pidfd.
 const AIM_EARLIER: f64 = 100.0;
 
@@ -38,6 +40,8 @@ pub(crate) struct Size {
     pub(crate) bytes: usize,
     pub(crate) huge_pages: bool,
     pub(crate) watching: Watching,
+    /// Strangers are forked on every CPU meanwhile.
+    pub(crate) loaded: bool,
 }
 
 /// How many watch one death.
@@ -167,7 +171,13 @@ impl fmt::Display for Measured {
             bytes,
             huge_pages,
             watching,
+            loaded,
         } = self.size;
+        let loaded = if loaded {
+            "; a storm of strangers on every CPU"
+        } else {
+            ""
+        };
         let pages = if huge_pages { " (huge pages)" } else { "" };
         let how = match watching {
             Watching::Apart => "one observer per death, in turn",
@@ -179,7 +189,7 @@ impl fmt::Display for Measured {
         });
         writeln!(
             f,
-            "{} MiB process{pages}: {how}; {:.0} s; load average {} to {}",
+            "{} MiB process{pages}: {how}{loaded}; {:.0} s; load average {} to {}",
             bytes >> 20,
             self.took_s,
             load[0],
@@ -261,6 +271,18 @@ impl Measured {
             }
             // The two would be measuring each other.
             Watching::Shared => {}
+        }
+        if self.size.loaded
+            && let Some(hint) = hint
+        {
+            for row in [Row::Pidfd, Row::PidfdNormal] {
+                let Some(pidfd) = line(row) else { continue };
+                aims.push(Aim::at_most(
+                    format!("under load, pmon p99 / {} p99", row.title()),
+                    AIM_LOADED_P99,
+                    hint.all.p99 / pidfd.all.p99,
+                ));
+            }
         }
         if self.size.bytes >= 1 << 30
             && let (Some(hint), Some(pidfd)) = (hint, line(Row::Pidfd))

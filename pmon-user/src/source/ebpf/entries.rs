@@ -7,13 +7,13 @@
 use std::os::fd::AsFd;
 
 use aya::maps::MapError;
-use pmon_common::{Registration, Tgid, flag, group_dead};
+use pmon_common::{PIDS_MAP, Registration, Tgid, flag, group_dead};
 use rustix::io::Errno;
 
-use super::Ebpf;
+use super::{Ebpf, SourceError};
 use crate::{
     causes::in_full,
-    source::takeover,
+    source::{filter::Filter, takeover},
     sys::map_batch::{self, Cursor},
 };
 
@@ -38,6 +38,7 @@ impl Ebpf {
     ///
     /// What the kernel said, unless it is told by [`Inserted`].
     pub fn insert(&mut self, tgid: Tgid, entry: Registration) -> Result<Inserted, MapError> {
+        self.filter.admit(tgid);
         match self.pids.insert(tgid, entry, BPF_NOEXIST) {
             Ok(()) => Ok(Inserted::Yes),
             Err(MapError::SyscallError(error)) => match error.io_error.raw_os_error() {
@@ -87,6 +88,8 @@ impl Ebpf {
         let read = entries.len();
         let more = map_batch::read(&self.pids_fd, cursor, pids, entries)?;
         for (tgid, entry) in pids.iter().zip(entries.iter_mut()).skip(read) {
+            // Should somebody have cleared it by hand.
+            self.filter.admit(*tgid);
             if entry.flags & flag::DEAD != 0 {
                 *entry = self.get(*tgid).unwrap_or(*entry);
             }
@@ -135,6 +138,30 @@ pub fn count(table: impl AsFd) -> Result<u64, Errno> {
         entries.clear();
         if !more {
             return Ok(count);
+        }
+    }
+}
+
+/// Has the filter know every key of the table.
+///
+/// # Errors
+///
+/// When the table cannot be read.
+pub(super) fn admit_all(table: impl AsFd, filter: &Filter) -> Result<(), SourceError> {
+    let (mut pids, mut entries, mut cursor) = (Vec::new(), Vec::new(), Cursor::default());
+    loop {
+        let more =
+            map_batch::read::<Tgid, Registration>(&table, &mut cursor, &mut pids, &mut entries)
+                .map_err(|errno| SourceError::Map {
+                    name: PIDS_MAP,
+                    source: MapError::IoError(errno.into()),
+                })?;
+        for tgid in pids.drain(..) {
+            filter.admit(tgid);
+        }
+        entries.clear();
+        if !more {
+            return Ok(());
         }
     }
 }

@@ -15,7 +15,7 @@
 use std::path::PathBuf;
 
 use aya::{Btf, EbpfLoader};
-use pmon_common::{EVENTS_MAP, PIDS_MAP, STATS_MAP};
+use pmon_common::{EVENTS_MAP, FILTER_MAP, PIDS_MAP, STATS_MAP};
 use thiserror::Error;
 
 use super::{Ebpf, OBJECT, SourceError, layout_in_use};
@@ -125,7 +125,7 @@ impl Ebpf {
             let why = self.unpinned().map(str::to_owned);
             return Err(ReloadError::Unpinned { why });
         };
-        let pins = [PIDS_MAP, EVENTS_MAP, STATS_MAP]
+        let pins = [PIDS_MAP, EVENTS_MAP, STATS_MAP, FILTER_MAP]
             .map(|name| (name, pins.pin(name)))
             .to_vec();
         Ok(Plan { pins })

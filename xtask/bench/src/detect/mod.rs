@@ -29,12 +29,18 @@ use crate::{
     nursery::{Breed, Nursery},
     observer::{connector::Connector, floor::Floor, pidfd::Pidfd, pmon::Pmon, post::Post},
     report::{Conditions, Report, Size, Watching},
+    strangers::Strangers,
 };
 
 const MIB: usize = 1 << 20;
+/// What a modest service has resident, under load.
+const SERVICE: usize = 16 * MIB;
 const GIB: usize = 1 << 30;
 /// Deaths per observer and size with `--quick`: shows that it works, no more.
 const QUICK: usize = 20;
+/// Deaths per observer and size, and how many under load, where each takes longer.
+const USUAL: u32 = 3000;
+const LOADED: u32 = 1000;
 /// Memory that is left to everything else.
 const RESERVE: u64 = 512 << 20;
 /// How often the progress is told.
@@ -43,12 +49,16 @@ const PROGRESS: Duration = Duration::from_secs(20);
 /// What to measure, and how.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Deaths per observer and process size.
-    #[arg(long, default_value_t = 3000, value_parser = clap::value_parser!(u32).range(1..))]
-    deaths: u32,
+    /// Deaths per observer and process size [default: 3000, under load 1000].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    deaths: Option<u32>,
     /// A few deaths only, to see that it works; the figures mean nothing.
     #[arg(long, conflicts_with = "deaths")]
     quick: bool,
+    /// Processes of 1 and 16 MiB, while strangers are forked on every CPU as fast as
+    /// one process each can.
+    #[arg(long, conflicts_with = "only")]
+    load: bool,
     /// All observers under the normal scheduling policy instead of SCHED_FIFO.
     #[arg(long)]
     normal: bool,
@@ -89,7 +99,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let deaths = if options.quick {
         QUICK
     } else {
-        usize::try_from(options.deaths)?
+        let usual = if options.load { LOADED } else { USUAL };
+        usize::try_from(options.deaths.unwrap_or(usual))?
     };
     let mut plans = Vec::new();
     if options.only != Some(Only::Large) {
@@ -97,9 +108,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             bytes: MIB,
             huge_pages: false,
             watching: Watching::Apart,
+            loaded: options.load,
         });
     }
-    if options.only != Some(Only::Small) {
+    if options.load {
+        plans.push(Size {
+            bytes: SERVICE,
+            huge_pages: false,
+            watching: Watching::Apart,
+            loaded: true,
+        });
+    } else if options.only != Some(Only::Small) {
         plans.push(Size {
             bytes: GIB,
             huge_pages: options.huge_pages,
@@ -108,6 +127,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             } else {
                 Watching::Shared
             },
+            loaded: false,
         });
         require_memory(GIB, machine.cpus.len())?;
     }
@@ -124,8 +144,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         cpus: machine.cpus.clone(),
         interrupted,
         nursery: Nursery::start(priority)?,
-        watchers: watchers(priority)?,
+        watchers: watchers(priority, options.load)?,
     };
+    let mut strangers = Vec::new();
+    if options.load {
+        for &cpu in &machine.cpus {
+            strangers.push(Strangers::endless_on(cpu)?);
+        }
+    }
     let mut report = Report::new(Conditions {
         machine,
         priority,
@@ -136,6 +162,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let measured = bench.measure(plan, deaths)?;
         report.add(plan, &measured);
     }
+    drop(strangers);
     print!("{report}");
     write_json(&report, &options.output)
 }
@@ -153,7 +180,7 @@ fn require_memory(bytes: usize, victims: usize) -> Result<()> {
     Ok(())
 }
 
-fn watchers(priority: Option<u8>) -> Result<Vec<Watcher>> {
+fn watchers(priority: Option<u8>, load: bool) -> Result<Vec<Watcher>> {
     let ebpf = || {
         let sizes = MapSizes {
             max_pids: DEFAULT_MAX_PIDS,
@@ -161,13 +188,18 @@ fn watchers(priority: Option<u8>) -> Result<Vec<Watcher>> {
         };
         Ebpf::start(sizes, None).context("the kernel program cannot be used")
     };
-    Ok(vec![
+    let mut watchers = vec![
         Watcher::Own(Box::new(Post::start(Floor::new(ebpf()?), priority)?)),
         Watcher::Own(Box::new(Pmon::start(ebpf()?, priority)?)),
-        Watcher::Own(Box::new(Post::start(Pidfd::default(), priority)?)),
+        Watcher::Own(Box::new(Post::start(Pidfd::<false>::default(), priority)?)),
         Watcher::Nursery,
         Watcher::Own(Box::new(Post::start(Connector::new()?, priority)?)),
-    ])
+    ];
+    if load && priority.is_some() {
+        let normal = Post::start(Pidfd::<true>::default(), None)?;
+        watchers.push(Watcher::Own(Box::new(normal)));
+    }
+    Ok(watchers)
 }
 
 struct Bench {
@@ -185,6 +217,7 @@ impl Bench {
             bytes,
             huge_pages,
             watching,
+            loaded: _,
         } = size;
         let group_size = match watching {
             Watching::Apart => 1,

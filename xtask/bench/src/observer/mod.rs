@@ -27,6 +27,8 @@ pub(crate) enum Row {
     PmonConfirmed,
     /// pidfd and epoll.
     Pidfd,
+    /// The same without real-time priority, where the others have it; under load only.
+    PidfdNormal,
     /// waitid(2) in the parent.
     Waitpid,
     /// The proc connector.
@@ -35,11 +37,12 @@ pub(crate) enum Row {
 
 impl Row {
     /// All, in the table's order.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Floor,
         Self::PmonHint,
         Self::PmonConfirmed,
         Self::Pidfd,
+        Self::PidfdNormal,
         Self::Waitpid,
         Self::ProcConnector,
     ];
@@ -51,6 +54,7 @@ impl Row {
             Self::PmonHint => "pmon: core stepped",
             Self::PmonConfirmed => "pmon: death verified",
             Self::Pidfd => "pidfd + epoll",
+            Self::PidfdNormal => "pidfd, SCHED_OTHER",
             Self::Waitpid => "waitid in the parent",
             Self::ProcConnector => "proc connector",
         }

@@ -1,4 +1,5 @@
-//! pidfd and epoll: what one does without a kernel program.
+//! pidfd and epoll: what one does without a kernel program. Beside the others
+//! on their own terms, and as most programs do it, under the normal policy.
 
 use anyhow::Result;
 use pmon_user::{
@@ -11,14 +12,15 @@ use super::{
     post::{Source, Watch},
 };
 
-/// A pidfd in epoll.
+/// A pidfd in epoll; `NORMAL` when its thread has no real-time priority while
+/// the others have.
 #[derive(Default)]
-pub(crate) struct Pidfd {
+pub(crate) struct Pidfd<const NORMAL: bool> {
     process: Option<VerifiedPid>,
 }
 
-impl Source for Pidfd {
-    const ROW: Row = Row::Pidfd;
+impl<const NORMAL: bool> Source for Pidfd<NORMAL> {
+    const ROW: Row = if NORMAL { Row::PidfdNormal } else { Row::Pidfd };
 
     fn watch(&mut self, process: VerifiedPid, epoll: &Watch<'_>) -> Result<()> {
         epoll.add(process.pidfd())?;

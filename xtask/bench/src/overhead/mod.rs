@@ -15,9 +15,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use pmon_user::source::programs::Selection;
 
+pub(crate) use self::setting::PID_LIMIT;
 use self::{
     report::{Compared, ProgramRuns, Report, Runs},
-    setting::{Attached, PID_LIMIT, Setting, pmon},
+    setting::{Attached, Setting, pmon},
 };
 use crate::{
     aim::write_json,

@@ -225,18 +225,11 @@ impl fmt::Display for Report {
                 "QUICK: too few strangers for these figures to mean anything."
             )?;
         }
-        let load = self.load_average.map(|load| match load {
-            Some(load) => format!("{load:.2}"),
-            None => "unknown".to_owned(),
-        });
         writeln!(
             f,
-            "Linux {}, {} CPUs; load average {} to {}. Processes that nobody registered, forked \
-             one after the other on one CPU, {} per storm.\n",
-            self.machine.kernel,
-            self.machine.cpus.len(),
-            load[0],
-            load[1],
+            "{} Processes that nobody registered, forked one after the other on one CPU, {} per \
+             storm.\n",
+            self.machine.headline(self.load_average),
             self.strangers_per_storm,
         )?;
         writeln!(
