@@ -129,6 +129,18 @@ impl Loaded {
                 let message = format!("`{name}` has the same pidfile as `{twin}` at {place}");
                 say(Level::Warning, message, "both will act on one process");
             }
+            if let (Some(own), Some(theirs)) = (&entity.active, &other.active)
+                && own.port == theirs.port
+            {
+                let (twin, place) = (&other.name, &other.origin);
+                let message = format!("`{name}` has the same port as `{twin}` at {place}");
+                say(Level::Warning, message, "one of the two will not be asked");
+            }
+        }
+        let reply_port = self.settings.daemon.active_reply_port;
+        if (entity.active.as_ref()).is_some_and(|active| active.port == reply_port) {
+            let message = format!("`{name}` has the port {reply_port}, where processes answer");
+            say(Level::Error, message, "give it a port of its own");
         }
         self.entities.push(entity);
     }

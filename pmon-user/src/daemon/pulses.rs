@@ -77,6 +77,7 @@ impl Engine {
                 }
                 self.happen(&entity, Event::Pulse(event), clock::now());
             }
+            Report::Port(trouble) if trouble == self.unheard => {}
             Report::Port(trouble) => {
                 match &trouble {
                     Some(why) => tracing::warn!(why, "active monitoring is suspended"),
@@ -91,8 +92,7 @@ impl Engine {
     pub(super) fn active_suspended(&self) -> Option<String> {
         let why = self.unheard.as_ref()?;
         Some(format!(
-            "processes in active mode are not asked, only their deaths are seen: {why}; it is \
-             tried again every second (`active_reply_port`)"
+            "processes in active mode are not asked, only their deaths are seen: {why}"
         ))
     }
 }
@@ -170,4 +170,23 @@ pub(super) fn misses(entity: &Entity) -> Option<String> {
             pulse.fails_at(active)
         )
     })
+}
+
+/// How it stands with the requests, for `pmon explain`.
+pub(super) fn correspondence(entity: &Entity) -> Option<String> {
+    let active = entity.spec.active.as_ref()?;
+    let pulse = entity.recovery.pulse();
+    if !pulse.is_asking() {
+        return Some("it is not being asked".to_owned());
+    }
+    let mut line = format!(
+        "it is asked every {:?}: {} requests missed in a row, {} are a failure",
+        active.timeout,
+        pulse.misses(),
+        pulse.fails_at(active)
+    );
+    if let Some(wanted) = pulse.wanted() {
+        line.push_str(&format!("; {wanted} more answers make its failure good"));
+    }
+    Some(line)
 }

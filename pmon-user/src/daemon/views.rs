@@ -6,7 +6,7 @@ use super::{
     engine::Engine,
     entity::Entity,
     incident_views::{certificate, container_of, incident_view},
-    pulses::{active_view, heartbeat_view, misses},
+    pulses::{active_view, correspondence, heartbeat_view, misses},
 };
 use crate::{
     core::{
@@ -237,6 +237,7 @@ fn because(entity: &Entity, table: &Table) -> Vec<String> {
             cause_text(death.status)
         ));
     }
+    lines.extend(correspondence(entity));
     if recovery.attempts() > 0 {
         lines.push(format!(
             "{} of {} attempts of this cycle are used",

@@ -75,7 +75,7 @@ impl Workers {
                 }
                 Work::Source(work) => self.starter.submit(work, &self.inbox),
                 Work::Inquire(inquiries) => self.looks.inquire(inquiries),
-                Work::Pulse(order) => self.pulses.submit(order),
+                Work::Pulse(order) => self.pulse(order),
                 Work::Job { entity, job } => self.executor.submit(&entity, job),
                 Work::Tell(told) => self.telling.tell(told),
                 Work::Closed(incident) => self.closed(*incident),
@@ -99,8 +99,7 @@ impl Workers {
                     identity,
                 } => self.handed_over(entity, memory, identity),
                 Work::Forget(entity) => {
-                    self.pulses
-                        .submit(endpoint::Order::Forget(Arc::clone(&entity)));
+                    self.pulse(endpoint::Order::Forget(Arc::clone(&entity)));
                     self.executor.forget(&entity);
                     if let Some(audit) = &self.audit {
                         audit.watch(Arc::clone(&entity), None);
@@ -115,6 +114,12 @@ impl Workers {
             }
         }
         (self.store, self.volatile)
+    }
+
+    fn pulse(&self, order: endpoint::Order) {
+        if let Err(report) = self.pulses.submit(order) {
+            self.inbox.send(Message::Pulse(report));
+        }
     }
 
     fn closed(&self, incident: IncidentView) {

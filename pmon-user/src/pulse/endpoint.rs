@@ -104,9 +104,17 @@ pub enum Report {
 pub struct Handle(UnboundedSender<Order>);
 
 impl Handle {
-    /// Never blocks. An order to an endpoint that has ended is lost.
-    pub fn submit(&self, order: Order) {
-        let _ended: Result<(), _> = self.0.send(order);
+    /// Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// What the engine must be told when nobody is there to carry it out.
+    pub fn submit(&self, order: Order) -> Result<(), Report> {
+        self.0.send(order).map_err(|_| {
+            Report::Port(Some(
+                "its task has ended; restart the daemon (`systemctl restart pmon`)".to_owned(),
+            ))
+        })
     }
 }
 
@@ -221,7 +229,9 @@ impl<F: Fn(Report) + Send + Sync> Endpoint<F> {
                     let port = self.settings.reply_port;
                     self.retry = Some(Instant::now() + RETRY);
                     return self.tell_port(Some(format!(
-                        "UDP port 127.0.0.1:{port}, where processes answer, cannot be had: {error}"
+                        "UDP port 127.0.0.1:{port}, where processes answer \
+                         (`active_reply_port`), cannot be had: {error}; it is tried again \
+                         every second"
                     )));
                 }
             }

@@ -143,3 +143,50 @@ fn the_pmon_d_directory_can_be_named_and_switched_off() {
     let none = load(&sources, &host);
     assert_eq!((none.entities.len(), none.findings.len()), (0, 0));
 }
+
+#[test]
+fn two_cannot_be_asked_at_one_port_and_none_at_the_port_of_the_answers() {
+    let entity = |name: &str, port: u16| {
+        format!(
+            "[[entity]]\nname = \"{name}\"\nservice = \"a\"\npidfile = \"/run/{name}.pid\"\n\
+             mode = \"active\"\nactive = {{ port = {port}, period = \"5s\", timeout = \"4s\", \
+             threshold = 5 }}\n"
+        )
+    };
+    let toml = entity("a", 2201) + &entity("b", 2201) + &entity("c", 2200);
+    let (loaded, texts) = loaded(&[("pmon.toml", &toml)]);
+    assert_eq!(loaded.entities.len(), 3);
+    assert_eq!(
+        texts,
+        [
+            "pmon.toml:8: warning: `b` has the same port as `a` at pmon.toml:2 (one of the two \
+             will not be asked)",
+            "pmon.toml:14: error: `c` has the port 2200, where processes answer (give it a port \
+             of its own)",
+        ]
+    );
+}
+
+#[test]
+fn a_name_that_does_not_fit_into_a_request_cannot_be_active() {
+    let name = "n".repeat(80);
+    let ini = format!(
+        "{}mode = active\nport = 1\nperiod = 5\ntimeout = 4\nthreshold = 5\n",
+        PMON_D.replace("process = a", &format!("process = {name}"))
+    );
+    let (pmon_d, texts) = loaded(&[("pmon.d/a.conf", &ini)]);
+    assert_eq!(pmon_d.entities[0].mode, crate::core::entity::Mode::Passive);
+    assert!(
+        texts
+            .iter()
+            .any(|text| text.contains("79 bytes") && text.contains("passive mode only")),
+        "{texts:?}"
+    );
+    let toml = format!(
+        "[[entity]]\nname = \"{name}\"\nservice = \"a\"\npidfile = \"/run/a.pid\"\n\
+         mode = \"active\"\nactive = {{ port = 1, period = \"5s\", timeout = \"4s\", threshold = 5 }}\n"
+    );
+    let (native, texts) = loaded(&[("pmon.toml", &toml)]);
+    assert!(native.refused());
+    assert!(texts[0].contains("79 bytes"), "{texts:?}");
+}

@@ -62,6 +62,8 @@ impl Recovery {
                     step.ask(Effect::RequestPulse { round, sequence });
                 }
                 Outcome::Collect { round } => step.ask(Effect::CollectPulse { round }),
+                // Of one that is left alone everything has been said.
+                Outcome::Missed { .. } if self.failed && !step.spec.recovers() => {}
                 Outcome::Missed { misses, why } => step.say(Notice::PulseMissed {
                     identity,
                     misses,

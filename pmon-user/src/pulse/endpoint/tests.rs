@@ -47,20 +47,22 @@ impl World {
     }
 
     fn ask(&self, entity: &str, round: u64, sequence: u32) {
-        self.endpoint.submit(Order::Ask(Ask {
+        let ask = Ask {
             entity: EntityName::from(entity),
             port: self.process.local_addr().unwrap().port(),
             round,
             sequence,
-        }));
+        };
+        self.endpoint.submit(Order::Ask(ask)).unwrap();
     }
 
     fn collect(&self, entity: &str, round: u64) {
-        self.endpoint.submit(Order::Collect {
+        let collect = Order::Collect {
             entity: EntityName::from(entity),
             round,
             full_init_required: false,
-        });
+        };
+        self.endpoint.submit(collect).unwrap();
     }
 
     async fn report(&mut self) -> Report {
@@ -177,7 +179,8 @@ async fn the_port_is_held_only_while_somebody_is_asked() {
     StdSocket::bind(("127.0.0.1", world.reply_port)).unwrap_err();
     world
         .endpoint
-        .submit(Order::Forget(EntityName::from("web")));
+        .submit(Order::Forget(EntityName::from("web")))
+        .unwrap();
     let patience = Instant::now() + LONG;
     while StdSocket::bind(("127.0.0.1", world.reply_port)).is_err() {
         assert!(Instant::now() < patience, "it is still held");

@@ -202,6 +202,7 @@ fn v5_and_v6_without_restarts_it_is_told_of_and_left_alone() {
         assert_eq!(raised(&world, severity), [24]);
         assert_eq!(deeds(&world), [""; 0], "nobody would start another one");
         assert_eq!(said(&world, "unanswered"), [24], "told once");
+        assert_eq!(said(&world, "pulse_missed"), [16, 20, 24], "told once");
         assert!(world.recovery().is_failed());
         assert_eq!(world.recovery().current().unwrap().identity, FIRST);
         // It comes round; six answers clear the alarm.
