@@ -76,6 +76,7 @@ impl Engine {
                     entity.tally = Tally { faults, strays };
                 }
                 self.happen(&entity, Event::Pulse(event), clock::now());
+                self.note_who_is_ended(&entity);
             }
             Report::Port(trouble) if trouble == self.unheard => {}
             Report::Port(trouble) => {
@@ -85,6 +86,22 @@ impl Engine {
                 }
                 self.unheard = trouble;
             }
+        }
+    }
+
+    /// Others may watch the process that has failed: their certificates say on
+    /// whose behalf it was ended.
+    fn note_who_is_ended(&mut self, name: &EntityName) {
+        let Some(entity) = self.entities.get_mut(name) else {
+            return;
+        };
+        let leaving = entity.recovery.leaving();
+        let known = entity.ended_for.as_ref().map(|(identity, _)| *identity);
+        if let Some(leaving) = leaving
+            && known != Some(leaving)
+        {
+            let why = format!("recovery of `{name}`, which did not answer");
+            entity.ended_for = Some((leaving, why));
         }
     }
 

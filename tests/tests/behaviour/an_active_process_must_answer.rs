@@ -2,7 +2,7 @@
 //! not answer is ended and started anew. Spoken by two services, one that uses
 //! `pmon-client` and one in C that was written from the description alone.
 
-use std::{fs, net::UdpSocket, time::Duration};
+use std::{fs, net::UdpSocket, path::PathBuf, process::Command, time::Duration};
 
 use pmon_tests::{
     active::{Answering, Language, free_port, no_compiler},
@@ -544,19 +544,7 @@ fn as_a_pmon_d_file_says_also_to_the_next_daemon() {
     skip_if!(privilege::no_bpf());
     let place = Place::new();
     let service = Answering::new(&place, Language::Rust);
-    let (script, pidfile) = (place.path("web.init"), place.path("web.pid"));
-    let command = service.command().join("' '");
-    script::executable(
-        &script,
-        &format!(
-            "#!/bin/sh\n\
-             case \"$1\" in\n\
-             start|restart) setsid '{command}' </dev/null >/dev/null 2>&1 &\n\
-             echo $! >'{pidfile}' ;;\n\
-             esac\n",
-            pidfile = pidfile.display()
-        ),
-    );
+    let (script, pidfile) = init_script(&place, &service);
     place.configure(&format!(
         "[daemon]\nactive_reply_port = {}\n[defaults]\nstop = \"kill-first\"\n",
         service.reply_port
@@ -596,4 +584,60 @@ fn as_a_pmon_d_file_says_also_to_the_next_daemon() {
     assert_eq!(process::instances(name), [new]);
     let named = fs::read_to_string(&pidfile).unwrap();
     assert_eq!(named.trim(), new.to_string());
+}
+
+/// Who watches the same process passively sees it die, and learns why.
+#[test]
+fn and_others_learn_on_whose_behalf_it_was_ended() {
+    skip_if!(privilege::no_bpf());
+    let place = Place::new();
+    let service = Answering::new(&place, Language::Rust);
+    let (script, pidfile) = init_script(&place, &service);
+    let started = Command::new(&script).arg("start").status().unwrap();
+    assert!(started.success());
+    let (script, pidfile) = (script::quoted(&script), script::quoted(&pidfile));
+    let configuration = service.configuration(
+        QUICK,
+        &[
+            ("script", &script),
+            ("pidfile", &pidfile),
+            ("stop", "\"kill-first\""),
+            ("daemonizes", "true"),
+        ],
+    );
+    let other = place.name("other");
+    let passive = script::entity(&other, &[("pidfile", &pidfile), ("restarts", "0")]);
+    let settings = configuration.split("[[entity]]").next().unwrap();
+    place.configure(&format!("{settings}{passive}"));
+    let daemon = Daemon::start(&place);
+    // Who is there first has the kernel's entry, which holds the evidence.
+    let pid = daemon.up(&other);
+    place.configure(&(configuration + &passive));
+    daemon.json(&["reload"]);
+    daemon.entity_when(&service.name, "it answers", LONG, |entity| {
+        entity["pid"] == pid && entity["heartbeat"]["last_answer"].is_string()
+    });
+    service.fault(Some("silent"));
+    let dead = |entity: &Value| entity["last_death"]["pid"] == pid;
+    let entity = daemon.entity_when(&other, "its death", LONG, dead);
+    let sent = &entity["last_death"]["last_signal"];
+    assert_eq!(sent["from"], "pmon", "{sent:#}");
+    let why = format!("recovery of `{}`, which did not answer", service.name);
+    assert_eq!(sent["why"], why, "{sent:#}");
+}
+
+/// An LSB init script that puts the service into the background, and its pidfile.
+fn init_script(place: &Place, service: &Answering) -> (PathBuf, PathBuf) {
+    let (script, pidfile) = (place.path("web.init"), place.path("web.pid"));
+    let command = service.command().join("' '");
+    let named = pidfile.display();
+    let text = format!(
+        "#!/bin/sh\n\
+         case \"$1\" in\n\
+         start|restart) setsid '{command}' </dev/null >/dev/null 2>&1 &\n\
+         echo $! >'{named}' ;;\n\
+         esac\n"
+    );
+    script::executable(&script, &text);
+    (script, pidfile)
 }
