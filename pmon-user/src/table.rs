@@ -16,7 +16,7 @@
 //! * unregister: the generation is retired first, then the kernel's entry is
 //!   removed; a record in flight names a generation nobody has and is dropped.
 //! * A record whose generation or start time is not the entry's is no hint.
-//! * Of a followed process the descendants are known as well (`followers`); that
+//! * Of a followed process the descendants are known as well (`families`); that
 //!   it exited with status 0 is told when it is known who goes on (`handover`).
 //! * The kernel's entry of a death goes last: when the death is on record. What
 //!   a killed daemon leaves is taken over by the next one, see `inherited`.
@@ -29,6 +29,7 @@ mod deaths;
 mod entry;
 mod evidence;
 mod failover;
+mod families;
 mod followers;
 mod handover;
 mod inherited;

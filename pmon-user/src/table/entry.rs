@@ -16,7 +16,7 @@ pub(super) struct Entry {
     pub(super) identity: Identity,
     pub(super) handle: Handle,
     pub(super) state: EntryState,
-    /// The family that it is at the head of, see `followers`; its own generation
+    /// The family that it is at the head of, see `families`; its own generation
     /// unless it has taken another process's place.
     pub(super) root: u64,
     /// The kernel's entry of its pid is this registration's.
