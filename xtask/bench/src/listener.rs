@@ -13,7 +13,11 @@ use anyhow::{Context as _, Result, bail};
 use pmon_user::{core::time::Time, sys::clock};
 use serde::Deserialize;
 
-const REQUEST: &[u8] = b"{\"method\":\"io.pmon.Monitor.Events\",\"parameters\":{},\"more\":true}\0";
+const REQUEST: &[u8] =
+    b"{\"method\":\"io.pmon.Monitor.Events\",\"parameters\":{\"recent\":1},\"more\":true}\0";
+
+/// For the first answer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// As much of an event as counts.
 #[derive(Debug, Deserialize)]
@@ -38,7 +42,8 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Listens from now on.
+    /// Listens from now on. Something must have been told before: that it is told
+    /// again shows that whatever follows will be.
     pub(crate) fn to(socket: &Path) -> Result<Self> {
         let mut stream = UnixStream::connect(socket)?;
         stream.write_all(REQUEST)?;
@@ -58,6 +63,9 @@ impl Listener {
                 }
             }
         })?;
+        heard
+            .recv_timeout(PATIENCE)
+            .context("the daemon tells nothing")?;
         Ok(Self { heard })
     }
 

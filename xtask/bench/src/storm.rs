@@ -29,7 +29,7 @@ const AIM_GROWTH: f64 = 1.5;
 /// Registrations of the daemon's default configuration.
 const MAX_PIDS: usize = 65_536;
 /// After so long without any event there is none to come.
-const SILENCE: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// What to measure, and how.
 #[derive(clap::Args)]
