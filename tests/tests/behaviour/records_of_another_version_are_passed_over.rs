@@ -8,10 +8,13 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, MapData},
+    maps::{Array, HashMap, MapData},
     programs::RawTracePoint,
 };
-use pmon_common::{EVENTS_MAP, EXIT_RAW_PROGRAM, PIDS_MAP, Registration, Tgid};
+use pmon_common::{
+    EVENTS_MAP, EXIT_RAW_PROGRAM, FILTER_ELEMENT_BYTES, FILTER_KEYS_BITS, FILTER_MAP, PIDS_MAP,
+    Registration, Tgid,
+};
 use pmon_tests::{
     daemon::{Daemon, LONG, source},
     pins,
@@ -57,6 +60,13 @@ impl Stranger {
             generation: 1,
             ..Registration::default()
         };
+        let mut bytes = [0; FILTER_ELEMENT_BYTES];
+        let byte = (child.id() >> FILTER_KEYS_BITS) as usize;
+        bytes[byte % FILTER_ELEMENT_BYTES] = 1;
+        let element = u32::try_from(byte / FILTER_ELEMENT_BYTES).unwrap();
+        let map = self.0.map_mut(FILTER_MAP).unwrap();
+        let mut filter: Array<&mut MapData, [u8; FILTER_ELEMENT_BYTES]> = map.try_into().unwrap();
+        filter.set(element, bytes, 0).unwrap();
         let map = self.0.map_mut(PIDS_MAP).unwrap();
         let mut pids: HashMap<&mut MapData, Tgid, Registration> = map.try_into().unwrap();
         pids.insert(child.id(), entry, 0).unwrap();

@@ -81,8 +81,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .into_iter()
         .chain([Setting::ProcConnector, Setting::Forkstat, Setting::Bpftrace]);
     for setting in settings {
-        if let Some(program) = setting.missing() {
-            report.absent(program);
+        if let Some(why) = setting.impossible(&selection) {
+            report.absent(setting, why);
             continue;
         }
         let pairs = match setting {

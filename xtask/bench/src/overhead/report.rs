@@ -24,8 +24,16 @@ pub(super) struct Report {
     load_average: [Option<f32>; 2],
     wall_time: Vec<Line>,
     statistics: Vec<Statistics>,
-    absent: Vec<&'static str>,
+    /// What could not be measured here, and why.
+    absent: Vec<Absent>,
     aims: Vec<Aim>,
+}
+
+/// A setting that could not be measured.
+#[derive(Debug, Serialize)]
+struct Absent {
+    setting: String,
+    why: String,
 }
 
 /// One setting against nothing.
@@ -113,8 +121,11 @@ impl Report {
         }
     }
 
-    pub(super) fn absent(&mut self, program: &'static str) {
-        self.absent.push(program);
+    pub(super) fn absent(&mut self, setting: Setting, why: String) {
+        self.absent.push(Absent {
+            setting: setting.title(),
+            why,
+        });
     }
 
     pub(super) const fn load(&mut self, after: Option<f32>) {
@@ -253,8 +264,8 @@ impl fmt::Display for Report {
                 format!("{overhead_percent:+.2} ± {error_percent:.2}")
             )?;
         }
-        for program in &self.absent {
-            writeln!(f, "{program:<32}is not installed, not measured")?;
+        for Absent { setting, why } in &self.absent {
+            writeln!(f, "{setting:<32}not measured: {why}")?;
         }
         for statistics in &self.statistics {
             let Statistics {

@@ -58,13 +58,17 @@ impl Setting {
         }
     }
 
-    /// The program it needs and that is not there.
-    pub(crate) fn missing(self) -> Option<&'static str> {
+    /// Why somebody else's program cannot be measured on this machine.
+    pub(crate) fn impossible(self, selection: &Selection) -> Option<String> {
         let program = self.program()?;
         let path = std::env::var_os("PATH")?;
         let mut places = std::env::split_paths(&path);
-        let found = places.any(|place| place.join(program).is_file());
-        (!found).then_some(program)
+        if !places.any(|place| place.join(program).is_file()) {
+            return Some(format!("`{program}` is not installed"));
+        }
+        // bpftrace needs a tracefs, for example, and says so itself.
+        let tried = Attached::new(self, selection).and_then(Attached::detach);
+        tried.err().map(|error| format!("{error:#}"))
     }
 }
 
