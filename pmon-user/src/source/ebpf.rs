@@ -1,9 +1,9 @@
 //! The eBPF source: loads the embedded object, attaches it, and owns its maps.
 //!
 //! The table of registered pids lives in the kernel; [`Ebpf`] is the only
-//! writer in user space. What is written is in [`entries`], why the source
-//! cannot be used in [`error`], another set of programs on the same maps in
-//! [`reload`].
+//! writer in user space. What is written is in `entries`, why the source
+//! cannot be used in `error`, another set of programs on the same maps in
+//! `reload`.
 
 mod entries;
 mod error;
