@@ -75,12 +75,15 @@ pub mod flag {
     pub const FOLLOW: u32 = 1 << 4;
     /// The kernel made this entry, for a child of a followed process.
     pub const FOLLOWED: u32 = 1 << 5;
-    /// The OOM killer chose this process.
-    pub const OOM_VICTIM: u32 = 1 << 6;
-    /// The `signal` fields hold the last signal that somebody sent.
-    pub const SIGNAL_KNOWN: u32 = 1 << 7;
     /// `cpu_ns` and `peak_rss_pages` hold what the whole process used.
-    pub const USAGE_KNOWN: u32 = 1 << 8;
+    pub const USAGE_KNOWN: u32 = 1 << 6;
+    /// The `signal` fields hold the last signal that somebody sent. In a byte of
+    /// its own, as the next one: a signal may be sent while the last thread of its
+    /// receiver calls `exit` (not `exit_group`), and BPF has no atomic OR before
+    /// Linux 5.12.
+    pub const SIGNAL_KNOWN: u32 = 1 << 8;
+    /// The OOM killer chose this process.
+    pub const OOM_VICTIM: u32 = 1 << 16;
 }
 
 /// Kinds of [`Event`].

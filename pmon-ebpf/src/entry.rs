@@ -72,12 +72,22 @@ impl Entry {
         unsafe { (*self.0).root_generation }
     }
 
-    /// Sets flags.
+    /// Sets flags, the lowest byte last. Only bytes that any of them is in are
+    /// written: no program undoes what another, which owns other bytes, sets at
+    /// the same time (see [`flag::SIGNAL_KNOWN`]).
     #[inline(always)]
     pub(crate) fn raise(self, flags: u32) {
-        let flags = self.flags() | flags;
-        // SAFETY: as in `start_time`.
-        unsafe { (&raw mut (*self.0).flags).write_volatile(flags) };
+        for index in [2, 1, 0] {
+            let raised = (flags >> (8 * index)) as u8;
+            if raised != 0 {
+                // SAFETY: as in `start_time`; BPF is little-endian here, as the
+                // only target that the object is built for.
+                unsafe {
+                    let byte = (&raw mut (*self.0).flags).cast::<u8>().add(index);
+                    byte.write_volatile(byte.read_volatile() | raised);
+                }
+            }
+        }
     }
 
     /// Whether its own death is written.

@@ -45,7 +45,8 @@ const ARGUMENTS: [&str; 15] = [
 /// `panic=-1` reboots at once, which `-no-reboot` makes the end. Mitigations
 /// cost time and protect nobody here.
 const KERNEL_COMMAND_LINE: &str = "console=ttyS0 loglevel=1 panic=-1 mitigations=off";
-/// Far longer than the tests take on a busy machine.
+/// Far longer than the tests take on a busy machine, and than a test that waits in
+/// vain does (`PMON_TEST_PATIENCE` in `init.sh`), which is to tell so.
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// How a machine ended.
