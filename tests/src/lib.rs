@@ -25,4 +25,5 @@ pub mod place;
 pub mod privilege;
 pub mod process;
 pub mod script;
+pub mod systemd;
 pub mod wait;

@@ -102,10 +102,12 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
             let OverrideTable {
                 stop,
                 start_timeout,
+                systemd,
             } = exception;
             let known = exceptions.entry(name.into_inner()).or_default();
             known.stop = stop.or(known.stop);
             known.start_timeout = start_timeout.or(known.start_timeout);
+            known.systemd = systemd.or(known.systemd);
         }
         for problem in daemon {
             refuse(loaded, problem);
@@ -121,6 +123,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
                 OverrideTable {
                     stop,
                     start_timeout,
+                    systemd,
                 },
             )| {
                 let stop = stop.map(|stop| stop.policy(default));
@@ -130,6 +133,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
                     Override {
                         stop,
                         start_timeout,
+                        systemd: systemd.map(Into::into),
                     },
                 )
             },

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::entity::StopPolicy;
+use crate::core::entity::{StopPolicy, UnitPolicy};
 
 /// Everything outside of entities.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -125,6 +125,8 @@ pub struct EntityDefaults {
     pub stop: StopPolicy,
     /// Deadline of a start command; an entity's `startuptime` raises it.
     pub start_timeout: Duration,
+    /// Who restarts a unit that systemd would restart by itself.
+    pub systemd: UnitPolicy,
 }
 
 /// Time that a process gets to end by itself. systemd's is 90 s; a monitored
@@ -139,6 +141,7 @@ impl Default for EntityDefaults {
                 timeout: STOP_TIMEOUT,
             },
             start_timeout: Duration::from_secs(30),
+            systemd: UnitPolicy::Leave,
         }
     }
 }
@@ -165,6 +168,8 @@ pub struct Override {
     pub stop: Option<StopPolicy>,
     /// Deadline of the start command.
     pub start_timeout: Option<Duration>,
+    /// Who restarts its unit.
+    pub systemd: Option<UnitPolicy>,
 }
 
 impl Settings {
@@ -174,6 +179,14 @@ impl Settings {
             .get(name)
             .and_then(|exception| exception.stop)
             .unwrap_or(self.defaults.stop)
+    }
+
+    /// Who restarts the unit of a pmon.d entity.
+    pub fn systemd_of(&self, name: &str) -> UnitPolicy {
+        self.overrides
+            .get(name)
+            .and_then(|exception| exception.systemd)
+            .unwrap_or(self.defaults.systemd)
     }
 
     /// Start deadline of a pmon.d entity; never under its `startuptime`.

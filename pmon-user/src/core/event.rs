@@ -4,6 +4,7 @@ use super::{
     death::{Death, Hint, WaitStatus},
     identity::Identity,
     pulse::PulseEvent,
+    unit::UnitReport,
 };
 
 /// One thing that happened to one entity.
@@ -85,6 +86,9 @@ pub struct Sighting {
     /// An init script of this entity is running right now, started by somebody
     /// else: it is about to start or stop the process.
     pub foreign_script: Option<u32>,
+    /// What the service manager says of the entity's unit; none without a unit,
+    /// where it was not asked, or where it does not answer.
+    pub unit: Option<UnitReport>,
 }
 
 /// Why somebody looked.
@@ -134,6 +138,11 @@ pub enum StartEnd {
     },
     /// It ran past its deadline and its process group was killed.
     TimedOut,
+    /// Nothing was started, because somebody else wants something of the unit.
+    Yielded {
+        /// What that is, for people.
+        to: String,
+    },
     /// It could not be executed, for instance ETXTBSY or EAGAIN after retries.
     NotExecuted {
         /// For people, with the errno's name.

@@ -143,6 +143,8 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::Operator(_)
             | Notice::Stopped
             | Notice::Waiting { .. }
+            | Notice::Yielding { .. }
+            | Notice::StoppedElsewhere { .. }
             | Notice::Unanswered { .. }
             | Notice::PulseMissed { .. }
             | Notice::AlarmRefreshed(_)

@@ -17,3 +17,4 @@ pub mod pulse;
 pub mod recovery;
 pub mod simulation;
 pub mod time;
+pub mod unit;

@@ -134,6 +134,16 @@ pub enum Notice {
         /// The pid of the foreign script.
         script: u32,
     },
+    /// The service manager, or somebody through it, is at work on the unit.
+    Yielding {
+        /// What it does.
+        what: String,
+    },
+    /// Somebody stopped the unit through the service manager, and it is down.
+    StoppedElsewhere {
+        /// At whose hands.
+        by: String,
+    },
     /// A request of active monitoring has come to nothing, not for the first
     /// time in a row.
     PulseMissed {
@@ -198,6 +208,8 @@ impl Notice {
             Self::Operator(_) => "operator",
             Self::Stopped => "stopped",
             Self::Waiting { .. } => "waiting",
+            Self::Yielding { .. } => "yielding",
+            Self::StoppedElsewhere { .. } => "stopped_elsewhere",
             Self::PulseMissed { .. } => "pulse_missed",
             Self::Unanswered { .. } => "unanswered",
             Self::AwaitingAnswers { .. } => "awaiting_answers",
@@ -242,6 +254,8 @@ impl Notice {
             | Self::Operator(_)
             | Self::Stopped
             | Self::Waiting { .. }
+            | Self::Yielding { .. }
+            | Self::StoppedElsewhere { .. }
             | Self::FirstFailure
             | Self::AlarmRaised(_)
             | Self::AlarmRefreshed(_)
@@ -325,6 +339,8 @@ impl fmt::Display for Notice {
             Self::Waiting { script } => {
                 write!(f, "init script ({script}) is at work; waiting for it")
             }
+            Self::Yielding { what } => write!(f, "gives way to {what}"),
+            Self::StoppedElsewhere { by } => write!(f, "stopped by {by}"),
             Self::PulseMissed {
                 identity,
                 misses,

@@ -34,6 +34,7 @@ use crate::{
     },
     source::{connector::Connector, ebpf::Ebpf, selection::Selection},
     sys::{clock, epoll::Epoll, wake::Wake},
+    systemd,
     table::{EntityName, Table},
 };
 
@@ -99,6 +100,8 @@ pub struct Facts {
     pub findings: Vec<String>,
     /// Entities that cannot be monitored.
     pub unmonitored: Vec<crate::config::Unmonitored>,
+    /// What systemd has told of units.
+    pub units: systemd::Facts,
     /// Rises with every configuration put into force.
     pub config_generation: u64,
 }
@@ -255,6 +258,7 @@ impl Engine {
                 Message::Canary(hatched) => self.canary_hatched(hatched),
                 Message::Pulse(report) => self.pulse_reported(report),
                 Message::Source(started) => self.source_started(started),
+                Message::Units(facts) => self.facts.units = facts,
                 Message::Request(request) => self.answer(request),
                 Message::Stop => self.stopping = true,
             }

@@ -20,6 +20,7 @@ use crate::{
     control::backend::{Refusal, RegisterRequest},
     core::{
         death::{LastSeen, SourceName, WaitStatus},
+        entity::StartMethod,
         event::{OperatorAction, StartEnd},
         identity::Identity,
         notice::Notice,
@@ -34,6 +35,7 @@ use crate::{
     },
     state::registrations::EntityRecord,
     sys::{pidfd::VerifiedPid, wake::Wake},
+    systemd,
     table::{Answer, EntityName, Inquiry},
     view::{
         diagnosis::ReloadView,
@@ -119,6 +121,8 @@ pub enum Message {
     Canary(Result<Hatched, String>),
     /// What has become of a request of active monitoring, or of its port.
     Pulse(endpoint::Report),
+    /// What people should know of units.
+    Units(systemd::Facts),
     /// A source was started, or why not.
     Source(Result<Started, (SourceName, String)>),
     /// The control service asks.
@@ -250,6 +254,8 @@ pub enum Work {
     },
     /// What should survive the daemon has changed.
     Remember(EntityName, Arc<EntityRecord>),
+    /// Who starts an entity's process from now on: its unit may be of interest.
+    Unit(EntityName, StartMethod),
     /// An entity's pidfile is to be watched from now on; none when it has none.
     Watch(EntityName, Option<std::path::PathBuf>),
     /// Look for the processes of these entities, for the sweep.

@@ -70,6 +70,7 @@ use crate::{
     effect::{self, Executor, Report},
     look,
     state::{Store, journal, lock::Lock, registrations},
+    systemd::{self, Units},
     view::incident::IncidentView,
 };
 
@@ -183,7 +184,8 @@ async fn serve_until_stopped(
         work_sender,
     )?;
     let inbox = engine.inbox.clone();
-    let executor = Arc::new(executor(state_dir, &inbox));
+    let units = units(&inbox);
+    let executor = Arc::new(executor(state_dir, &inbox, units.clone()));
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);
@@ -201,6 +203,7 @@ async fn serve_until_stopped(
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
         looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
+        units: units.clone(),
         inbox: inbox.clone(),
     };
     let workers = tokio::spawn(workers.run(work));
@@ -248,6 +251,9 @@ async fn serve_until_stopped(
     inbox.send(Message::Stop);
     receiver::end(engine, end).await;
     executor.shutdown(SHUTDOWN).await;
+    if let (End::ForGood, Some(units)) = (end, &units) {
+        units.give_back().await;
+    }
     let (store, volatile) = workers.await.context("the workers failed")?;
     save_all(&store, &volatile, run_dir).await;
     Ok(ExitCode::SUCCESS)
@@ -272,11 +278,32 @@ fn tell_init(state: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
+/// The way to systemd, where it runs the host.
+fn units(inbox: &Inbox) -> Option<Units> {
+    use crate::{audit::Due, config::host::Host as _};
+    if !config::LocalHost::detect().systemd() {
+        return None;
+    }
+    let inbox = inbox.clone();
+    let teller = move |told| {
+        inbox.send(match told {
+            systemd::Told::Changed(entity) => Message::Audit(Due::Changed(entity)),
+            systemd::Told::Facts(facts) => Message::Units(facts),
+        });
+    };
+    let runtime = tokio::runtime::Handle::current();
+    let addresses = systemd::Addresses::default();
+    Some(Units::start(&runtime, addresses, Box::new(teller)))
+}
+
+fn executor(state_dir: &Path, inbox: &Inbox, units: Option<Units>) -> Executor {
     let (inbox, launches) = (inbox.clone(), inbox.clone());
     Executor::recording(
         tokio::runtime::Handle::current(),
-        effect::Settings::detect(state_dir),
+        effect::Settings {
+            units,
+            ..effect::Settings::detect(state_dir)
+        },
         Arc::new(move |entity, report| {
             inbox.send(match report {
                 Report::StartEnded { run, end, process } => Message::StartEnded {

@@ -61,6 +61,7 @@ pub(super) fn start(
         findings: Vec::new(),
         unmonitored: Vec::new(),
         config_generation: 0,
+        units: crate::systemd::Facts::default(),
     };
     let priority = settings.daemon.receiver_priority;
     let (ready, started) = mpsc::sync_channel(1);

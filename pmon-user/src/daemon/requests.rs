@@ -322,14 +322,15 @@ impl Engine {
                         self.add(spec, record);
                     } else {
                         let name = EntityName::from(entity.spec.name.as_str());
-                        watched.push((name, entity.spec.pidfile.clone()));
+                        watched.push((name, Arc::clone(&entity.spec)));
                     }
                 }
             }
         }
-        for (name, pidfile) in watched {
+        for (name, spec) in watched {
             self.follow(&name);
-            self.hand_out(Work::Watch(name, pidfile));
+            self.hand_out(Work::Unit(Arc::clone(&name), spec.start.clone()));
+            self.hand_out(Work::Watch(name, spec.pidfile.clone()));
         }
         view.removed.sort();
         self.facts.findings = findings;

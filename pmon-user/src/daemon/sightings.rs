@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use super::{engine::Engine, message::Work, steps::Found};
+use super::{engine::Engine, entity::Entity, message::Work, steps::Found};
 use crate::{
     core::{
         death::LastSeen,
         event::{Event, Occasion, Outcome},
+        identity::Identity,
         recovery::Registered,
     },
     effect::Job,
@@ -37,6 +38,7 @@ impl Engine {
             known_alive,
             known_gone: _,
             names_gone: _,
+            other_main,
         } = look;
         if sighting.occasion == Occasion::Sweep {
             self.audit(name, &sighting, knew);
@@ -83,12 +85,28 @@ impl Engine {
         {
             self.table.note(generation, last_seen.clone());
         }
+        if let (Outcome::Process(identity), Some(main)) = (&sighting.outcome, other_main) {
+            self.main_differs(name, *identity, main);
+        }
         let found = Found {
             process,
             stamp,
             last_seen,
         };
         self.happen_with(name, Event::Seen(sighting), Some(&found));
+    }
+
+    /// systemd's idea of the main process is another one than ours: told once of
+    /// each pair.
+    fn main_differs(&mut self, name: &EntityName, identity: Identity, main: u32) {
+        let what = format!(
+            "systemd holds {main} for the unit's main process, and the pidfile names {}",
+            identity.pid
+        );
+        let known = |entity: &Entity| entity.last_trouble.as_ref() == Some(&what);
+        if !self.entities.get(name).is_some_and(known) {
+            self.trouble(name, what);
+        }
     }
 
     pub(super) fn current(&self, name: &EntityName) -> Option<Registered> {

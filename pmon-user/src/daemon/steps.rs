@@ -270,6 +270,7 @@ impl Engine {
         let name: EntityName = Arc::from(entity.spec.name.as_str());
         let spec = Arc::clone(&entity.spec);
         self.hand_out(Work::Watch(Arc::clone(&name), spec.pidfile.clone()));
+        self.hand_out(Work::Unit(Arc::clone(&name), spec.start.clone()));
         self.entities.insert(Arc::clone(&name), entity);
         self.follow(&name);
         for effect in effects {

@@ -203,6 +203,8 @@ const fn level(notice: &Notice) -> Level {
         | Notice::StatusKnown { .. }
         | Notice::Stopped
         | Notice::Waiting { .. }
+        | Notice::Yielding { .. }
+        | Notice::StoppedElsewhere { .. }
         | Notice::AwaitingAnswers { .. }
         | Notice::AlarmCleared => Level::Info,
         Notice::Hinted(_) => Level::Debug,

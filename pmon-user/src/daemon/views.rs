@@ -11,7 +11,7 @@ use super::{
 use crate::{
     core::{
         death::WaitStatus,
-        entity::{EntitySpec, StopPolicy},
+        entity::{EntitySpec, StartMethod, StopPolicy},
         forecast::if_it_died_now,
         recovery::{AfterStop, Phase, Recovery, Stage},
         time::Time,
@@ -158,6 +158,7 @@ const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
         Stage::Manage => StateWord::Up,
         Stage::Looking
         | Stage::Waiting { .. }
+        | Stage::Yielding { .. }
         | Stage::MonitorWait { .. }
         | Stage::Monitor { .. }
         | Stage::RestartWait { .. }
@@ -185,11 +186,17 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
         Stage::Unmonitored => return None,
         Stage::Unknown | Stage::Looking => "look for the process".to_owned(),
         Stage::Waiting { script, .. } => format!("wait for init script ({script})"),
+        Stage::Yielding { .. } => "look for the process when systemd is done".to_owned(),
         Stage::Stopping { killed: false, .. } => "SIGKILL if it does not end by itself".to_owned(),
         Stage::Stopping { killed: true, .. } => "wait until it is gone".to_owned(),
         Stage::MonitorWait { phase, .. } => match phase {
             Phase::Window { .. } => "verdict on this attempt".to_owned(),
-            Phase::Overtime => "end the start command".to_owned(),
+            Phase::Overtime => match spec.start {
+                StartMethod::Unit { .. } => "wait for systemd's job".to_owned(),
+                StartMethod::Script { .. } | StartMethod::Command(_) | StartMethod::None { .. } => {
+                    "end the start command".to_owned()
+                }
+            },
             Phase::Verdict => "look for the process".to_owned(),
         },
         Stage::Monitor { .. } => "call it recovered if it stays alive".to_owned(),

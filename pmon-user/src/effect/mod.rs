@@ -19,6 +19,7 @@ mod pidfile;
 mod start;
 #[cfg(test)]
 mod tests;
+mod unit;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -47,6 +48,7 @@ use crate::{
         time::Time,
     },
     sys::pidfd::VerifiedPid,
+    systemd::Units,
 };
 
 /// One thing to do for one entity.
@@ -154,8 +156,10 @@ pub struct Settings {
     pub cgroup_parent: Option<PathBuf>,
     /// The minimal environment of everything started.
     pub environment: BTreeMap<String, String>,
-    /// Path of systemctl(1).
+    /// Path of systemctl(1), for when systemd cannot be asked otherwise.
     pub systemctl: PathBuf,
+    /// systemd, where it runs the host.
+    pub units: Option<Units>,
 }
 
 impl Settings {
@@ -182,6 +186,7 @@ impl Settings {
             cgroup_parent: cgroup::mount_point().map(|root| root.join("pmon.services")),
             environment: minimal_environment(),
             systemctl: tool("systemctl"),
+            units: None,
         }
     }
 }

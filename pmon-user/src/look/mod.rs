@@ -22,6 +22,7 @@ use crate::{
         limits::out_of_descriptors,
         pidfd::{VerifiedPid, VerifyError, verify},
     },
+    systemd::UnitSeen,
 };
 
 pub mod container;
@@ -30,6 +31,7 @@ pub mod last_seen;
 pub mod names;
 pub mod pidfile;
 pub mod stranger;
+mod unit;
 
 use pidfile::{Reading, Stamp, Writer};
 pub use stranger::Remembered;
@@ -58,6 +60,8 @@ pub struct LookRequest {
     /// Pids of pmon's own running start commands, each the leader of its
     /// process group or session.
     pub own_scripts: Arc<HashSet<u32>>,
+    /// What systemd said of the entity's unit, a moment before.
+    pub unit: Option<UnitSeen>,
 }
 
 /// What a look showed.
@@ -86,6 +90,8 @@ pub struct Look {
     pub known_gone: bool,
     /// The number in the pidfile, if nobody has it any more.
     pub names_gone: Option<u32>,
+    /// The unit's main process, if it is alive and another one than was found.
+    pub other_main: Option<u32>,
 }
 
 /// Looks for the entity's process. Blocks for some 100 µs, and up to 40 ms
@@ -106,6 +112,7 @@ pub fn look(request: &LookRequest) -> Look {
         }),
         None => by_memory(request.known.as_ref(), &exhausted),
     };
+    let (result, main_pid) = unit::or_main_process(result, request);
     let (process, outcome) = match result {
         Ok(process) => {
             let identity = process.identity();
@@ -142,6 +149,7 @@ pub fn look(request: &LookRequest) -> Look {
             occasion: request.occasion,
             outcome,
             foreign_script,
+            unit: request.unit.as_ref().map(|unit| unit.report.clone()),
         },
         last_seen: found.map(last_seen::of).unwrap_or_default(),
         process,
@@ -153,6 +161,7 @@ pub fn look(request: &LookRequest) -> Look {
         known_alive,
         known_gone,
         names_gone,
+        other_main: main_pid,
     }
 }
 

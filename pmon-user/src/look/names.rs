@@ -17,7 +17,7 @@ const COMM_LENGTH: usize = 15;
 pub fn of_entity(spec: &EntitySpec) -> Vec<String> {
     let mut names = vec![spec.name.clone()];
     match &spec.start {
-        StartMethod::Unit { unit } => {
+        StartMethod::Unit { unit, policy: _ } => {
             let stem = unit
                 .rsplit_once('.')
                 .map_or(unit.as_str(), |(stem, _)| stem);

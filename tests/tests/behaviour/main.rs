@@ -27,6 +27,7 @@ mod a_status_needs_no_privilege;
 mod a_stop_has_an_order;
 mod a_stopped_daemon_misses_no_death;
 mod a_thousand_kills_are_each_recovered_once;
+mod a_unit_has_one_master;
 mod an_active_process_must_answer;
 mod an_altered_table_is_put_right;
 mod an_idle_daemon_sleeps;

@@ -131,6 +131,7 @@ pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
     let DefaultsTable {
         stop,
         start_timeout,
+        systemd,
     } = table;
     let defaults = &mut settings.defaults;
     set(
@@ -141,4 +142,5 @@ pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
         &mut defaults.start_timeout,
         start_timeout.map(|given| given.0),
     );
+    set(&mut defaults.systemd, systemd.map(Into::into));
 }

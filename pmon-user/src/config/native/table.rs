@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::settings::SourceChoice,
-    core::entity::{Mode, Severity},
+    core::entity::{Mode, Severity, UnitPolicy},
 };
 
 /// A configuration file of pmon: `/etc/pmon/pmon.toml` or `/etc/pmon/conf.d/*.toml`.
@@ -103,6 +103,9 @@ pub struct DefaultsTable {
     pub stop: Option<StopText>,
     /// Deadline of a start command; `startuptime` raises it. Default: 30s
     pub start_timeout: Option<DurationText>,
+    /// Who restarts a unit that has `Restart=`: systemd ("leave") or pmon ("take-over").
+    /// Default: leave
+    pub systemd: Option<UnitPolicyText>,
 }
 
 /// Files in the dialect of the original pmond.
@@ -121,6 +124,8 @@ pub struct OverrideTable {
     pub stop: Option<StopText>,
     /// Deadline of the start command; `startuptime` raises it.
     pub start_timeout: Option<DurationText>,
+    /// Who restarts a unit that has `Restart=`: systemd ("leave") or pmon ("take-over").
+    pub systemd: Option<UnitPolicyText>,
 }
 
 /// One monitored entity.
@@ -146,11 +151,15 @@ pub struct EntityTable {
     pub start_timeout: Option<DurationText>,
     /// How a live process is ended. Default: { signal = "TERM", timeout = "10s" }
     pub stop: Option<StopText>,
-    /// File that names the process. Not needed with a `command` that stays in the foreground.
+    /// File that names the process. Not needed with a `command` that stays in the
+    /// foreground, nor with a `service` whose main process it is.
     pub pidfile: Option<AbsolutePath>,
     /// systemd unit, used where systemd runs the host.
     #[schemars(with = "Option<String>")]
     pub service: Option<Spanned<Argument>>,
+    /// Who restarts `service` if it has `Restart=`: systemd ("leave") or pmon
+    /// ("take-over"). Default: leave
+    pub systemd: Option<UnitPolicyText>,
     /// LSB init script, used otherwise.
     #[schemars(with = "Option<AbsolutePath>")]
     pub script: Option<Spanned<AbsolutePath>>,
@@ -250,6 +259,25 @@ impl From<ModeText> for Mode {
             ModeText::Active => Self::Active,
             ModeText::Status => Self::Status,
             ModeText::Ignore => Self::Ignore,
+        }
+    }
+}
+
+/// `systemd`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnitPolicyText {
+    /// systemd; pmon watches, and starts it only when systemd has given it up.
+    Leave,
+    /// pmon; `Restart=` is set aside while it monitors the unit.
+    TakeOver,
+}
+
+impl From<UnitPolicyText> for UnitPolicy {
+    fn from(policy: UnitPolicyText) -> Self {
+        match policy {
+            UnitPolicyText::Leave => Self::Leave,
+            UnitPolicyText::TakeOver => Self::TakeOver,
         }
     }
 }

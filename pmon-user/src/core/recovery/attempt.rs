@@ -110,13 +110,17 @@ impl Recovery {
         if self.start != StartCommand::Running || run != self.run {
             return;
         }
+        if let StartEnd::Yielded { to } = &end {
+            return self.yielded(step, to.clone());
+        }
         let started = match &end {
             StartEnd::Running(identity) => Some(*identity),
             StartEnd::Exited { code: 0, .. } => None,
             StartEnd::Exited { .. }
             | StartEnd::Signalled { .. }
             | StartEnd::TimedOut
-            | StartEnd::NotExecuted { .. } => {
+            | StartEnd::NotExecuted { .. }
+            | StartEnd::Yielded { .. } => {
                 step.say(Notice::StartFailed {
                     reason: describe(&end),
                 });
@@ -154,6 +158,9 @@ impl Recovery {
                 let phase = Phase::Overtime;
                 self.stage = Stage::MonitorWait { phase, deadline };
                 return;
+            }
+            if matches!(step.spec.start, StartMethod::Unit { .. }) {
+                return self.job_is_slow(step);
             }
             step.ask(Effect::CancelStart);
             step.say(Notice::StartFailed {
@@ -278,6 +285,7 @@ fn describe(end: &StartEnd) -> String {
             None => format!("exited with code {code}"),
         },
         StartEnd::Signalled { signal } => format!("was ended by signal {signal}"),
+        StartEnd::Yielded { to } => format!("gave way to {to}"),
         StartEnd::TimedOut => "hung past its deadline and was killed".to_owned(),
         StartEnd::NotExecuted { reason } => format!("could not be executed: {reason}"),
     }

@@ -55,6 +55,7 @@ impl Recovery {
             }
             Stage::Looking
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::RestartWait { .. }
             | Stage::Unverifiable => self.look(step),
             Stage::Stopping { .. } | Stage::Ignore | Stage::Stopped | Stage::Unmonitored => {}

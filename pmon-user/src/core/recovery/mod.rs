@@ -15,6 +15,10 @@
 //!   process; we look again until it has ended, and then for `startuptime`,
 //!   which a start of ours would get as well: a daemon may write its pidfile
 //!   after its script has ended.
+//! * **Yielding** — the service manager says that a job of the entity's unit is
+//!   queued or under way, that it restarts the unit by itself, or that the host goes
+//!   down; we look again until that is over, and then for `startuptime` if the unit
+//!   is up. A unit that somebody has stopped through the manager leads to *Stopped*.
 //! * **Stopping** — the process was unregistered, its pidfile removed, and it
 //!   was signalled; we wait until it is gone, and use SIGKILL at the deadline.
 //!   Nothing is started before it is gone.
@@ -29,7 +33,8 @@
 //! * **RestartWait** — an attempt failed; wait for `interval`.
 //! * **Ignore** — no automatic recovery (any more); a process that appears is
 //!   adopted at once.
-//! * **Stopped** — an operator stopped it; a process that appears is adopted.
+//! * **Stopped** — an operator stopped it, or somebody stopped its unit; a process
+//!   that appears is adopted.
 //! * **Unverifiable** — there is something that cannot be told apart, or whose
 //!   death could not be noticed; nothing is done to it and nothing is started
 //!   beside it, later looks may resolve it.
@@ -57,6 +62,7 @@ mod sighting;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod unit;
 
 use std::collections::VecDeque;
 
@@ -301,7 +307,7 @@ impl Recovery {
             Stage::MonitorWait { .. } => self.window_closed(step),
             Stage::Monitor { .. } => self.stable(step),
             Stage::RestartWait { .. } => self.look(step),
-            Stage::Waiting { .. } => self.look_again(step),
+            Stage::Waiting { .. } | Stage::Yielding { .. } => self.look_again(step),
             Stage::Stopping { then, killed, .. } => self.stop_overdue(step, then, killed),
             Stage::Unknown
             | Stage::Manage

@@ -51,6 +51,7 @@ impl Recovery {
             | Stage::Manage
             | Stage::Looking
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::Unmonitored => {}
@@ -167,12 +168,17 @@ impl Recovery {
     }
 
     fn stay_down(&mut self, step: &mut Step<'_>) {
+        self.rest_down(step, Notice::Stopped);
+    }
+
+    /// It is down because somebody wants that: nothing is wrong with it.
+    pub(super) fn rest_down(&mut self, step: &mut Step<'_>, told: Notice) {
         self.failed = false;
         self.judged = false;
         self.attempts = 0;
         self.problem = None;
         self.clear_alarm(step);
-        step.say(Notice::Stopped);
+        step.say(told);
         self.enter(step, Stage::Stopped);
     }
 }

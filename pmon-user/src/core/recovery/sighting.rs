@@ -11,10 +11,11 @@ use crate::core::{
     identity::Identity,
     notice::Notice,
     time::Time,
+    unit::UnitReport,
 };
 
 /// While a foreign init script is at work, we look again this often.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What a cancelled start command may still fork before it is killed.
 const CANCELLED_START: Duration = Duration::from_millis(50);
@@ -25,16 +26,17 @@ impl Recovery {
             occasion,
             outcome,
             foreign_script,
+            unit,
         } = sighting;
         match outcome {
             // Seen alive by a look that was overtaken by its end.
             Outcome::Process(identity) if self.ended == Some(identity) => {
                 let reason = format!("({}) has ended since", identity.pid);
-                self.seen_nothing(step, occasion, reason, foreign_script);
+                self.seen_nothing(step, occasion, reason, foreign_script, unit);
             }
             Outcome::Process(identity) => self.seen_process(step, identity),
             Outcome::Nothing { reason } => {
-                self.seen_nothing(step, occasion, reason, foreign_script);
+                self.seen_nothing(step, occasion, reason, foreign_script, unit);
             }
             Outcome::Unverifiable { reason } => self.seen_unverifiable(step, occasion, reason),
         }
@@ -76,7 +78,10 @@ impl Recovery {
                     self.attempt_succeeded(step, identity);
                 }
             }
-            Stage::Looking | Stage::Waiting { .. } | Stage::RestartWait { .. } => {
+            Stage::Looking
+            | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
+            | Stage::RestartWait { .. } => {
                 self.successor(step, identity, true);
                 self.monitor(step, identity);
             }
@@ -133,15 +138,19 @@ impl Recovery {
         occasion: Occasion,
         reason: String,
         foreign_script: Option<u32>,
+        unit: Option<UnitReport>,
     ) {
         if self.registered.is_some() {
             // The table is the truth; the audit counts the discrepancy.
             return;
         }
         match self.stage {
-            Stage::Unknown | Stage::Looking | Stage::Waiting { .. }
+            Stage::Unknown | Stage::Looking | Stage::Waiting { .. } | Stage::Yielding { .. }
                 if occasion == Occasion::Asked =>
             {
+                if self.heeds(step, unit) {
+                    return;
+                }
                 if let Some(script) = foreign_script {
                     return self.wait_for(step, script);
                 }
@@ -163,7 +172,9 @@ impl Recovery {
                 phase: Phase::Verdict,
                 ..
             } if occasion == Occasion::Asked => {
-                self.verdict_nothing(step, &reason);
+                if !self.heeds(step, unit) {
+                    self.verdict_nothing(step, &reason);
+                }
             }
             Stage::Unverifiable => {
                 self.problem = Some(format!("not running: {reason}"));
@@ -178,6 +189,7 @@ impl Recovery {
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
@@ -193,7 +205,11 @@ impl Recovery {
             return;
         }
         match self.stage {
-            Stage::Unknown | Stage::Looking | Stage::Waiting { .. } | Stage::Manage => {
+            Stage::Unknown
+            | Stage::Looking
+            | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
+            | Stage::Manage => {
                 self.problem = Some(reason.clone());
                 step.say(Notice::Unverifiable { reason });
                 self.enter(step, Stage::Unverifiable);
@@ -257,7 +273,9 @@ impl Recovery {
     }
 
     pub(super) fn look_again(&mut self, step: &mut Step<'_>) {
-        if let Stage::Waiting { next_look, .. } = &mut self.stage {
+        if let Stage::Waiting { next_look, .. } | Stage::Yielding { next_look, .. } =
+            &mut self.stage
+        {
             *next_look = step.now + LOOK_AGAIN;
         }
         step.ask(Effect::Look {
@@ -299,6 +317,7 @@ impl Recovery {
             Stage::Manage
             | Stage::Looking
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
@@ -379,6 +398,7 @@ impl Recovery {
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::RestartWait { .. }

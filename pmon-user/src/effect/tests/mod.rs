@@ -75,6 +75,7 @@ impl Fixture {
                 .map(|root| root.join(format!("pmon.test.{}.{next}", std::process::id()))),
             environment: minimal_environment(),
             systemctl: directory.path().join("systemctl"),
+            units: None,
         };
         change(&mut settings);
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();

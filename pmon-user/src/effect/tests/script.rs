@@ -241,6 +241,7 @@ fn a_unit_is_restarted_and_stopped_through_systemctl() {
     );
     let unit = spec(StartMethod::Unit {
         unit: "x.service".to_owned(),
+        policy: crate::core::entity::UnitPolicy::Leave,
     });
     assert_eq!(fixture.run(&unit), exited(0, ""));
     fixture.submit(

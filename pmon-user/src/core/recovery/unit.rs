@@ -1,0 +1,109 @@
+//! Heeding the service manager: what it says of the unit when there is no process
+//! (spec/pmond.md, field stories S8, S9, S11 to S13, S21).
+//!
+//! Must stay true: nothing is started while somebody's job is at work, while the
+//! manager restarts the unit by itself, or while the host goes down; a unit that
+//! somebody has stopped through the manager stays down without an alarm. Only an
+//! operator of pmon's own overrules the latter.
+
+use super::{Phase, Recovery, Stage, StartCommand, Step, sighting::LOOK_AGAIN};
+use crate::core::{effect::Effect, notice::Notice, unit::UnitReport};
+
+impl Recovery {
+    /// Whether what the manager says is reason enough to start nothing, now or at
+    /// all.
+    pub(super) fn heeds(&mut self, step: &mut Step<'_>, unit: Option<UnitReport>) -> bool {
+        match unit {
+            Some(UnitReport::AtWork { what }) => self.yield_to(step, what),
+            Some(UnitReport::GoingDown) => {
+                self.yield_to(step, "the shutdown of the host".to_owned());
+            }
+            Some(UnitReport::Stopped { by }) => {
+                // Asked for through pmon, later than whoever stopped it.
+                if self.manual {
+                    return false;
+                }
+                self.start = StartCommand::None;
+                self.rest_down(step, Notice::StoppedElsewhere { by });
+            }
+            Some(UnitReport::Active) => return self.has_time_to_appear(step),
+            Some(UnitReport::Down { .. }) | None => return false,
+        }
+        true
+    }
+
+    fn yield_to(&mut self, step: &mut Step<'_>, what: String) {
+        if !matches!(self.stage, Stage::Yielding { ends: None, .. }) {
+            step.say(Notice::Yielding { what: what.clone() });
+        }
+        self.problem = Some(format!("gives way to {what}"));
+        self.start = StartCommand::None;
+        let next_look = step.now + LOOK_AGAIN;
+        if let Stage::Yielding {
+            next_look: due,
+            ends,
+        } = &mut self.stage
+        {
+            *due = next_look;
+            *ends = None;
+        } else {
+            let ends = None;
+            self.enter(step, Stage::Yielding { next_look, ends });
+        }
+    }
+
+    /// What we gave way to is done, and the unit is up: whether its process still
+    /// has time to be seen. A pidfile may be written later.
+    fn has_time_to_appear(&mut self, step: &Step<'_>) -> bool {
+        let Stage::Yielding { next_look, ends } = &mut self.stage else {
+            return false;
+        };
+        let ends = *ends.get_or_insert(step.now + step.spec.startuptime);
+        *next_look = ends.min(step.now + LOOK_AGAIN);
+        self.problem = Some("its unit is up; no process yet".to_owned());
+        step.now < ends
+    }
+
+    /// The start gave way to somebody else's wish: it was no attempt.
+    pub(super) fn yielded(&mut self, step: &mut Step<'_>, to: String) {
+        self.start = StartCommand::None;
+        if !matches!(self.stage, Stage::MonitorWait { .. }) {
+            return;
+        }
+        if let Some(registered) = self.registered {
+            return self.attempt_succeeded(step, registered.identity);
+        }
+        if self.manual {
+            self.starts.operator = self.starts.operator.saturating_sub(1);
+        } else {
+            self.starts.auto = self.starts.auto.saturating_sub(1);
+            self.attempts = self.attempts.saturating_sub(1);
+        }
+        // It was judged before this attempt, and is not to be told of again.
+        self.judged = true;
+        self.yield_to(step, to);
+    }
+
+    /// The job of a unit is still under way past `start_timeout`. systemd has its
+    /// own deadline for it (`TimeoutStartSec=`) and knows what the service waits for:
+    /// a slow start is not a failed one.
+    pub(super) fn job_is_slow(&mut self, step: &mut Step<'_>) {
+        if let Some(registered) = self.registered {
+            return self.attempt_succeeded(step, registered.identity);
+        }
+        let what = "the unit's own start, which takes long".to_owned();
+        if self.problem.as_deref() != Some(&*what) {
+            step.say(Notice::Yielding { what: what.clone() });
+            self.problem = Some(what);
+        }
+        self.stage = Stage::MonitorWait {
+            phase: Phase::Overtime,
+            deadline: step.now + step.spec.start_timeout,
+        };
+        // It may have come up without the end of its job, for instance because its
+        // `ExecStartPost=` hangs.
+        step.ask(Effect::Look {
+            foreign_script: false,
+        });
+    }
+}
