@@ -6,6 +6,7 @@
 //! Nothing of the machine's systemd, if it has one, is touched.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -87,9 +88,10 @@ impl Host {
         let mut podman = container::podman(storage.path());
         podman.args(["run", "--detach", "--privileged", "--systemd=always"]);
         podman.args(["--network", "none"]);
-        let program = binary::pmon();
-        let programs = [program, &binary::service()].map(|path| path.parent().unwrap().to_owned());
-        for path in [place.path("")].iter().chain(&programs) {
+        let programs = [binary::pmon(), &binary::service()];
+        let mut shared = BTreeSet::from(programs.map(|path| path.parent().unwrap().to_owned()));
+        shared.insert(place.path(""));
+        for path in shared {
             podman.arg("--volume");
             podman.arg(format!("{0}:{0}", path.display()));
         }
@@ -144,7 +146,7 @@ impl Host {
 
     /// Kills a process, given by its pid in there.
     pub fn kill(&self, pid: u32) {
-        let _ = container::succeeded(&mut self.exec(&["kill", "-KILL", &pid.to_string()]));
+        let _ = container::succeeded(&mut self.exec(&["sh", "-c", &format!("kill -KILL {pid}")]));
     }
 
     /// Starts pmon and waits until it answers.
@@ -257,7 +259,7 @@ fn pmon(place: &Place) -> Unit {
     Unit {
         name: "pmon.service".to_owned(),
         text: format!(
-            "[Unit]\nBefore=web.service\n[Service]\nType=notify\n\
+            "[Unit]\nBefore=web.service\n[Service]\nType=notify\nEnvironment=PMON_LOG=info,pmon_user::systemd=debug\n\
              ExecStart={} daemon {command} --pin-dir none\nStandardError=append:{}\n",
             binary::pmon().display(),
             place.path("daemon.log").display(),
@@ -275,7 +277,8 @@ fn root() -> &'static Path {
         fs::create_dir_all(&directory).unwrap();
         let lock = File::create(directory.join("lock")).unwrap();
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-        let root = directory.join(format!("{SUITE}-{PACKAGES}"));
+        // A comma would end an option of the overlay mount.
+        let root = directory.join(format!("{SUITE}-{PACKAGES}").replace(',', "-"));
         if !root.exists() {
             let unfinished = directory.join("unfinished");
             fs::remove_dir_all(&unfinished).ok();

@@ -138,6 +138,11 @@ pub enum StartEnd {
     },
     /// It ran past its deadline and its process group was killed.
     TimedOut,
+    /// The service manager's job did not do what it should.
+    JobFailed {
+        /// Why, for people.
+        reason: String,
+    },
     /// Nothing was started, because somebody else wants something of the unit.
     Yielded {
         /// What that is, for people.

@@ -4,6 +4,8 @@
 //! the process's end. What follows from it is decided in `recovery`; how it is
 //! found out is `crate::systemd`'s business.
 
+use std::time::Duration;
+
 /// The unit, as it was when there was a look for the entity's process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnitReport {
@@ -21,7 +23,10 @@ pub enum UnitReport {
         by: String,
     },
     /// It is up, whatever the look for the process showed.
-    Active,
+    Active {
+        /// Since so long.
+        up_for: Duration,
+    },
     /// It is down, and nobody has asked for that.
     Down {
         /// The manager's word for how it ended, for instance `start-limit-hit`.

@@ -292,8 +292,11 @@ fn units(inbox: &Inbox) -> Option<Units> {
         });
     };
     let runtime = tokio::runtime::Handle::current();
-    let addresses = systemd::Addresses::default();
-    Some(Units::start(&runtime, addresses, Box::new(teller)))
+    let settings = systemd::Settings {
+        bus: "/run/dbus/system_bus_socket".into(),
+        systemctl: effect::tool("systemctl"),
+    };
+    Some(Units::start(&runtime, settings, Box::new(teller)))
 }
 
 fn executor(state_dir: &Path, inbox: &Inbox, units: Option<Units>) -> Executor {

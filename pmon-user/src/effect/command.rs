@@ -82,6 +82,12 @@ impl Invocation {
             Self::Systemctl { verb, unit } => vec![
                 settings.systemctl.clone().into(),
                 "--no-ask-password".into(),
+                // A start gives way to whatever else is wanted of the unit.
+                if *verb == "stop" {
+                    "--job-mode=replace".into()
+                } else {
+                    "--job-mode=fail".into()
+                },
                 (*verb).into(),
                 // A unit may be called `-.mount`.
                 "--".into(),

@@ -168,13 +168,6 @@ impl Settings {
     pub fn detect(state_directory: &Path) -> Self {
         /// systemd-journald's native stream socket (systemd-journald.service(8)).
         const STREAM: &str = "/run/systemd/journal/stdout";
-        let tool = |name: &str| {
-            [Path::new("/usr/bin"), Path::new("/bin")]
-                .into_iter()
-                .map(|directory| directory.join(name))
-                .find(|path| path.exists())
-                .unwrap_or_else(|| Path::new("/usr/bin").join(name))
-        };
         Self {
             log_directory: state_directory.join("log"),
             journal: fs::metadata(STREAM)
@@ -189,6 +182,16 @@ impl Settings {
             units: None,
         }
     }
+}
+
+/// Where a tool of the host is, or should be.
+#[must_use]
+pub fn tool(name: &str) -> PathBuf {
+    [Path::new("/usr/bin"), Path::new("/bin")]
+        .into_iter()
+        .map(|directory| directory.join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| Path::new("/usr/bin").join(name))
 }
 
 /// `PATH` with the system directories, where init scripts find their tools, and

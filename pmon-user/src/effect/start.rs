@@ -73,7 +73,7 @@ pub(super) async fn stop_unit(voice: Arc<Voice>, spec: Arc<EntitySpec>) {
         Some(StartEnd::Signalled { signal }) => format!("signal {signal}"),
         Some(StartEnd::TimedOut) => "systemctl hangs".to_owned(),
         Some(StartEnd::Yielded { to }) => format!("gives way to {to}"),
-        Some(StartEnd::NotExecuted { reason }) => reason,
+        Some(StartEnd::NotExecuted { reason } | StartEnd::JobFailed { reason }) => reason,
     };
     voice.failed(format!("cannot stop the unit: {what}"));
 }

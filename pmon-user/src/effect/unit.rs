@@ -1,6 +1,6 @@
 //! Starts and stops of units: jobs of systemd, whose results are awaited; or, where
 //! systemd cannot be asked over D-Bus, runs of systemctl(1), which is not killed for
-//! being slow either.
+//! being slow either, and gives way to others likewise.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +23,13 @@ pub(super) enum Wish {
 /// `None` when cancelled.
 pub(super) async fn carry_out(voice: &Arc<Voice>, unit: &str, wish: Wish) -> Option<StartEnd> {
     let end = match &voice.shared.settings.units {
-        None => JobEnd::Unreachable,
+        // Starts as well what does not run (spec/pmond.md §2.8).
+        None => JobEnd::Unreachable {
+            verb: match wish {
+                Wish::Up => "restart",
+                Wish::Down => "stop",
+            },
+        },
         Some(units) => {
             let job = async {
                 match wish {
@@ -43,16 +49,23 @@ pub(super) async fn carry_out(voice: &Arc<Voice>, unit: &str, wish: Wish) -> Opt
             code: 0,
             last_line: None,
         }),
-        JobEnd::Failed { reason } => Some(StartEnd::NotExecuted { reason }),
+        JobEnd::Failed { reason } => Some(StartEnd::JobFailed { reason }),
         JobEnd::YieldedTo { what } => Some(StartEnd::Yielded { to: what }),
-        JobEnd::Unreachable => {
-            let verb = match wish {
-                // Starts as well what does not run (spec/pmond.md §2.8).
-                Wish::Up => "restart",
-                Wish::Down => "stop",
-            };
+        JobEnd::Unreachable { verb } => {
             let unit = unit.to_owned();
-            run_command(voice, Invocation::Systemctl { verb, unit }, CLIENT).await
+            let end = run_command(voice, Invocation::Systemctl { verb, unit }, CLIENT).await?;
+            Some(gave_way(end))
         }
+    }
+}
+
+/// systemd's refusal to cancel somebody else's job is no failure.
+fn gave_way(end: StartEnd) -> StartEnd {
+    match end {
+        StartEnd::Exited {
+            code,
+            last_line: Some(line),
+        } if code != 0 && line.contains("is destructive") => StartEnd::Yielded { to: line },
+        end => end,
     }
 }

@@ -1,9 +1,12 @@
 //! A unit's main process, as systemd tells it: where no pidfile leads to the
 //! entity's process, and as a second opinion where one does.
 
-use super::{LookRequest, names, nothing};
+use super::{LookRequest, names, nothing, unverifiable};
 use crate::{
-    core::event::Outcome,
+    core::{
+        entity::StartMethod,
+        event::{Occasion, Outcome},
+    },
     sys::pidfd::{VerifiedPid, verify},
 };
 
@@ -11,12 +14,23 @@ use crate::{
 /// is alive and another one than was found.
 ///
 /// Without a pidfile the main process is the entity's. With one it is only if it
-/// bears the entity's name: what the pidfile named may have been a worker of it,
-/// whose death would be overlooked otherwise.
+/// bears the entity's name, or if the process that is gone was the main process
+/// before: what the pidfile named may have been a worker of it, whose death would be
+/// overlooked otherwise.
 pub(super) fn or_main_process(
     found: Result<VerifiedPid, Outcome>,
     request: &LookRequest,
 ) -> (Result<VerifiedPid, Outcome>, Option<u32>) {
+    if request.unit.is_none()
+        && request.spec.pidfile.is_none()
+        && request.occasion == Occasion::Asked
+        && matches!(request.spec.start, StartMethod::Unit { .. })
+        && matches!(found, Err(Outcome::Nothing { .. }))
+    {
+        // Nothing is started beside a process that may be there.
+        let reason = "systemd does not say which process is the unit's".to_owned();
+        return (Err(unverifiable(reason)), None);
+    }
     let Some((unit, pid)) = request
         .unit
         .as_ref()
@@ -40,7 +54,7 @@ pub(super) fn or_main_process(
         (Ok(_), None) | (Err(Outcome::Nothing { .. }), None) => (Ok(main), None),
         (Err(Outcome::Nothing { reason }), Some(_)) => {
             let (entity, process) = (names::of_entity(&request.spec), names::of_process(pid));
-            if names::agree(&entity, &process) {
+            if unit.is_successor || names::agree(&entity, &process) {
                 (Ok(main), None)
             } else {
                 let reason = format!("{reason}; its unit's main process is {pid}");

@@ -1,12 +1,18 @@
 //! A connection to systemd, and what is asked over it, typed
 //! (org.freedesktop.systemd1(5)).
 //!
-//! Two ways lead there: systemd's own socket, which needs root and no message bus,
-//! and the system bus. The former is what systemctl(1) takes for root, because it
-//! is there before, after and without dbus-daemon, and so do we. Every call has a
-//! deadline; nothing is remembered here.
+//! The way there is the system bus. systemd's own socket (`/run/systemd/private`),
+//! which systemctl(1) uses as root, cannot be spoken to with zbus: systemd signs its
+//! messages there with a name that the D-Bus specification does not allow as a
+//! sender's, and zbus refuses them. Where there is no bus, [`super::client`] asks that
+//! program. Every call has a deadline; nothing is remembered here.
 
-use std::{collections::HashMap, io, path::PathBuf, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use zbus::{
     Connection, DynamicType, Message, OwnedObjectPath, OwnedVariant,
@@ -18,8 +24,7 @@ use super::unit::{Job, JobId, JobType, UnitState};
 
 /// systemd answers within milliseconds; one that does not hangs.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// Messages that may wait to be read. On systemd's own socket every unit of the
-/// host is told of, and a full queue holds up replies as well.
+/// Messages that may wait to be read: a full queue would hold up replies as well.
 const QUEUE: usize = 65_536;
 
 const NAME: &str = "org.freedesktop.systemd1";
@@ -30,31 +35,13 @@ const SERVICE: &str = "org.freedesktop.systemd1.Service";
 const JOB: &str = "org.freedesktop.systemd1.Job";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
-/// Where systemd may be reached.
-#[derive(Clone, Debug)]
-pub struct Addresses {
-    /// systemd's own socket, which only root can connect to.
-    pub private: PathBuf,
-    /// The system bus's socket.
-    pub bus: PathBuf,
-}
-
-impl Default for Addresses {
-    fn default() -> Self {
-        Self {
-            private: "/run/systemd/private".into(),
-            bus: "/run/dbus/system_bus_socket".into(),
-        }
-    }
-}
-
 /// Something did not work.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BusError {
-    /// Neither way leads to systemd.
+    /// There is no way to it.
     #[error("systemd cannot be reached at `{at}`")]
     Unreachable {
-        /// The last socket that was tried.
+        /// The bus's socket.
         at: PathBuf,
         /// Why not.
         #[source]
@@ -105,61 +92,37 @@ impl BusError {
 #[derive(Clone, Debug)]
 pub(super) struct Bus {
     connection: Connection,
-    /// systemd's name on the bus; none on its own socket.
-    destination: Option<&'static str>,
 }
 
 impl Bus {
-    /// Connects, by systemd's own socket or else by the system bus, and asks to be
-    /// told of jobs.
+    /// Connects to the bus behind this socket, and asks to be told of jobs.
     ///
     /// # Errors
     ///
-    /// When neither answers.
-    pub(super) async fn connect(addresses: &Addresses) -> Result<Self, BusError> {
-        if rustix::process::geteuid().is_root()
-            && let Ok(bus) = Self::connect_to(&addresses.private, None).await
-        {
-            return Ok(bus);
-        }
-        Self::connect_to(&addresses.bus, Some(NAME)).await
-    }
-
-    async fn connect_to(
-        socket: &std::path::Path,
-        destination: Option<&'static str>,
-    ) -> Result<Self, BusError> {
+    /// When systemd does not answer.
+    pub(super) async fn connect(socket: &Path) -> Result<Self, BusError> {
         let unreachable = |source| BusError::Unreachable {
             at: socket.to_owned(),
             source,
         };
         let address = format!("unix:path={}", socket.display());
-        let mut builder = Builder::address(address.as_str())
+        let builder = Builder::address(address.as_str())
             .method_timeout(DEADLINE)
             .max_queued(const { std::num::NonZeroUsize::new(QUEUE).unwrap() });
-        if destination.is_none() {
-            builder = builder.p2p();
-        }
         let connection = tokio::time::timeout(DEADLINE, builder.build())
             .await
             .unwrap_or_else(|_| Err(zbus::Error::from(io::Error::from(io::ErrorKind::TimedOut))))
             .map_err(unreachable)?;
-        let bus = Self {
-            connection,
-            destination,
-        };
-        if destination.is_some() {
-            let rule = format!("type='signal',sender='{NAME}',interface='{MANAGER}'");
-            bus.call_on(
-                Some("org.freedesktop.DBus"),
-                "/org/freedesktop/DBus",
-                "org.freedesktop.DBus",
-                "AddMatch",
-                &(rule.as_str(),),
-            )
-            .await?;
-        }
-        // On its own socket systemd tells everything to everybody.
+        let bus = Self { connection };
+        let rule = format!("type='signal',sender='{NAME}',interface='{MANAGER}'");
+        bus.call_on(
+            "org.freedesktop.DBus",
+            "/org/freedesktop/DBus",
+            "org.freedesktop.DBus",
+            "AddMatch",
+            &(rule.as_str(),),
+        )
+        .await?;
         bus.call(MANAGER_PATH, MANAGER, "Subscribe", &()).await?;
         Ok(bus)
     }
@@ -169,14 +132,6 @@ impl Bus {
         &self.connection
     }
 
-    /// Which way it goes, for people.
-    pub(super) const fn describe(&self) -> &'static str {
-        match self.destination {
-            None => "systemd's own socket",
-            Some(_) => "the system bus",
-        }
-    }
-
     async fn call(
         &self,
         path: &str,
@@ -184,13 +139,12 @@ impl Bus {
         method: &'static str,
         body: &(impl serde::Serialize + DynamicType + Sync),
     ) -> Result<Message, BusError> {
-        self.call_on(self.destination, path, interface, method, body)
-            .await
+        self.call_on(NAME, path, interface, method, body).await
     }
 
     async fn call_on(
         &self,
-        destination: Option<&'static str>,
+        destination: &'static str,
         path: &str,
         interface: &'static str,
         method: &'static str,
@@ -200,14 +154,11 @@ impl Bus {
             method: method.to_owned(),
             source,
         };
-        let destination = match destination {
-            Some(name) => Some(BusName::try_from(name).map_err(failed)?),
-            None => None,
-        };
+        let destination = BusName::try_from(destination).map_err(failed)?;
         let interface = InterfaceName::try_from(interface).map_err(failed)?;
         let member = MemberName::try_from(method).map_err(failed)?;
         self.connection
-            .call_method(destination, path, Some(interface), member, body)
+            .call_method(Some(destination), path, Some(interface), member, body)
             .await
             .map_err(failed)
     }
@@ -272,11 +223,20 @@ impl Bus {
         let mut all: HashMap<String, OwnedVariant> = reply.body().deserialize().map_err(answer)?;
         let (number, job): (u32, OwnedObjectPath) = take(&mut all, "Job")?;
         let invocation: Vec<u8> = take(&mut all, "InvocationID")?;
+        // Of CLOCK_MONOTONIC, as all of systemd's.
+        let up_since: Option<u64> = take(&mut all, "ActiveEnterTimestampMonotonic").ok();
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let now = Duration::try_from(now).unwrap_or_default();
+        let active: String = take(&mut all, "ActiveState")?;
+        let is_active = active == "active";
         let mut state = UnitState {
             id: take(&mut all, "Id")?,
-            active: take(&mut all, "ActiveState")?,
+            active,
             sub: take(&mut all, "SubState")?,
             invocation,
+            up_for: up_since
+                .filter(|_| is_active)
+                .map(|since| now.saturating_sub(Duration::from_micros(since))),
             job: None,
             // Units of other types than services have neither.
             main_pid: main_pid.ok().filter(|pid| *pid != 0),

@@ -34,8 +34,11 @@ pub enum JobEnd {
         /// What that is, for people.
         what: String,
     },
-    /// systemd cannot be asked: nothing was done.
-    Unreachable,
+    /// There is no bus: nothing was done, and it is for the client to do.
+    Unreachable {
+        /// With which verb of systemctl(1).
+        verb: &'static str,
+    },
 }
 
 /// Takes the job back when it is dropped before its end.
@@ -62,12 +65,10 @@ impl Units {
     /// Brings a unit up whose process is not there, and waits for the result, as
     /// long as systemd takes. Dropped before, the job is taken back.
     pub async fn bring_up(&self, unit: &str) -> JobEnd {
-        let Some(bus) = self.bus() else {
-            return JobEnd::Unreachable;
-        };
-        let state = match bus.unit(unit).await {
-            Ok(state) => state,
-            Err(error) => return failed(&error),
+        self.connected().await;
+        let Some(state) = self.ask(unit).await else {
+            // Ends what may be up, as nobody can tell.
+            return JobEnd::Unreachable { verb: "restart" };
         };
         match state.report(None) {
             UnitReport::AtWork { what } => return JobEnd::YieldedTo { what },
@@ -76,20 +77,25 @@ impl Units {
                     what: "the shutdown of the host".to_owned(),
                 };
             }
-            UnitReport::Active | UnitReport::Down { .. } | UnitReport::Stopped { .. } => {}
+            UnitReport::Active { .. } | UnitReport::Down { .. } | UnitReport::Stopped { .. } => {}
         }
-        if state.result == "start-limit-hit"
+        // What is up without the process has to be ended first. What is down is
+        // started, which does nothing if somebody was faster.
+        let (method, verb) = if state.is_down() {
+            ("StartUnit", "start")
+        } else {
+            ("RestartUnit", "restart")
+        };
+        let Some(bus) = self.bus() else {
+            return JobEnd::Unreachable { verb };
+        };
+        // systemd's limit of starts is for systemd's own; an operator's would be
+        // refused as well. pmon has one of its own.
+        if state.active == "failed"
             && let Err(error) = bus.reset_failed(unit).await
         {
             tracing::warn!(unit, error = in_full(&error), "its start limit stays");
         }
-        // What is up without the process has to be ended first. What is down is
-        // started, which does nothing if somebody was faster.
-        let method = if state.is_down() {
-            "StartUnit"
-        } else {
-            "RestartUnit"
-        };
         self.run(&bus, method, unit, "fail").await
     }
 
@@ -97,7 +103,7 @@ impl Units {
     pub async fn stop(&self, unit: &str) -> JobEnd {
         match self.bus() {
             Some(bus) => self.run(&bus, "StopUnit", unit, "replace").await,
-            None => JobEnd::Unreachable,
+            None => JobEnd::Unreachable { verb: "stop" },
         }
     }
 

@@ -19,6 +19,9 @@ const ENDS: usize = 256;
 /// Jobs of our own that are remembered as such.
 const OWN: usize = 1024;
 
+/// Main processes that are remembered of each unit.
+const MAINS: usize = 8;
+
 /// How a job ended, in systemd's words (`JobRemoved`): `done`, `canceled`,
 /// `timeout`, `failed`, `dependency`, `skipped`, …
 pub(super) type JobResult = String;
@@ -39,6 +42,21 @@ struct Unit {
     invocation: Vec<u8>,
     /// The job that stopped it.
     stopped: Option<JobId>,
+    /// Its last main processes, by pid.
+    mains: VecDeque<u32>,
+}
+
+impl Unit {
+    fn saw(&mut self, state: &UnitState) {
+        if let Some(pid) = state.main_pid
+            && self.mains.back() != Some(&pid)
+        {
+            if self.mains.len() == MAINS {
+                self.mains.pop_front();
+            }
+            self.mains.push_back(pid);
+        }
+    }
 }
 
 impl Memory {
@@ -46,6 +64,13 @@ impl Memory {
     pub(super) fn watch(&mut self, state: &UnitState) {
         let unit = self.units.entry(state.id.clone()).or_default();
         unit.invocation.clone_from(&state.invocation);
+        unit.saw(state);
+    }
+
+    /// Whether that process was the unit's main process lately.
+    pub(super) fn was_main(&self, id: &str, pid: u32) -> bool {
+        let unit = self.units.get(id);
+        unit.is_some_and(|unit| unit.mains.contains(&pid))
     }
 
     pub(super) fn forget(&mut self, id: &str) {
@@ -106,6 +131,7 @@ impl Memory {
         let Some(unit) = self.units.get_mut(&state.id) else {
             return;
         };
+        unit.saw(state);
         let kind = match unit.job.take_if(|(known, _)| *known == job) {
             Some((_, kind)) => kind,
             None => None,
@@ -132,6 +158,7 @@ impl Memory {
     /// state now.
     pub(super) fn stopped(&mut self, state: &UnitState) -> Option<JobId> {
         let unit = self.units.get_mut(&state.id)?;
+        unit.saw(state);
         let started = !state.invocation.is_empty() && state.invocation != unit.invocation;
         if started || state.active == "active" {
             unit.stopped = None;

@@ -13,6 +13,7 @@
 //! interest are asked for → jobs are heard of, until the connection breaks.
 
 mod bus;
+mod client;
 mod job;
 mod memory;
 mod restarts;
@@ -23,6 +24,7 @@ mod unit;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -32,7 +34,6 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
 };
 
-pub use bus::Addresses;
 use bus::{Bus, BusError};
 pub use job::JobEnd;
 use memory::Memory;
@@ -51,8 +52,19 @@ use crate::{
 const CATCH_UP: Duration = Duration::from_millis(500);
 /// How often it is asked in that time.
 const CATCH_UP_STEP: Duration = Duration::from_millis(10);
+/// Longest time that a question waits for a connection that is under way.
+const CONNECT: Duration = Duration::from_secs(2);
 /// Longest time until everything that was heard before is taken into account.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// Where systemd may be asked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The system bus's socket (D-Bus specification).
+    pub bus: PathBuf,
+    /// systemctl(1), for where there is no bus.
+    pub systemctl: PathBuf,
+}
 
 /// What is told without being asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +96,9 @@ pub struct UnitSeen {
     pub id: String,
     /// The unit's main process, in systemd's pid namespace.
     pub main_pid: Option<u32>,
+    /// The process that is gone was the unit's main process, so that the one of
+    /// now has taken its place.
+    pub is_successor: bool,
 }
 
 /// The way to systemd; clones share it.
@@ -99,10 +114,12 @@ impl fmt::Debug for Units {
 }
 
 struct Shared {
-    addresses: Addresses,
+    settings: Settings,
     state: Mutex<State>,
     /// A job has ended.
     ended: Notify,
+    /// There is a connection, or none can be had.
+    connected: Notify,
     events: mpsc::UnboundedSender<Event>,
     teller: Teller,
 }
@@ -130,12 +147,13 @@ struct Watched {
 impl Units {
     /// Begins to look for systemd on this runtime.
     #[must_use]
-    pub fn start(runtime: &Handle, addresses: Addresses, teller: Teller) -> Self {
+    pub fn start(runtime: &Handle, settings: Settings, teller: Teller) -> Self {
         let (events, heard) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
-            addresses,
+            settings,
             state: Mutex::default(),
             ended: Notify::new(),
+            connected: Notify::new(),
             events,
             teller,
         });
@@ -181,14 +199,21 @@ impl Units {
     /// `running`, `degraded`, `stopping`, … (systemctl(1), is-system-running);
     /// none where systemd cannot be asked. Without units, [`Units::connect`] comes first.
     pub async fn system_state(&self) -> Option<String> {
-        self.bus()?.system_state().await.ok()
+        self.connected().await;
+        if let Some(bus) = self.bus()
+            && let Ok(state) = bus.system_state().await
+        {
+            return Some(state);
+        }
+        let state = client::system_state(&self.shared.settings.systemctl).await;
+        state.ok().filter(|state| !state.is_empty())
     }
 
     /// What systemd says of a unit whose process is not there as far as we know;
     /// `gone` is the pid of that process. None where systemd cannot be asked.
     pub async fn look(&self, unit: &str, gone: Option<u32>) -> Option<UnitSeen> {
-        let bus = self.bus()?;
-        let mut state = self.ask(&bus, unit).await?;
+        self.connected().await;
+        let mut state = self.ask(unit).await?;
         let patience = tokio::time::Instant::now() + CATCH_UP;
         while state.main_pid.is_some()
             && state.main_pid == gone
@@ -197,19 +222,34 @@ impl Units {
             && is_dead(gone).await
         {
             tokio::time::sleep(CATCH_UP_STEP).await;
-            state = self.ask(&bus, unit).await?;
+            state = self.ask(unit).await?;
         }
         self.settled().await;
-        let stopped = self.shared.lock().memory.stopped(&state);
+        let (stopped, is_successor) = {
+            let memory = &mut self.shared.lock().memory;
+            let was_main = |pid| state.main_pid != gone && memory.was_main(&state.id, pid);
+            let is_successor = gone.is_some_and(was_main);
+            (memory.stopped(&state), is_successor)
+        };
         Some(UnitSeen {
             report: state.report(stopped),
+            is_successor,
             id: state.id,
             main_pid: state.main_pid,
         })
     }
 
-    async fn ask(&self, bus: &Bus, unit: &str) -> Option<UnitState> {
-        match bus.unit(unit).await {
+    /// By the bus, or else by the client.
+    async fn ask(&self, unit: &str) -> Option<UnitState> {
+        if let Some(bus) = self.bus() {
+            match bus.unit(unit).await {
+                Ok(state) => return Some(state),
+                Err(error) => {
+                    tracing::warn!(unit, error = in_full(&error), "systemd does not say");
+                }
+            }
+        }
+        match client::unit(&self.shared.settings.systemctl, unit).await {
             Ok(state) => Some(state),
             Err(error) => {
                 tracing::warn!(unit, error = in_full(&error), "systemd does not say");
@@ -223,6 +263,20 @@ impl Units {
         let (done, settled) = oneshot::channel();
         self.shared.send(Event::Settle(done));
         let _ = tokio::time::timeout(SETTLE, settled).await;
+    }
+
+    /// The connection, which may be under way.
+    async fn connected(&self) {
+        let mut connected = std::pin::pin!(self.shared.connected.notified());
+        // From here on it is not missed.
+        connected.as_mut().enable();
+        let waits = {
+            let state = self.shared.lock();
+            state.bus.is_none() && state.problem.is_none()
+        };
+        if waits {
+            let _ = tokio::time::timeout(CONNECT, connected).await;
+        }
     }
 
     fn bus(&self) -> Option<Bus> {
@@ -271,11 +325,12 @@ impl Shared {
 
     fn unreachable(&self, error: &BusError) {
         let problem = format!(
-            "{}; units are started with systemctl, and a wish of somebody \
-             else may be taken for a failure",
+            "{}; units are handled through systemctl, and a stop by somebody else may be taken \
+             for a failure",
             in_full(error)
         );
         self.lock().problem = Some(problem);
+        self.connected.notify_waiters();
         self.tell_facts();
     }
 }

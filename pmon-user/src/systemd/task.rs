@@ -32,9 +32,9 @@ pub(super) async fn run(shared: Weak<Shared>, mut asked: mpsc::UnboundedReceiver
         let Some(this) = shared.upgrade() else {
             return;
         };
-        match Bus::connect(&this.addresses).await {
+        match Bus::connect(&this.settings.bus).await {
             Ok(bus) => {
-                tracing::info!(by = bus.describe(), "connected to systemd");
+                tracing::info!("connected to systemd");
                 pause = FIRST_PAUSE;
                 follow(&this, bus, &mut asked).await;
                 tracing::info!("the connection to systemd has ended");
@@ -83,11 +83,15 @@ async fn follow(shared: &Shared, bus: Bus, asked: &mut mpsc::UnboundedReceiver<E
         state.memory.missed();
         state.watched.keys().cloned().collect()
     };
+    shared.connected.notify_waiters();
     shared.tell_facts();
     let track = async {
         let tracker = Tracker { shared, bus: &bus };
         for entity in &entities {
             tracker.watch(entity).await;
+        }
+        for entity in entities {
+            (shared.teller)(Told::Changed(entity));
         }
         tracker.restarts().await;
         let mut all_told = pin!(tokio::time::sleep(ALL_TOLD));

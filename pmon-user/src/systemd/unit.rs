@@ -4,6 +4,8 @@
 //! Pure: the words of org.freedesktop.systemd1(5) go in, a [`UnitReport`] comes
 //! out.
 
+use std::time::Duration;
+
 use crate::core::unit::UnitReport;
 
 /// systemd's number of a job.
@@ -61,6 +63,8 @@ pub(super) struct UnitState {
     /// `InvocationID`: another one after each start; empty when there was none, or
     /// when systemd has forgotten the unit since.
     pub(super) invocation: Vec<u8>,
+    /// How long it has been active, if it is.
+    pub(super) up_for: Option<Duration>,
     /// The job that is queued or under way.
     pub(super) job: Option<Job>,
     /// `MainPID`, in pmon's pid namespace as long as systemd shares it.
@@ -108,7 +112,9 @@ impl UnitState {
             };
         }
         match self.active.as_str() {
-            "active" => UnitReport::Active,
+            "active" => UnitReport::Active {
+                up_for: self.up_for.unwrap_or(Duration::MAX),
+            },
             "inactive" | "failed" => match stopped {
                 Some(JobId(number)) => UnitReport::Stopped {
                     by: format!("systemd's stop job {number} of `{unit}`"),
@@ -135,6 +141,7 @@ pub(super) mod tests {
             active: active.to_owned(),
             sub: sub.to_owned(),
             invocation: vec![1],
+            up_for: (active == "active").then_some(Duration::from_secs(60)),
             job: None,
             main_pid: None,
             result: "success".to_owned(),
@@ -174,7 +181,9 @@ pub(super) mod tests {
     fn a_stop_of_the_past_means_nothing_once_the_unit_is_up() {
         assert_eq!(
             unit("active", "running").report(Some(JobId(7))),
-            UnitReport::Active
+            UnitReport::Active {
+                up_for: Duration::from_secs(60)
+            }
         );
     }
 

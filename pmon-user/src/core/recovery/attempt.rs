@@ -120,6 +120,7 @@ impl Recovery {
             | StartEnd::Signalled { .. }
             | StartEnd::TimedOut
             | StartEnd::NotExecuted { .. }
+            | StartEnd::JobFailed { .. }
             | StartEnd::Yielded { .. } => {
                 step.say(Notice::StartFailed {
                     reason: describe(&end),
@@ -285,6 +286,7 @@ fn describe(end: &StartEnd) -> String {
             None => format!("exited with code {code}"),
         },
         StartEnd::Signalled { signal } => format!("was ended by signal {signal}"),
+        StartEnd::JobFailed { reason } => format!("failed: {reason}"),
         StartEnd::Yielded { to } => format!("gave way to {to}"),
         StartEnd::TimedOut => "hung past its deadline and was killed".to_owned(),
         StartEnd::NotExecuted { reason } => format!("could not be executed: {reason}"),

@@ -6,6 +6,8 @@
 //! somebody has stopped through the manager stays down without an alarm. Only an
 //! operator of pmon's own overrules the latter.
 
+use std::time::Duration;
+
 use super::{Phase, Recovery, Stage, StartCommand, Step, sighting::LOOK_AGAIN};
 use crate::core::{effect::Effect, notice::Notice, unit::UnitReport};
 
@@ -26,7 +28,7 @@ impl Recovery {
                 self.start = StartCommand::None;
                 self.rest_down(step, Notice::StoppedElsewhere { by });
             }
-            Some(UnitReport::Active) => return self.has_time_to_appear(step),
+            Some(UnitReport::Active { up_for }) => return self.has_time_to_appear(step, up_for),
             Some(UnitReport::Down { .. }) | None => return false,
         }
         true
@@ -52,16 +54,28 @@ impl Recovery {
         }
     }
 
-    /// What we gave way to is done, and the unit is up: whether its process still
-    /// has time to be seen. A pidfile may be written later.
-    fn has_time_to_appear(&mut self, step: &Step<'_>) -> bool {
-        let Stage::Yielding { next_look, ends } = &mut self.stage else {
-            return false;
+    /// The unit is up, perhaps because what we gave way to is done: whether its
+    /// process still has time to be seen. A pidfile may be written later.
+    fn has_time_to_appear(&mut self, step: &Step<'_>, up_for: Duration) -> bool {
+        let ends = match self.stage {
+            Stage::Yielding { ends, .. } => ends,
+            // The last look of an attempt, which has had its time.
+            Stage::MonitorWait { .. } => return false,
+            _ if up_for < step.spec.startuptime => None,
+            _ => return false,
         };
-        let ends = *ends.get_or_insert(step.now + step.spec.startuptime);
-        *next_look = ends.min(step.now + LOOK_AGAIN);
+        let ends = ends.unwrap_or(step.now + step.spec.startuptime);
         self.problem = Some("its unit is up; no process yet".to_owned());
-        step.now < ends
+        let next_look = ends.min(step.now + LOOK_AGAIN);
+        let ends = Some(ends);
+        match &mut self.stage {
+            Stage::Yielding {
+                next_look: due,
+                ends: until,
+            } => (*due, *until) = (next_look, ends),
+            _ => self.enter(step, Stage::Yielding { next_look, ends }),
+        }
+        ends.is_some_and(|ends| step.now < ends)
     }
 
     /// The start gave way to somebody else's wish: it was no attempt.

@@ -25,6 +25,13 @@ fn stopped() -> Option<UnitReport> {
     })
 }
 
+/// For long.
+fn up() -> Option<UnitReport> {
+    Some(UnitReport::Active {
+        up_for: Duration::from_secs(3600),
+    })
+}
+
 fn down() -> Option<UnitReport> {
     Some(UnitReport::Down {
         result: "signal".to_owned(),
@@ -50,7 +57,7 @@ fn a_stop_through_the_manager_is_not_fought_s13() {
     assert_eq!(world.recovery().deadline(), None);
 
     // Somebody starts it again.
-    world.set_unit(Some(UnitReport::Active));
+    world.set_unit(up());
     let again = world.start_by_hand();
     assert_eq!(*world.recovery().stage(), Stage::Manage);
     assert_eq!(world.recovery().current().unwrap().identity, again);
@@ -71,7 +78,7 @@ fn a_restart_by_the_manager_is_adopted_and_nothing_started_s12() {
     // Longer than `start_timeout`: RestartSec= is the unit's to choose (S21).
     world.run_until(second(90));
     let new = world.start_by_hand();
-    world.set_unit(Some(UnitReport::Active));
+    world.set_unit(up());
     world.run_until(second(200));
     assert_eq!(starts(&world), NEVER);
     assert_eq!(world.recovery().starts().auto, 0);
@@ -181,7 +188,7 @@ fn a_unit_that_is_up_has_its_startuptime_to_show_its_process() {
     world.set_unit(at_work());
     world.kill(WaitStatus(15));
     world.run_until(second(2));
-    world.set_unit(Some(UnitReport::Active));
+    world.set_unit(up());
     world.run_until(second(4));
     assert_eq!(starts(&world), NEVER);
     // Its pidfile comes late.
@@ -189,4 +196,26 @@ fn a_unit_that_is_up_has_its_startuptime_to_show_its_process() {
     world.run_until(second(60));
     assert_eq!(starts(&world), NEVER);
     assert_eq!(world.recovery().current().unwrap().identity, late);
+}
+
+#[test]
+fn a_unit_that_was_just_started_by_somebody_is_not_started_again_s12() {
+    let spec = unit_spec();
+    let mut world = healthy(&spec, works());
+    // Its restart was over before there was a look; only its pidfile is late.
+    world.set_unit(Some(UnitReport::Active {
+        up_for: Duration::from_millis(20),
+    }));
+    world.kill(WaitStatus(15));
+    world.run_until(second(2));
+    assert_eq!(starts(&world), NEVER);
+    let late = world.start_by_hand();
+    world.run_until(second(60));
+    assert_eq!(starts(&world), NEVER);
+    assert_eq!(world.recovery().current().unwrap().identity, late);
+
+    // One that is up without the process is restarted.
+    world.set_unit(up());
+    world.kill(KILLED);
+    assert_eq!(starts(&world), [60]);
 }
