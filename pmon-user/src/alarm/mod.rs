@@ -8,8 +8,16 @@
 //! the instance under which it was raised, so that `sm` clears nothing of `sm-api`
 //! (FIX of spec/pmond.md §8.3).
 
+pub mod dispatch;
 pub mod event;
+pub mod file;
+pub mod fm;
 pub mod health;
+pub mod hook;
+mod message;
+mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::{io, time::Duration};
 
@@ -23,6 +31,11 @@ use event::AlarmEvent;
 pub trait AlarmSink: Send {
     /// For people, in log and `status`: for instance `hook /usr/bin/page`.
     fn name(&self) -> String;
+
+    /// At one event for longer, it is said to hang.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(15)
+    }
 
     /// Tells one event. After an error it is told again later, with everything
     /// else that is still true; an event may thus be told more than once, and
@@ -62,9 +75,9 @@ pub enum SinkError {
         source: io::Error,
     },
     /// It was reached, and did not accept it.
-    #[error("{reason}")]
+    #[error("it {reason}")]
     Refused {
-        /// In its words.
+        /// What it did instead, for instance `exited with code 1`.
         reason: String,
     },
     /// It took too long.
