@@ -209,28 +209,32 @@ mod tests {
     fn at_its_deadline_it_goes_with_all_its_children() {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().join("pid");
-        let script = "sleep 1000 & echo $! >$1; wait";
-        let mut hook = shell(script, &out, Duration::from_millis(500));
-        let error = hook
-            .deliver(&event(AlarmKind::Raise, "web", 60))
-            .unwrap_err();
-        assert!(matches!(error, SinkError::TimedOut(_)), "{error}");
-        if let Ok(pid) = std::fs::read_to_string(&out)
-            && let Ok(pid) = pid.trim().parse::<i32>()
-        {
-            let pid = Pid::from_raw(pid).unwrap();
-            let end = Instant::now() + LONG;
-            while let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) {
-                let left = Timespec {
-                    tv_sec: 10,
-                    tv_nsec: 0,
-                };
-                let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&left));
-                if ended == Ok(1) {
-                    return;
-                }
-                assert!(Instant::now() < end, "its child was left behind");
+        let script = "sleep 1000 & echo $! >$1.new; mv $1.new $1; wait";
+        let mut deadline = Duration::from_millis(200);
+        let pid = loop {
+            let mut hook = shell(script, &out, deadline);
+            let error = hook
+                .deliver(&event(AlarmKind::Raise, "web", 60))
+                .unwrap_err();
+            assert!(matches!(error, SinkError::TimedOut(_)), "{error}");
+            // It may have been killed before it got so far.
+            match std::fs::read_to_string(&out) {
+                Ok(pid) => break pid.trim().parse::<i32>().unwrap(),
+                Err(_) => deadline *= 2,
             }
+        };
+        let pid = Pid::from_raw(pid).unwrap();
+        let end = Instant::now() + LONG;
+        while let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) {
+            let second = Timespec {
+                tv_sec: 1,
+                tv_nsec: 0,
+            };
+            let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
+            if poll(&mut watched, Some(&second)) == Ok(1) {
+                return;
+            }
+            assert!(Instant::now() < end, "its child was left behind");
         }
     }
 }

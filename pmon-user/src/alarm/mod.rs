@@ -23,8 +23,8 @@ use std::{io, time::Duration};
 
 use thiserror::Error;
 
-use crate::core::time::Time;
-use event::AlarmEvent;
+use self::{event::AlarmEvent, file::FileSink, hook::HookSink};
+use crate::{config::settings::AlarmSettings, core::time::Time};
 
 /// A receiver of alarms. Each has a thread of its own, on which all of this is
 /// called, and which alone may be blocked by it.
@@ -60,6 +60,24 @@ pub trait AlarmSink: Send {
         let _nothing_is_due = now;
         Ok(())
     }
+}
+
+/// The receivers that are configured.
+#[must_use]
+pub fn sinks(settings: &AlarmSettings) -> Vec<Box<dyn AlarmSink>> {
+    let AlarmSettings {
+        hook,
+        hook_timeout,
+        file,
+    } = settings;
+    let mut sinks: Vec<Box<dyn AlarmSink>> = Vec::new();
+    if let Some(hook) = HookSink::new(hook, *hook_timeout) {
+        sinks.push(Box::new(hook));
+    }
+    if let Some(path) = file {
+        sinks.push(Box::new(FileSink::new(path.clone())));
+    }
+    sinks
 }
 
 /// Why a receiver may not have heard of an event.
