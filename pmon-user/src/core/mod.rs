@@ -4,6 +4,8 @@
 //! and nothing here imports another module of this crate. State and an event
 //! and the time go in, a new state and a list of effects come out.
 
+#[cfg(test)]
+mod chaos;
 pub mod death;
 pub mod effect;
 pub mod entity;

@@ -88,7 +88,7 @@ impl Recovery {
         }
     }
 
-    fn cancel_start(&mut self, step: &mut Step<'_>) {
+    pub(super) fn cancel_start(&mut self, step: &mut Step<'_>) {
         if self.start == StartCommand::Running {
             step.ask(Effect::CancelStart);
         }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{AfterStop, Phase, Recovery, Registered, Stage, StartCommand, Step};
+use super::{AfterStop, Phase, Recovery, Registered, Stage, Step};
 use crate::core::{
     death::Death,
     effect::Effect,
@@ -267,6 +267,13 @@ impl Recovery {
 
     /// A process that takes the entity's place.
     pub(super) fn successor(&mut self, step: &mut Step<'_>, identity: Identity, external: bool) {
+        match self.registered {
+            // Seen before its start was told of.
+            Some(registered) if registered.identity == identity => return,
+            // Somebody has started one while ours was being started.
+            Some(registered) => return self.pid_changed(step, registered.identity, identity),
+            None => {}
+        }
         if external {
             self.starts.external += 1;
         }
@@ -347,8 +354,6 @@ impl Recovery {
             step.say(Notice::NotRegistered { identity, reason });
         }
         self.problem = Some(format!("not registered: {reason}"));
-        // Its start command has done what it was asked for.
-        self.start = StartCommand::None;
         self.manual = false;
         if self.stage != Stage::Unverifiable {
             self.enter(step, Stage::Unverifiable);
