@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod chaos;
 pub mod death;
+pub mod degrade;
 pub mod effect;
 pub mod entity;
 pub mod event;
