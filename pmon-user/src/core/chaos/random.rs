@@ -33,7 +33,9 @@ impl Random {
     /// A duration up to `longest`, short ones more often: small and large orders
     /// of magnitude are equally likely, so that events meet in every order.
     pub(super) fn up_to(&mut self, longest: Duration) -> Duration {
-        let longest = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX).max(1);
+        let longest = u64::try_from(longest.as_micros())
+            .unwrap_or(u64::MAX)
+            .max(1);
         let magnitude = self.below(u64::from(longest.ilog2()) + 1);
         Duration::from_micros(self.below((2u64 << magnitude).min(longest) + 1))
     }

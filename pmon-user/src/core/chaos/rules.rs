@@ -122,7 +122,10 @@ impl Rules {
                 self.alarm = Some(*severity);
             }
             Effect::Alarm(AlarmChange::Refresh(_)) => {
-                rule(self.alarm.is_some(), "refreshed an alarm that is not raised")?;
+                rule(
+                    self.alarm.is_some(),
+                    "refreshed an alarm that is not raised",
+                )?;
             }
             Effect::Alarm(AlarmChange::Clear) => {
                 rule(self.alarm.is_some(), "cleared an alarm that is not raised")?;

@@ -17,9 +17,7 @@ use crate::core::{
     death::{Death, Hint, LastSeen, SourceName, WaitStatus},
     effect::Effect,
     entity::{EntitySpec, StartMethod},
-    event::{
-        Event, Occasion, OperatorAction, OperatorRequest, Outcome, Sighting, StartEnd,
-    },
+    event::{Event, Occasion, OperatorAction, OperatorRequest, Outcome, Sighting, StartEnd},
     evidence::Evidence,
     identity::Identity,
     notice::Notice,
@@ -42,8 +40,8 @@ enum Happening {
     Die(Identity, WaitStatus),
     /// The pidfd of a process that died is readable.
     Released(Identity, WaitStatus),
-    /// A foreign init script ends.
-    ScriptEnds,
+    /// A foreign init script ends, perhaps with a process.
+    ScriptEnds(bool),
 }
 
 /// One host with one entity.
@@ -81,17 +79,19 @@ pub(super) struct World {
     meddled: bool,
     pub(super) recoveries: u64,
     pub(super) deaths: u64,
+    /// Whether the story is kept.
+    tells: bool,
     pub(super) story: VecDeque<String>,
 }
 
 /// Lines of the story that are kept for a failure's report.
-const STORY: usize = 250;
+const STORY: usize = 700;
 /// An entity may pass through several stages at one time, but not for ever.
 const TICKS: u32 = 8;
 const BY_HAND: &str = "uid 0 (pid 1)";
 
 impl World {
-    pub(super) fn new(spec: EntitySpec, random: Random) -> Self {
+    pub(super) fn new(spec: EntitySpec, random: Random, tells: bool) -> Self {
         let now = Time::from_boot_ns(1_000_000_000_000);
         let (recovery, effects) = Recovery::new(&spec, now);
         let mut world = Self {
@@ -118,6 +118,7 @@ impl World {
             meddled: false,
             recoveries: 0,
             deaths: 0,
+            tells,
             story: VecDeque::new(),
         };
         world.meddlers = world.random.percent(50);
@@ -131,10 +132,14 @@ impl World {
         world
     }
 
-    fn note(&mut self, line: String) {
+    fn note(&mut self, line: impl FnOnce(&Self) -> String) {
         if self.story.len() == STORY {
             self.story.pop_front();
         }
+        if !self.tells {
+            return;
+        }
+        let line = line(self);
         if line.contains("Pulse") || line.ends_with("Tick") {
             return;
         }
@@ -144,7 +149,8 @@ impl World {
 
     fn later(&mut self, delay: Duration, happening: Happening) {
         self.ordinal += 1;
-        self.queue.insert((self.now + delay, self.ordinal), happening);
+        self.queue
+            .insert((self.now + delay, self.ordinal), happening);
     }
 
     fn soon(&mut self, happening: Happening) {
@@ -186,7 +192,7 @@ impl World {
     }
 
     fn step(&mut self, event: Event, found: Option<Identity>) -> Result<(), String> {
-        self.note(format!("{} <- {event:?}", self.recovery.stage().as_str()));
+        self.note(|world| format!("{} <- {event:?}", world.recovery.stage().as_str()));
         if let Event::Seen(sighting) = &event {
             self.rules.saw(match &sighting.outcome {
                 Outcome::Process(identity) => Some(*identity),
@@ -221,14 +227,10 @@ impl World {
         self.carry_out(effects, found)
     }
 
-    fn carry_out(
-        &mut self,
-        effects: Vec<Effect>,
-        found: Option<Identity>,
-    ) -> Result<(), String> {
+    fn carry_out(&mut self, effects: Vec<Effect>, found: Option<Identity>) -> Result<(), String> {
         let mut events = Vec::new();
         for effect in effects {
-            self.note(format!("    {effect:?}"));
+            self.note(|_| format!("    {effect:?}"));
             self.rules.check(&effect)?;
             match effect {
                 Effect::Register { identity } => events.push(self.register(identity, found)),
@@ -279,6 +281,7 @@ impl World {
             return Event::RegisterFailed { identity, reason };
         }
         if !self.calm && self.random.percent(2) {
+            self.known = Some(identity);
             let reason = "the table is full".to_owned();
             return Event::Unwatchable { identity, reason };
         }
@@ -317,7 +320,7 @@ impl World {
                 Ok(())
             }
             Happening::Appear(identity, _) => {
-                self.note(format!("({}) appears", identity.pid));
+                self.note(|_| format!("({}) appears", identity.pid));
                 self.processes.insert(identity);
                 self.pidfile = Some(identity);
                 self.pidfile_changed();
@@ -328,9 +331,11 @@ impl World {
                 Ok(())
             }
             Happening::Released(identity, status) => self.released(identity, status),
-            Happening::ScriptEnds => {
+            Happening::ScriptEnds(starts) => {
                 self.foreign_script = false;
-                self.start_by_hand();
+                if starts {
+                    self.start_by_hand();
+                }
                 Ok(())
             }
         }
@@ -457,7 +462,7 @@ impl World {
                 self.pidfile = Some(identity);
                 let died = self.perhaps_doomed(identity, luck);
                 self.start_ends(run, StartEnd::Running(identity), Some(identity));
-                self.note(format!("({}) runs, doomed: {died}", identity.pid));
+                self.note(|_| format!("({}) runs, doomed: {died}", identity.pid));
             }
             60..80 if self.meddlers => {
                 // Late: perhaps when it is not expected any more.
@@ -491,7 +496,10 @@ impl World {
         if doomed {
             let longest = self.spec.startuptime + self.spec.debounce * 2;
             let lives = self.random.up_to(longest);
-            self.later(lives + self.spec.startuptime / 2, Happening::Die(identity, WaitStatus(11)));
+            self.later(
+                lives + self.spec.startuptime / 2,
+                Happening::Die(identity, WaitStatus(11)),
+            );
         }
         doomed
     }
@@ -499,26 +507,34 @@ impl World {
     fn start_ends(&mut self, run: u64, end: StartEnd, found: Option<Identity>) {
         let delay = self.random.up_to(self.spec.startuptime);
         let delay = if found.is_some() { delay / 100 } else { delay };
-        self.later(delay, Happening::Tell(Event::StartEnded { run, end }, found));
+        self.later(
+            delay,
+            Happening::Tell(Event::StartEnded { run, end }, found),
+        );
     }
 
     /// The running start command ends with its process group.
     fn cancel(&mut self) {
         self.lane.retain(|job| !matches!(job, Effect::Start { .. }));
         self.queue.retain(|_, happening| match happening {
-            Happening::Tell(Event::StartEnded { .. }, None) | Happening::Appear(_, Some(_)) => false,
+            Happening::Tell(Event::StartEnded { .. }, None) | Happening::Appear(_, Some(_)) => {
+                false
+            }
             Happening::Tell(..)
             | Happening::Look(_)
             | Happening::Work
             | Happening::Appear(_, None)
             | Happening::Die(..)
             | Happening::Released(..)
-            | Happening::ScriptEnds => true,
+            | Happening::ScriptEnds(_) => true,
         });
     }
 
     fn request(&mut self, round: u64, sequence: u32) {
-        self.soon(Happening::Tell(Event::Pulse(PulseEvent::Sent { round }), None));
+        self.soon(Happening::Tell(
+            Event::Pulse(PulseEvent::Sent { round }),
+            None,
+        ));
         if self.calm || self.random.percent(80) {
             let answered = PulseEvent::Answered { round, sequence };
             self.later(
@@ -540,7 +556,7 @@ impl World {
         if !self.processes.remove(&identity) {
             return;
         }
-        self.note(format!("({}) dies", identity.pid));
+        self.note(|_| format!("({}) dies", identity.pid));
         if let Some((entry, generation)) = self.entry
             && entry == identity
             && self.random.percent(80)
@@ -593,7 +609,7 @@ impl World {
         let identity = self.new_identity();
         self.processes.insert(identity);
         self.pidfile = Some(identity);
-        self.note(format!("({}) is started by hand", identity.pid));
+        self.note(|_| format!("({}) is started by hand", identity.pid));
         self.pidfile_changed();
     }
 
@@ -620,7 +636,7 @@ impl World {
         if matches!(self.spec.start, StartMethod::Script { .. }) && self.random.percent(50) {
             self.foreign_script = true;
             let takes = self.random.up_to(Duration::from_secs(5));
-            self.later(takes, Happening::ScriptEnds);
+            self.later(takes, Happening::ScriptEnds(true));
         } else if self.processes.is_empty() {
             self.start_by_hand();
         }
@@ -632,6 +648,9 @@ impl World {
 
     pub(super) fn operate(&mut self, action: OperatorAction) -> Result<(), String> {
         self.stopped = action == OperatorAction::Stop;
+        // A daemon on its way between its command's end and its pidfile is out of
+        // everybody's sight: who stops now and starts again at once has two.
+        self.meddled |= self.stopped && self.is_on_its_way();
         let request = OperatorRequest {
             action,
             reason: None,
@@ -640,9 +659,17 @@ impl World {
         self.step(Event::Operator(request), None)
     }
 
+    fn is_on_its_way(&self) -> bool {
+        let mut queued = self.queue.values();
+        queued.any(|happening| matches!(happening, Happening::Appear(_, Some(_))))
+    }
+
     /// The daemon is killed and another one goes on, after a while.
     pub(super) fn restart_daemon(&mut self) -> Result<(), String> {
-        self.note("the daemon is killed".to_owned());
+        self.note(|_| "the daemon is killed".to_owned());
+        // Between a pidfile's removal and the signal: the process lives on,
+        // known from what is remembered.
+        self.meddled |= matches!(self.recovery.stage(), Stage::Stopping { .. });
         let stopped = matches!(
             self.recovery.stage(),
             Stage::Stopped
@@ -655,12 +682,21 @@ impl World {
         let entry = self.entry.take();
         self.lane.clear();
         self.leaving.clear();
+        // A script that was at work goes on and is found as one; other start
+        // commands end with the service's cgroup.
+        let script = matches!(self.spec.start, StartMethod::Script { .. });
+        let at_work = self.queue.iter().find_map(|((at, _), happening)| {
+            matches!(happening, Happening::Tell(Event::StartEnded { .. }, _)).then_some(*at)
+        });
+        self.meddled |= at_work.is_none() && self.is_on_its_way();
+        if let Some(ends) = at_work.filter(|_| script) {
+            self.foreign_script = true;
+            self.later(ends.since(self.now), Happening::ScriptEnds(false));
+        }
         self.queue.retain(|_, happening| match happening {
             Happening::Tell(..) | Happening::Look(_) | Happening::Work => false,
-            Happening::Appear(..)
-            | Happening::Die(..)
-            | Happening::Released(..)
-            | Happening::ScriptEnds => true,
+            Happening::Appear(_, run) => script || run.is_none(),
+            Happening::Die(..) | Happening::Released(..) | Happening::ScriptEnds(_) => true,
         });
         let away = self.random.up_to(Duration::from_secs(2));
         self.now = self.now + away;
@@ -701,7 +737,11 @@ impl World {
                 if !self.processes.contains(&registered.identity) {
                     return wrong(format!("{} is dead", registered.identity));
                 }
-                if self.spec.pidfile.is_some() && self.pidfile != Some(registered.identity) {
+                // Of two that live the other one may have written it last.
+                if self.spec.pidfile.is_some()
+                    && self.pidfile != Some(registered.identity)
+                    && !self.meddled
+                {
                     return wrong(format!("the pidfile names {:?}", self.pidfile));
                 }
                 if self.recovery.is_failed() || self.recovery.alarm().is_some() {

@@ -345,6 +345,9 @@ impl Recovery {
 
     /// It lives and is not registered: neither up nor down.
     pub(super) fn unwatchable(&mut self, step: &mut Step<'_>, identity: Identity, reason: &str) {
+        if self.leaving == Some(identity) {
+            return self.out_of_sight(step);
+        }
         if self.registered.is_none_or(|r| r.identity != identity) {
             return;
         }
@@ -360,6 +363,15 @@ impl Recovery {
         }
     }
 
+    /// A process that was to be ended at once could not even be registered:
+    /// nobody would tell of its end. Later looks show what becomes of it.
+    fn out_of_sight(&mut self, step: &mut Step<'_>) {
+        self.leaving = None;
+        if let Stage::Stopping { then, .. } = self.stage {
+            self.stopped(step, then);
+        }
+    }
+
     /// It died before it could be registered.
     pub(super) fn register_failed(
         &mut self,
@@ -367,6 +379,9 @@ impl Recovery {
         identity: Identity,
         reason: String,
     ) {
+        if self.leaving == Some(identity) {
+            return self.out_of_sight(step);
+        }
         if self.registered.is_none_or(|r| r.identity != identity) {
             return;
         }
