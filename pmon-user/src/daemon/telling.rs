@@ -204,7 +204,8 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Stopped
         | Notice::Waiting { .. }
         | Notice::AwaitingAnswers { .. }
-        | Notice::AlarmCleared => Level::Info,
+        | Notice::AlarmCleared
+        | Notice::QuorumCleared => Level::Info,
         Notice::Hinted(_) => Level::Debug,
         Notice::Died(_)
         | Notice::NotRegistered { .. }
@@ -220,7 +221,9 @@ const fn level(notice: &Notice) -> Level {
         Notice::Unkillable(_)
         | Notice::GaveUp { .. }
         | Notice::AlarmRaised(_)
-        | Notice::AlarmRefreshed(_) => Level::Error,
+        | Notice::AlarmRefreshed(_)
+        | Notice::QuorumFailure
+        | Notice::QuorumUnrecoverable => Level::Error,
     }
 }
 

@@ -187,6 +187,7 @@ impl Recovery {
         self.attempts = 0;
         self.problem = None;
         self.clear_alarm(step);
+        self.forgive(step);
         step.say(Notice::Stopped);
         self.enter(step, Stage::Stopped);
     }

@@ -66,6 +66,16 @@ impl Recovery {
                 self.successor(step, identity, false);
                 self.monitor(step, identity);
             }
+            // The same, as far as the alarm tells.
+            Stage::Unknown if self.alarm().is_some() && step.spec.recovers() => {
+                self.failed = true;
+                self.successor(step, identity, false);
+                self.monitor(step, identity);
+            }
+            Stage::Unknown if self.alarm().is_some() => {
+                self.successor(step, identity, true);
+                self.finish(step, identity);
+            }
             Stage::Unknown => {
                 self.enter(step, Stage::Manage);
                 self.register(step, identity);
