@@ -8,6 +8,7 @@
 mod chaos;
 pub mod death;
 pub mod degrade;
+pub mod discrepancy;
 pub mod effect;
 pub mod entity;
 pub mod event;

@@ -26,6 +26,9 @@ impl Recovery {
             outcome,
             foreign_script,
         } = sighting;
+        if occasion == Occasion::PidfileStirred && !matches!(outcome, Outcome::Process(_)) {
+            return;
+        }
         match outcome {
             // Seen alive by a look that was overtaken by its end.
             Outcome::Process(identity) if self.ended == Some(identity) => {
