@@ -127,6 +127,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             Notice::GaveUp { reason } => Some(format!("no automatic recovery: {reason}")),
             Notice::Registered(_)
             | Notice::Unregistered(_)
+            | Notice::Audited { .. }
             | Notice::NotRegistered { .. }
             | Notice::Hinted(_)
             | Notice::Died(_)

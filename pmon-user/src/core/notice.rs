@@ -9,6 +9,7 @@ use std::{fmt, time::Duration};
 
 use super::{
     death::{Death, Hint, WaitStatus},
+    discrepancy::Discrepancy,
     effect::StartVerb,
     entity::Severity,
     event::OperatorRequest,
@@ -158,6 +159,16 @@ pub enum Notice {
         /// How many.
         wanted: u64,
     },
+    /// The audit found that the pid table and the host disagree, and what was
+    /// done about it.
+    Audited {
+        /// In which way.
+        discrepancy: Discrepancy,
+        /// What was seen.
+        seen: String,
+        /// What was done, in order; empty when nothing was.
+        done: Vec<String>,
+    },
     /// First failure of a cycle (pmond's LOG event).
     FirstFailure,
     /// The alarm is raised.
@@ -207,6 +218,7 @@ impl Notice {
             Self::PulseMissed { .. } => "pulse_missed",
             Self::Unanswered { .. } => "unanswered",
             Self::AwaitingAnswers { .. } => "awaiting_answers",
+            Self::Audited { .. } => "audit",
             Self::FirstFailure => "first_failure",
             Self::AlarmRaised(_) => "alarm_raised",
             Self::AlarmRefreshed(_) => "alarm_refreshed",
@@ -251,6 +263,7 @@ impl Notice {
             | Self::Operator(_)
             | Self::Stopped
             | Self::Waiting { .. }
+            | Self::Audited { .. }
             | Self::FirstFailure
             | Self::AlarmRaised(_)
             | Self::AlarmRefreshed(_)
@@ -353,6 +366,18 @@ impl fmt::Display for Notice {
             ),
             Self::AwaitingAnswers { identity, wanted } => {
                 write!(f, "({}) must answer {wanted} requests", identity.pid)
+            }
+            Self::Audited {
+                discrepancy,
+                seen,
+                done,
+            } => {
+                write!(f, "audit: {discrepancy}: {seen}; ")?;
+                if done.is_empty() {
+                    f.write_str("nothing had to be done")
+                } else {
+                    write!(f, "done: {}", done.join(", "))
+                }
             }
             Self::FirstFailure => f.write_str("is down; recovery begins"),
             Self::AlarmRaised(severity) => write!(f, "{severity} alarm raised"),

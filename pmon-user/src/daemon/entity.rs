@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     core::{
+        discrepancy::Discrepancy,
         entity::{EntitySpec, Severity},
         event::Occasion,
         identity::Identity,
@@ -53,6 +54,8 @@ pub struct Entity {
     pub tally: Tally,
     /// Its alarm, as receivers may believe it to be.
     pub alarm: Option<AlarmRecord>,
+    /// What the last sweep found in disagreement, and with whom registered.
+    pub disagreement: Option<(Discrepancy, Option<Identity>)>,
     /// What the record was made of that was last given away to be remembered.
     pub remembered: Option<RecordOf>,
 }
@@ -119,6 +122,7 @@ impl Entity {
             continued: None,
             tally: Tally::default(),
             alarm,
+            disagreement: None,
             remembered: None,
         }
     }

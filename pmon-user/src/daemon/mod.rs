@@ -6,6 +6,7 @@
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
 mod alarms;
+mod auditing;
 mod backend;
 pub mod canary;
 pub mod engine;

@@ -215,6 +215,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::StartFailed { .. }
         | Notice::PidChanged { .. }
         | Notice::PulseMissed { .. }
+        | Notice::Audited { .. }
         | Notice::Unanswered { .. }
         | Notice::AttemptFailed { .. }
         | Notice::FirstFailure => Level::Warning,

@@ -7,7 +7,10 @@ use super::{
     table::{Cell, Column, table},
     text::printable,
 };
-use crate::view::entity::{EntityView, ExplainView, ShowView, SpecView, StateWord};
+use crate::{
+    core::recovery::Quorum,
+    view::entity::{EntityView, ExplainView, ShowView, SpecView, StateWord},
+};
 
 /// `pmon list`: the entities by name, without the daemon.
 #[must_use]

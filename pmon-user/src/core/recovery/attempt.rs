@@ -78,6 +78,9 @@ impl Recovery {
         if verb == StartVerb::Restart {
             self.end_leftovers(step);
         }
+        // The one of an earlier attempt may be at work still, where what it has
+        // started could not be watched.
+        self.cancel_start(step);
         self.cancelled = None;
         self.judged = false;
         self.run += 1;
