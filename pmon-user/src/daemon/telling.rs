@@ -204,6 +204,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Stopped
         | Notice::Waiting { .. }
         | Notice::AwaitingAnswers { .. }
+        | Notice::StatusGood
         | Notice::AlarmCleared => Level::Info,
         Notice::Hinted(_) => Level::Debug,
         Notice::Died(_)
@@ -216,6 +217,8 @@ const fn level(notice: &Notice) -> Level {
         | Notice::PulseMissed { .. }
         | Notice::Unanswered { .. }
         | Notice::AttemptFailed { .. }
+        | Notice::StatusBad { .. }
+        | Notice::Refused { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)
         | Notice::GaveUp { .. }

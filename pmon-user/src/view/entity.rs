@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::incident::{DeathCertificate, IncidentView};
+use super::{
+    incident::{DeathCertificate, IncidentView},
+    script::{ScriptView, StatusSettingsView},
+};
 use crate::core::entity::{Mode, Severity};
 
 /// The state words of `pmon status`.
@@ -80,6 +83,9 @@ pub struct EntityView {
     pub last_death: Option<DeathCertificate>,
     /// Requests and answers; none unless in active mode.
     pub heartbeat: Option<HeartbeatView>,
+    /// The script and its runs; none unless in status mode.
+    #[serde(default)]
+    pub script: Option<ScriptView>,
     /// Member of the host watchdog quorum.
     pub quorum: bool,
     /// `FILE:LINE` it was configured in, or `register`.
@@ -195,6 +201,9 @@ pub struct SpecView {
     pub subfunction: Option<String>,
     /// Request/response messaging, in active mode.
     pub active: Option<ActiveView>,
+    /// The script, in status mode.
+    #[serde(default)]
+    pub status: Option<StatusSettingsView>,
 }
 
 /// Request/response messaging as configured.
@@ -222,6 +231,10 @@ pub struct ExplainView {
     /// What the policy would do on a death at this moment: made by stepping the
     /// real state machine on a copy, one line per effect or deadline.
     pub if_it_died_now: Vec<ForecastStep>,
+    /// The same for status mode, where no process is watched: what would be done
+    /// if the status were bad from now on.
+    #[serde(default)]
+    pub if_its_status_were_bad: Vec<ForecastStep>,
     /// The newest incident.
     pub last_incident: Option<IncidentView>,
 }

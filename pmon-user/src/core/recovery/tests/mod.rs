@@ -8,6 +8,7 @@ mod ending;
 mod following;
 mod standing;
 mod starts;
+mod status;
 mod vectors;
 
 use std::{path::PathBuf, time::Duration};
