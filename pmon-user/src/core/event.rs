@@ -68,6 +68,15 @@ pub enum Event {
         /// How.
         end: StartEnd,
     },
+    /// The script of an entity in status mode came to an end.
+    ScriptEnded {
+        /// Which run.
+        run: u64,
+        /// How; never [`StartEnd::Running`].
+        end: StartEnd,
+        /// What it left for the alarm, if that was asked for and could be read.
+        failure_text: Option<String>,
+    },
     /// An operator asked for something.
     Operator(OperatorRequest),
     /// What has become of a request of active monitoring.
@@ -96,7 +105,10 @@ pub struct Sighting {
 pub enum Occasion {
     /// The core asked.
     Asked,
-    /// The pidfile's directory changed.
+    /// The pidfile has just begun to change, while no process is known: only a
+    /// process counts, anything else may be half of the truth.
+    PidfileStirred,
+    /// The pidfile has changed and come to rest.
     PidfileChanged,
     /// The periodic audit.
     Sweep,

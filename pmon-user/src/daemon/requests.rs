@@ -151,6 +151,9 @@ impl Engine {
                 reason: format!("`{name}` is not acted upon: {why}"),
             });
         }
+        if let Some(why) = Recovery::refuses(&entity.spec, request.action) {
+            return Err(Refusal::Refused { reason: why });
+        }
         let no_start = match &entity.spec.start {
             StartMethod::None { reason } => Some(reason.clone()),
             StartMethod::Unit { .. } | StartMethod::Script { .. } | StartMethod::Command(_) => None,
@@ -248,7 +251,7 @@ impl Engine {
             }
         }
         tracing::info!(entity = name, by, "unregistered by an operator");
-        self.abandon(&Arc::from(name));
+        self.remove(&Arc::from(name));
         Ok(())
     }
 
@@ -260,7 +263,10 @@ impl Engine {
         } else {
             Recovery::new(&spec, now)
         };
+        let quorum = record.quorum;
+        let name = EntityName::from(spec.name.as_str());
         self.adopt(Entity::new(spec, recovery, record), effects);
+        self.take_over_alarm(&name, quorum, now);
     }
 
     fn open_incidents(&self, name: Option<&str>) -> Vec<IncidentView> {
@@ -300,7 +306,7 @@ impl Engine {
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in removed {
-            self.abandon(&name);
+            self.remove(&name);
             view.removed.push(name.to_string());
         }
         let mut watched = Vec::new();
@@ -328,9 +334,10 @@ impl Engine {
             }
         }
         for (name, spec) in watched {
+            self.reconfigure_alarm(&name);
             self.follow(&name);
             self.hand_out(Work::Unit(Arc::clone(&name), spec.start.clone()));
-            self.hand_out(Work::Watch(name, spec.pidfile.clone()));
+            self.hand_out(Work::Watch(name, spec.watched_pidfile().cloned()));
         }
         view.removed.sort();
         self.facts.findings = findings;

@@ -206,7 +206,9 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Yielding { .. }
         | Notice::StoppedElsewhere { .. }
         | Notice::AwaitingAnswers { .. }
-        | Notice::AlarmCleared => Level::Info,
+        | Notice::StatusGood
+        | Notice::AlarmCleared
+        | Notice::QuorumCleared => Level::Info,
         Notice::Hinted(_) => Level::Debug,
         Notice::Died(_)
         | Notice::NotRegistered { .. }
@@ -216,13 +218,18 @@ const fn level(notice: &Notice) -> Level {
         | Notice::StartFailed { .. }
         | Notice::PidChanged { .. }
         | Notice::PulseMissed { .. }
+        | Notice::Audited { .. }
         | Notice::Unanswered { .. }
         | Notice::AttemptFailed { .. }
+        | Notice::StatusBad { .. }
+        | Notice::Refused { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)
         | Notice::GaveUp { .. }
         | Notice::AlarmRaised(_)
-        | Notice::AlarmRefreshed(_) => Level::Error,
+        | Notice::AlarmRefreshed(_)
+        | Notice::QuorumFailure
+        | Notice::QuorumUnrecoverable => Level::Error,
     }
 }
 

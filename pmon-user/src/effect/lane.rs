@@ -3,7 +3,8 @@
 //! A lane waits for a pidfile's removal, as the signal behind it must come
 //! later, and for the end of leftovers, as the start behind it must, but at most
 //! for a deadline; it waits for no command. States of the
-//! start slot (and likewise of the stop slot):
+//! start slot (and likewise of the stop slot), which scripts of status mode use
+//! as start commands do:
 //!
 //! * empty: `Start` fills it, `CancelStart` does nothing;
 //! * filled: the command runs, or has ended and nobody looked yet. `Start`
@@ -27,7 +28,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Job, Report, Shared, errno_name, leftovers, pidfile, start};
+use super::{
+    Job, Report, Shared, errno_name, leftovers, pidfile, start, status_script,
+    trace::{self, Deed},
+};
 use crate::{
     core::{entity::StopPolicy, identity::Identity, time::Time},
     sys::pidfd::VerifiedPid,
@@ -140,6 +144,7 @@ pub(super) async fn run(
 ) {
     let mut started: Option<Running> = None;
     let mut stopping: Option<Running> = None;
+    let turns = Arc::new(tokio::sync::Mutex::new(()));
     while let Some(order) = orders.recv().await {
         let job = match order {
             Order::Job(job) => job,
@@ -165,6 +170,25 @@ pub(super) async fn run(
                     running.cancel().await;
                 }
                 let task = tokio::spawn(start::start(Arc::clone(&voice), spec, verb, run));
+                started = Some(Running { voice, task });
+            }
+            Job::RunScript {
+                spec,
+                task,
+                run,
+                failure_text,
+            } => {
+                if let Some(running) = started.take() {
+                    running.cancel().await;
+                }
+                let asked = status_script::Asked {
+                    spec,
+                    task,
+                    run,
+                    failure_text,
+                };
+                let turns = Arc::clone(&turns);
+                let task = tokio::spawn(status_script::run(Arc::clone(&voice), asked, turns));
                 started = Some(Running { voice, task });
             }
             Job::StopUnit { spec } => {
@@ -196,23 +220,29 @@ async fn remove_pidfile(voice: &Voice, path: PathBuf, identity: Identity) {
         let abandoned = Arc::clone(&abandoned);
         tokio::task::spawn_blocking(move || pidfile::remove(&path, identity, &abandoned))
     };
-    match timeout(PIDFILE_DEADLINE, removal).await {
-        Ok(Ok(Ok(removal))) => {
-            tracing::debug!(entity = &**voice.entity(), path = %path.display(), ?removal, "pidfile");
+    let outcome = match timeout(PIDFILE_DEADLINE, removal).await {
+        Ok(Ok(Ok(removal))) => removal.as_str(),
+        Ok(Ok(Err(error))) => {
+            voice.failed(error.to_string());
+            "could not be removed"
         }
-        Ok(Ok(Err(error))) => voice.failed(error.to_string()),
-        Ok(Err(error)) => voice.failed(format!(
-            "cannot remove pidfile `{}`: {error}",
-            path.display()
-        )),
+        Ok(Err(error)) => {
+            voice.failed(format!(
+                "cannot remove pidfile `{}`: {error}",
+                path.display()
+            ));
+            "could not be removed"
+        }
         Err(_) => {
             abandoned.store(true, Ordering::Release);
             voice.failed(format!(
                 "pidfile `{}` could not be removed within {PIDFILE_DEADLINE:?}",
                 path.display()
             ));
+            "could not be removed in time"
         }
-    }
+    };
+    trace::note(voice.entity(), identity, Deed::Pidfile(outcome));
 }
 
 async fn end_leftovers(voice: &Voice, dead: Identity, died: Time, stop: StopPolicy) {
@@ -221,13 +251,16 @@ async fn end_leftovers(voice: &Voice, dead: Identity, died: Time, stop: StopPoli
     let Ok((left, gone)) = ending.await else {
         return;
     };
+    trace::note(voice.entity(), dead, Deed::LeftoversEnded);
     if !left.is_empty() {
         voice.report(Report::Leftovers { dead, left, gone });
     }
 }
 
 fn send_signal(voice: &Voice, process: &VerifiedPid, signal: i32) {
-    match process.signal(signal) {
+    let sent = process.signal(signal);
+    trace::note(voice.entity(), process.identity(), Deed::Signalled(signal));
+    match sent {
         // Dead already is what a signal is for, most of the time.
         Ok(()) | Err(Errno::SRCH) => {}
         Err(errno) => voice.failed(format!(

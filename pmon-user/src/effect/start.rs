@@ -8,7 +8,10 @@
 
 use std::{os::unix::process::ExitStatusExt as _, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::{
+    sync::OwnedMutexGuard,
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
 
 use super::{
     Report,
@@ -45,7 +48,9 @@ pub(super) async fn start(voice: Arc<Voice>, spec: Arc<EntitySpec>, verb: StartV
         end.map(|end| (end, None))
     } else {
         match Invocation::start(&spec, verb) {
-            Ok(invocation) => run_to_end(&voice, invocation, spec.start_timeout, spec.follow).await,
+            Ok(invocation) => {
+                run_to_end(&voice, invocation, spec.start_timeout, spec.follow, None).await
+            }
             Err(reason) => Some((StartEnd::NotExecuted { reason }, None)),
         }
     };
@@ -84,17 +89,19 @@ pub(super) async fn run_command(
     invocation: Invocation,
     limit: Duration,
 ) -> Option<StartEnd> {
-    let ended = run_to_end(voice, invocation, limit, false).await;
+    let ended = run_to_end(voice, invocation, limit, false, None).await;
     ended.map(|(end, _)| end)
 }
 
 /// `None` when cancelled. A foreground program that is `followed` may have gone
-/// into the background by the time it can be looked at: that it ran is enough.
-async fn run_to_end(
+/// into the background by the time it can be looked at: that it ran is enough. A `turn`
+/// is kept until the process is gone.
+pub(super) async fn run_to_end(
     voice: &Arc<Voice>,
     invocation: Invocation,
     limit: Duration,
     followed: bool,
+    turn: Option<OwnedMutexGuard<()>>,
 ) -> Option<(StartEnd, Option<VerifiedPid>)> {
     let deadline = Instant::now() + limit;
     let foreground = invocation.is_foreground();
@@ -128,7 +135,7 @@ async fn run_to_end(
             Err(VerifyError::NoProcess { .. }) => {}
             Err(error) => {
                 spawned.kill_group();
-                reap(spawned);
+                reap(spawned, turn);
                 return not_executed(format!("killed, as it cannot be verified: {error}"));
             }
         }
@@ -136,12 +143,12 @@ async fn run_to_end(
     let status = tokio::select! {
         biased;
         () = voice.cancelled.notified() => {
-            kill(spawned).await;
+            kill(spawned, turn).await;
             return None;
         }
         status = spawned.wait() => status,
         () = sleep_until(deadline) => {
-            kill(spawned).await;
+            kill(spawned, turn).await;
             return Some((StartEnd::TimedOut, None));
         }
     };
@@ -162,10 +169,10 @@ async fn run_to_end(
 }
 
 /// Kills a command with its group, and is done when it is gone, or late.
-async fn kill(mut spawned: Spawned) {
+async fn kill(mut spawned: Spawned, turn: Option<OwnedMutexGuard<()>>) {
     spawned.kill_group();
     if timeout(REAP_DEADLINE, spawned.wait()).await.is_err() {
-        reap(spawned);
+        reap(spawned, turn);
     }
 }
 
@@ -185,8 +192,9 @@ fn reap_process(voice: Arc<Voice>, process: Identity, mut spawned: Spawned) {
 }
 
 /// Waits for the end of a command in the background.
-fn reap(mut spawned: Spawned) {
+fn reap(mut spawned: Spawned, turn: Option<OwnedMutexGuard<()>>) {
     tokio::spawn(async move {
+        let _until_it_is_gone = turn;
         let pid = spawned.pid();
         match spawned.wait().await {
             Ok(status) => tracing::debug!(pid, %status, "reaped"),

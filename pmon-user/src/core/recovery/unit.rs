@@ -102,9 +102,6 @@ impl Recovery {
     /// own deadline for it (`TimeoutStartSec=`) and knows what the service waits for:
     /// a slow start is not a failed one.
     pub(super) fn job_is_slow(&mut self, step: &mut Step<'_>) {
-        if let Some(registered) = self.registered {
-            return self.attempt_succeeded(step, registered.identity);
-        }
         let what = "the unit's own start, which takes long".to_owned();
         if self.problem.as_deref() != Some(&*what) {
             step.say(Notice::Yielding { what: what.clone() });
@@ -114,10 +111,11 @@ impl Recovery {
             phase: Phase::Overtime,
             deadline: step.now + step.spec.start_timeout,
         };
-        // It may have come up without the end of its job, for instance because its
-        // `ExecStartPost=` hangs.
-        step.ask(Effect::Look {
-            foreign_script: false,
-        });
+        // Its process may be there already; up it is when the job is done.
+        if self.registered.is_none() {
+            step.ask(Effect::Look {
+                foreign_script: false,
+            });
+        }
     }
 }
