@@ -119,7 +119,7 @@ impl Recovery {
             return;
         }
         if let StartEnd::Yielded { to } = &end {
-            return self.yielded(step, to.clone());
+            return self.yielded(step, to);
         }
         let started = match &end {
             StartEnd::Running(identity) => Some(*identity),

@@ -16,9 +16,9 @@ impl Recovery {
     /// all.
     pub(super) fn heeds(&mut self, step: &mut Step<'_>, unit: Option<UnitReport>) -> bool {
         match unit {
-            Some(UnitReport::AtWork { what }) => self.yield_to(step, what),
+            Some(UnitReport::AtWork { what }) => self.yield_to(step, &what),
             Some(UnitReport::GoingDown) => {
-                self.yield_to(step, "the shutdown of the host".to_owned());
+                self.yield_to(step, "the shutdown of the host");
             }
             Some(UnitReport::Stopped { by }) => {
                 // Asked for through pmon, later than whoever stopped it.
@@ -34,9 +34,10 @@ impl Recovery {
         true
     }
 
-    fn yield_to(&mut self, step: &mut Step<'_>, what: String) {
+    fn yield_to(&mut self, step: &mut Step<'_>, what: &str) {
         if !matches!(self.stage, Stage::Yielding { ends: None, .. }) {
-            step.say(Notice::Yielding { what: what.clone() });
+            let what = what.to_owned();
+            step.say(Notice::Yielding { what });
         }
         self.problem = Some(format!("gives way to {what}"));
         self.start = StartCommand::None;
@@ -79,7 +80,7 @@ impl Recovery {
     }
 
     /// The start gave way to somebody else's wish: it was no attempt.
-    pub(super) fn yielded(&mut self, step: &mut Step<'_>, to: String) {
+    pub(super) fn yielded(&mut self, step: &mut Step<'_>, to: &str) {
         self.start = StartCommand::None;
         if !matches!(self.stage, Stage::MonitorWait { .. }) {
             return;
