@@ -120,6 +120,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             Notice::AttemptFailed { next_in, .. } => {
                 Some(format!("attempt failed; wait {next_in:?}"))
             }
+            Notice::Resumed { .. } => Some("the hold is over".to_owned()),
             Notice::FirstFailure => Some("first failure is logged".to_owned()),
             Notice::AlarmRaised(severity) => Some(format!("{severity} alarm")),
             Notice::GaveUp { reason } => Some(format!("no automatic recovery: {reason}")),
@@ -142,6 +143,8 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::Restarted(_)
             | Notice::Operator(_)
             | Notice::Stopped
+            | Notice::StopExpired
+            | Notice::Held { .. }
             | Notice::Waiting { .. }
             | Notice::Unanswered { .. }
             | Notice::PulseMissed { .. }

@@ -6,16 +6,12 @@ use jiff::Timestamp;
 
 use crate::{
     core::{
-        entity::EntitySpec,
-        event::Occasion,
-        identity::Identity,
-        incident::Incidents,
-        recovery::{AfterStop, Recovery, Stage},
-        time::Time,
+        entity::EntitySpec, event::Occasion, identity::Identity, incident::Incidents,
+        recovery::Recovery, time::Time,
     },
     look::{LookRequest, Remembered},
     pulse::correspondence::{Faults, Strays},
-    state::registrations::{AdHoc, EntityRecord, StoppedByOperator},
+    state::registrations::{AdHoc, EntityRecord, HeldByOperator, StoppedByOperator},
     view::incident::IncidentView,
 };
 
@@ -40,6 +36,8 @@ pub struct Entity {
     pub ended_for: Option<(Identity, String)>,
     /// Who stopped it, while it is stopped.
     pub stopped_by: Option<StoppedByOperator>,
+    /// Who took it out of recovery, while it is held.
+    pub held_by: Option<HeldByOperator>,
     /// How it was registered, if no file describes it.
     pub ad_hoc: Option<AdHoc>,
     /// Who died, other than the known process, and may not be in the journal yet.
@@ -71,6 +69,8 @@ pub struct RecordOf {
     process: Option<Remembered>,
     /// When the operator stopped it.
     stopped: Option<Timestamp>,
+    /// Since and until when an operator holds it.
+    held: Option<(Timestamp, Option<Timestamp>)>,
 }
 
 impl Entity {
@@ -80,6 +80,7 @@ impl Entity {
         let EntityRecord {
             process,
             stopped,
+            held,
             ad_hoc,
             mut unsettled,
             launched,
@@ -105,6 +106,7 @@ impl Entity {
             last_trouble: None,
             ended_for: None,
             stopped_by: stopped,
+            held_by: held,
             ad_hoc,
             unsettled,
             inherited: Vec::new(),
@@ -132,6 +134,7 @@ impl Entity {
         EntityRecord {
             process: self.known,
             stopped: self.stopped().cloned(),
+            held: self.held().cloned(),
             ad_hoc: self.ad_hoc.clone(),
             // As long as it is the known one it is remembered as that.
             unsettled: self
@@ -151,18 +154,7 @@ impl Entity {
         RecordOf {
             process: self.known,
             stopped: self.stopped().map(|stopped| stopped.at),
-        }
-    }
-
-    /// Who stopped it, if it is stopped.
-    fn stopped(&self) -> Option<&StoppedByOperator> {
-        match self.recovery.stage() {
-            Stage::Stopped
-            | Stage::Stopping {
-                then: AfterStop::StayDown,
-                ..
-            } => self.stopped_by.as_ref(),
-            _ => None,
+            held: self.held().map(|held| (held.at, held.until)),
         }
     }
 }

@@ -60,6 +60,7 @@ pub(super) fn start(
         degraded,
         findings: Vec::new(),
         unmonitored: Vec::new(),
+        starlingx: settings.starlingx.enabled,
         config_generation: 0,
     };
     let priority = settings.daemon.receiver_priority;

@@ -51,6 +51,7 @@ impl Engine {
             self.pidfd_readable(generation);
         }
         if let (Some(identity), Some(entity)) = (stranger, self.entities.get(name))
+            && !entity.recovery.is_held()
             && let Some(path) = &entity.spec.pidfile
         {
             self.hand_out(Work::Job {

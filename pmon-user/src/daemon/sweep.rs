@@ -100,7 +100,8 @@ impl Engine {
         };
         let current = entity.recovery.current().and_then(|it| it.generation);
         let hands_over = current.is_some_and(|generation| self.table.hands_over(generation));
-        if entity.recovery.is_failed() || entity.recovery.deadline().is_some() || hands_over {
+        let acted_upon = entity.recovery.is_failed() || entity.recovery.is_held();
+        if acted_upon || entity.recovery.deadline().is_some() || hands_over {
             return;
         }
         let known = entity.recovery.current().and_then(|current| {

@@ -7,7 +7,7 @@ use super::{
     table::{Cell, Column, table},
     text::printable,
 };
-use crate::view::entity::{EntityView, ExplainView, ShowView, SpecView, StateWord};
+use crate::view::entity::{EntityView, ExplainView, HoldView, ShowView, SpecView, StateWord};
 
 /// `pmon list`: the entities by name, without the daemon.
 #[must_use]
@@ -169,6 +169,7 @@ fn state(entity: &EntityView, look: &Look) -> String {
     field(&mut text, "registered", registered.as_deref());
     let alarm = entity.alarm.map(|severity| severity.to_string());
     field(&mut text, "alarm", alarm.as_deref());
+    field(&mut text, "held", entity.held.as_ref().map(hold).as_deref());
     field(&mut text, "problem", entity.problem.as_deref());
     let restarts = &entity.restarts;
     let starts = format!(
@@ -190,6 +191,23 @@ fn state(entity: &EntityView, look: &Look) -> String {
     }
     if let Some(view) = &entity.heartbeat {
         text.push_str(&heartbeat::heartbeat(view, look));
+    }
+    text
+}
+
+fn hold(hold: &HoldView) -> String {
+    let HoldView {
+        by,
+        reason,
+        since,
+        until,
+    } = hold;
+    let mut text = format!("by {by} since {}", span::stamp(*since));
+    if let Some(until) = until {
+        write!(text, " until {}", span::stamp(*until)).ok();
+    }
+    if let Some(reason) = reason {
+        write!(text, ": {reason}").ok();
     }
     text
 }

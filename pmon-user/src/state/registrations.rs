@@ -52,6 +52,9 @@ pub struct EntityRecord {
     /// An operator wants it to stay down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<StoppedByOperator>,
+    /// An operator has taken it out of recovery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldByOperator>,
     /// It comes from `pmon register`, not from a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ad_hoc: Option<AdHoc>,
@@ -72,6 +75,22 @@ pub struct StoppedByOperator {
     pub reason: Option<String>,
     /// When.
     pub at: Timestamp,
+    /// When it is over by itself; never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// Why an entity is out of recovery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldByOperator {
+    /// Who, for instance `uid 0 (pid 4711)`.
+    pub by: String,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// When.
+    pub at: Timestamp,
+    /// When it is over by itself; never when absent.
+    pub until: Option<Timestamp>,
 }
 
 /// All that makes an ad-hoc entity.
@@ -97,12 +116,14 @@ impl EntityRecord {
         let Self {
             process,
             stopped,
+            held,
             ad_hoc,
             unsettled,
             launched,
         } = self;
         process.is_none()
             && stopped.is_none()
+            && held.is_none()
             && ad_hoc.is_none()
             && unsettled.is_empty()
             && launched.is_none()
@@ -365,6 +386,13 @@ mod tests {
                             by: "uid 0 (pid 1)".to_owned(),
                             reason: Some("upgrade \"x\"".to_owned()),
                             at,
+                            until: None,
+                        }),
+                        held: Some(HeldByOperator {
+                            by: "uid 0 (pid 2)".to_owned(),
+                            reason: None,
+                            at,
+                            until: Some(Timestamp::constant(1_700_001_800, 0)),
                         }),
                         ..EntityRecord::default()
                     },

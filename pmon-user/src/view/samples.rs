@@ -55,6 +55,7 @@ pub(crate) fn entity(name: &str, state: StateWord) -> EntityView {
         next_action_at: None,
         last_death: None,
         heartbeat: None,
+        held: None,
         quorum: false,
         source_file: format!("/etc/pmon.d/{name}.conf:2"),
     }
@@ -143,6 +144,7 @@ pub(crate) fn status(entities: Vec<EntityView>) -> StatusView {
             receiver_scheduling: "fifo:50".to_owned(),
             socket: "/run/pmon/pmon.sock".to_owned(),
             pin_dir: Some("/sys/fs/bpf/pmon/v2".to_owned()),
+            starlingx: false,
         },
         sources: vec![
             SourceView {

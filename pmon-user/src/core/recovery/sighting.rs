@@ -92,6 +92,7 @@ impl Recovery {
                 self.finish(step, identity);
             }
             Stage::Manage | Stage::Monitor { .. } => self.successor(step, identity, true),
+            Stage::Held { .. } => self.seen_while_held(step, identity),
             // Whatever it is, it is dealt with when the old one is gone.
             Stage::Stopping { .. } | Stage::Unmonitored => {}
         }
@@ -175,6 +176,7 @@ impl Recovery {
                 step.say(Notice::Missing { reason });
                 self.look(step);
             }
+            Stage::Held { .. } => self.nothing_seen_while_held(step, reason),
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }
@@ -211,6 +213,7 @@ impl Recovery {
             | Stage::Stopping { .. }
             | Stage::Ignore
             | Stage::Stopped
+            | Stage::Held { .. }
             | Stage::Unmonitored => {}
         }
     }
@@ -305,12 +308,13 @@ impl Recovery {
             | Stage::RestartWait { .. }
             | Stage::Ignore
             | Stage::Stopped
+            | Stage::Held { .. }
             | Stage::Unverifiable
             | Stage::Unmonitored => {}
         }
     }
 
-    fn register(&mut self, step: &mut Step<'_>, identity: Identity) {
+    pub(super) fn register(&mut self, step: &mut Step<'_>, identity: Identity) {
         self.registered = Some(Registered {
             identity,
             generation: None,
@@ -350,7 +354,7 @@ impl Recovery {
         // Its start command has done what it was asked for.
         self.start = StartCommand::None;
         self.manual = false;
-        if self.stage != Stage::Unverifiable {
+        if self.stage != Stage::Unverifiable && !self.is_held() {
             self.enter(step, Stage::Unverifiable);
         }
     }
@@ -376,6 +380,7 @@ impl Recovery {
                 self.failed = true;
                 self.look(step);
             }
+            Stage::Held { .. } => self.failed = true,
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }

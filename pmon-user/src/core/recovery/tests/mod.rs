@@ -6,6 +6,8 @@ mod active;
 mod adoption;
 mod ending;
 mod following;
+mod holding;
+mod manual;
 mod standing;
 mod starts;
 mod vectors;
