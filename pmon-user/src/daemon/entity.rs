@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::{
     core::{
-        entity::EntitySpec, event::Occasion, identity::Identity, incident::Incidents,
-        recovery::Recovery, time::Time,
+        discrepancy::Discrepancy, entity::EntitySpec, event::Occasion, identity::Identity,
+        incident::Incidents, recovery::Recovery, time::Time,
     },
     look::{LookRequest, Remembered},
     pulse::correspondence::{Faults, Strays},
@@ -49,6 +49,8 @@ pub struct Entity {
     pub continued: Option<IncidentView>,
     /// What was wrong with answers of its process, and on their port.
     pub tally: Tally,
+    /// What the last sweep found in disagreement, and with whom registered.
+    pub disagreement: Option<(Discrepancy, Option<Identity>)>,
     /// What the record was made of that was last given away to be remembered.
     pub remembered: Option<RecordOf>,
 }
@@ -112,6 +114,7 @@ impl Entity {
             inherited: Vec::new(),
             continued: None,
             tally: Tally::default(),
+            disagreement: None,
             remembered: None,
         }
     }

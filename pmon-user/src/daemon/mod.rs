@@ -6,6 +6,7 @@
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
 mod aliases;
+mod auditing;
 mod backend;
 pub mod canary;
 mod commands;

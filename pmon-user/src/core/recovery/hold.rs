@@ -73,6 +73,7 @@ impl Recovery {
         self.attempts = 0;
         self.judged = false;
         self.clear_alarm(step);
+        self.forgive(step);
         step.say(Notice::Held { lasts });
         let until = lasts.map(|lasts| step.now + lasts);
         self.enter(step, Stage::Held { then, until });

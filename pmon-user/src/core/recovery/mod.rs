@@ -57,6 +57,7 @@ mod counts;
 mod dying;
 mod hold;
 mod operator;
+mod quorum;
 mod returning;
 mod sighting;
 mod stage;
@@ -66,12 +67,13 @@ mod tests;
 use std::collections::VecDeque;
 
 pub use counts::Starts;
+pub use quorum::Quorum;
 pub use stage::{AfterHold, AfterStop, Phase, Stage};
 
 use super::{
     death::Death,
     effect::Effect,
-    entity::{EntitySpec, Mode, Severity},
+    entity::{EntitySpec, Mode},
     event::{Event, StartEnd},
     identity::Identity,
     notice::Notice,
@@ -108,6 +110,8 @@ pub struct Recovery {
     /// Number of the last run of the start method.
     run: u64,
     alarm: Alarm,
+    /// Strikes of a quorum member.
+    quorum: Quorum,
     starts: Starts,
     deaths: Deaths,
     last_death: Option<Death>,
@@ -155,7 +159,15 @@ struct Step<'a> {
     effects: Vec<Effect>,
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    const fn new(spec: &'a EntitySpec, now: Time) -> Self {
+        Self {
+            spec,
+            now,
+            effects: Vec::new(),
+        }
+    }
+
     fn ask(&mut self, effect: Effect) {
         self.effects.push(effect);
     }
@@ -183,6 +195,7 @@ impl Recovery {
             start: StartCommand::None,
             run: 0,
             alarm: Alarm::default(),
+            quorum: Quorum::default(),
             starts: Starts::default(),
             deaths: Deaths::default(),
             last_death: None,
@@ -257,11 +270,7 @@ impl Recovery {
     /// The state machine: what happened, and when, to what is to be done.
     /// Deterministic; effects are to be carried out in order.
     pub fn step(&mut self, spec: &EntitySpec, event: Event, now: Time) -> Vec<Effect> {
-        let mut step = Step {
-            spec,
-            now,
-            effects: Vec::new(),
-        };
+        let mut step = Step::new(spec, now);
         match event {
             Event::Seen(sighting) => self.seen(&mut step, sighting),
             Event::Registered {
@@ -392,12 +401,6 @@ impl Recovery {
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         self.attempts
-    }
-
-    /// Severity of the alarm, if it is raised.
-    #[must_use]
-    pub const fn alarm(&self) -> Option<Severity> {
-        self.alarm.raised()
     }
 
     /// Starts by who caused them.
