@@ -7,6 +7,8 @@ mod adoption;
 mod alarms;
 mod ending;
 mod following;
+mod holding;
+mod manual;
 mod quorum;
 mod standing;
 mod starts;

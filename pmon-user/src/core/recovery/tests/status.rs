@@ -318,7 +318,7 @@ fn a_stop_is_refused_and_says_why() {
 #[test]
 fn one_that_was_stopped_before_is_asked_again_when_it_is_started() {
     let spec = asked_spec(3);
-    let (recovery, effects) = Recovery::new_stopped(&spec, Time::default());
+    let (recovery, effects) = Recovery::new_stopped(&spec, Time::default(), None);
     assert!(effects.is_empty());
     let mut world = Simulation::of(&spec, recovery, Time::default(), works());
     world.run_until(at(500));
