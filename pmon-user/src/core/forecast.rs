@@ -171,9 +171,12 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             Notice::StatusBad { .. } => Some("the status is bad".to_owned()),
             Notice::FirstFailure => Some("first failure is logged".to_owned()),
             Notice::AlarmRaised(severity) => Some(format!("{severity} alarm")),
+            Notice::QuorumFailure => Some("quorum failure".to_owned()),
+            Notice::QuorumUnrecoverable => Some("quorum failure, unrecoverable".to_owned()),
             Notice::GaveUp { reason } => Some(format!("no automatic recovery: {reason}")),
             Notice::Registered(_)
             | Notice::Unregistered(_)
+            | Notice::Audited { .. }
             | Notice::NotRegistered { .. }
             | Notice::Hinted(_)
             | Notice::Died(_)
@@ -197,7 +200,8 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::StatusGood
             | Notice::Refused { .. }
             | Notice::AlarmRefreshed(_)
-            | Notice::AlarmCleared => None,
+            | Notice::AlarmCleared
+            | Notice::QuorumCleared => None,
         },
         Effect::EndLeftovers { .. } => {
             Some("end what the dead process left in its process group".to_owned())

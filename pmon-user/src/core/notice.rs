@@ -9,6 +9,7 @@ use std::{fmt, time::Duration};
 
 use super::{
     death::{Death, Hint, WaitStatus},
+    discrepancy::Discrepancy,
     effect::StartVerb,
     entity::Severity,
     event::OperatorRequest,
@@ -172,6 +173,16 @@ pub enum Notice {
         /// Why not.
         why: String,
     },
+    /// The audit found that the pid table and the host disagree, and what was
+    /// done about it.
+    Audited {
+        /// In which way.
+        discrepancy: Discrepancy,
+        /// What was seen.
+        seen: String,
+        /// What was done, in order; empty when nothing was.
+        done: Vec<String>,
+    },
     /// First failure of a cycle (pmond's LOG event).
     FirstFailure,
     /// The alarm is raised.
@@ -180,6 +191,12 @@ pub enum Notice {
     AlarmRefreshed(Severity),
     /// The alarm is cleared.
     AlarmCleared,
+    /// A quorum member has its first strike.
+    QuorumFailure,
+    /// It has its second: the host should not go on.
+    QuorumUnrecoverable,
+    /// It has none any more.
+    QuorumCleared,
 }
 
 impl Notice {
@@ -218,10 +235,14 @@ impl Notice {
             Self::StatusGood => "status_good",
             Self::StatusBad { .. } => "status_bad",
             Self::Refused { .. } => "refused",
+            Self::Audited { .. } => "audit",
             Self::FirstFailure => "first_failure",
             Self::AlarmRaised(_) => "alarm_raised",
             Self::AlarmRefreshed(_) => "alarm_refreshed",
             Self::AlarmCleared => "alarm_cleared",
+            Self::QuorumFailure => "quorum_failure",
+            Self::QuorumUnrecoverable => "quorum_unrecoverable",
+            Self::QuorumCleared => "quorum_cleared",
         }
     }
 }
@@ -262,10 +283,14 @@ impl Notice {
             | Self::StatusGood
             | Self::StatusBad { .. }
             | Self::Refused { .. }
+            | Self::Audited { .. }
             | Self::FirstFailure
             | Self::AlarmRaised(_)
             | Self::AlarmRefreshed(_)
-            | Self::AlarmCleared => None,
+            | Self::AlarmCleared
+            | Self::QuorumFailure
+            | Self::QuorumUnrecoverable
+            | Self::QuorumCleared => None,
         }
     }
 }
@@ -369,10 +394,27 @@ impl fmt::Display for Notice {
                 "{:?} asked for by {} is not done: {why}",
                 request.action, request.by
             ),
+            Self::Audited {
+                discrepancy,
+                seen,
+                done,
+            } => {
+                write!(f, "audit: {discrepancy}: {seen}; ")?;
+                if done.is_empty() {
+                    f.write_str("nothing had to be done")
+                } else {
+                    write!(f, "done: {}", done.join(", "))
+                }
+            }
             Self::FirstFailure => f.write_str("is down; recovery begins"),
             Self::AlarmRaised(severity) => write!(f, "{severity} alarm raised"),
             Self::AlarmRefreshed(severity) => write!(f, "{severity} alarm still raised"),
             Self::AlarmCleared => f.write_str("alarm cleared"),
+            Self::QuorumFailure => f.write_str("quorum failure"),
+            Self::QuorumUnrecoverable => {
+                f.write_str("quorum failure, unrecoverable: the host should not go on")
+            }
+            Self::QuorumCleared => f.write_str("quorum failure cleared"),
         }
     }
 }

@@ -205,7 +205,8 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Waiting { .. }
         | Notice::AwaitingAnswers { .. }
         | Notice::StatusGood
-        | Notice::AlarmCleared => Level::Info,
+        | Notice::AlarmCleared
+        | Notice::QuorumCleared => Level::Info,
         Notice::Hinted(_) => Level::Debug,
         Notice::Died(_)
         | Notice::NotRegistered { .. }
@@ -215,6 +216,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::StartFailed { .. }
         | Notice::PidChanged { .. }
         | Notice::PulseMissed { .. }
+        | Notice::Audited { .. }
         | Notice::Unanswered { .. }
         | Notice::AttemptFailed { .. }
         | Notice::StatusBad { .. }
@@ -223,7 +225,9 @@ const fn level(notice: &Notice) -> Level {
         Notice::Unkillable(_)
         | Notice::GaveUp { .. }
         | Notice::AlarmRaised(_)
-        | Notice::AlarmRefreshed(_) => Level::Error,
+        | Notice::AlarmRefreshed(_)
+        | Notice::QuorumFailure
+        | Notice::QuorumUnrecoverable => Level::Error,
     }
 }
 
