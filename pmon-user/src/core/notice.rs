@@ -159,6 +159,16 @@ pub enum Notice {
         /// How many.
         wanted: u64,
     },
+    /// The audit found that the pid table and the host disagree, and what was
+    /// done about it.
+    Audited {
+        /// In which way.
+        discrepancy: Discrepancy,
+        /// What was seen.
+        seen: String,
+        /// What was done, in order; empty when nothing was.
+        done: Vec<String>,
+    },
     /// A script says that the service is well: for the first time, or again.
     StatusGood,
     /// A script says that the service is not well, or could not say anything.
@@ -172,16 +182,6 @@ pub enum Notice {
         request: OperatorRequest,
         /// Why not.
         why: String,
-    },
-    /// The audit found that the pid table and the host disagree, and what was
-    /// done about it.
-    Audited {
-        /// In which way.
-        discrepancy: Discrepancy,
-        /// What was seen.
-        seen: String,
-        /// What was done, in order; empty when nothing was.
-        done: Vec<String>,
     },
     /// First failure of a cycle (pmond's LOG event).
     FirstFailure,
@@ -232,10 +232,10 @@ impl Notice {
             Self::PulseMissed { .. } => "pulse_missed",
             Self::Unanswered { .. } => "unanswered",
             Self::AwaitingAnswers { .. } => "awaiting_answers",
+            Self::Audited { .. } => "audit",
             Self::StatusGood => "status_good",
             Self::StatusBad { .. } => "status_bad",
             Self::Refused { .. } => "refused",
-            Self::Audited { .. } => "audit",
             Self::FirstFailure => "first_failure",
             Self::AlarmRaised(_) => "alarm_raised",
             Self::AlarmRefreshed(_) => "alarm_refreshed",
@@ -280,10 +280,10 @@ impl Notice {
             | Self::Operator(_)
             | Self::Stopped
             | Self::Waiting { .. }
+            | Self::Audited { .. }
             | Self::StatusGood
             | Self::StatusBad { .. }
             | Self::Refused { .. }
-            | Self::Audited { .. }
             | Self::FirstFailure
             | Self::AlarmRaised(_)
             | Self::AlarmRefreshed(_)
@@ -387,13 +387,6 @@ impl fmt::Display for Notice {
             Self::AwaitingAnswers { identity, wanted } => {
                 write!(f, "({}) must answer {wanted} requests", identity.pid)
             }
-            Self::StatusGood => f.write_str("the status is good"),
-            Self::StatusBad { reason } => write!(f, "the status is bad: the script {reason}"),
-            Self::Refused { request, why } => write!(
-                f,
-                "{:?} asked for by {} is not done: {why}",
-                request.action, request.by
-            ),
             Self::Audited {
                 discrepancy,
                 seen,
@@ -406,6 +399,13 @@ impl fmt::Display for Notice {
                     write!(f, "done: {}", done.join(", "))
                 }
             }
+            Self::StatusGood => f.write_str("the status is good"),
+            Self::StatusBad { reason } => write!(f, "the status is bad: the script {reason}"),
+            Self::Refused { request, why } => write!(
+                f,
+                "{:?} asked for by {} is not done: {why}",
+                request.action, request.by
+            ),
             Self::FirstFailure => f.write_str("is down; recovery begins"),
             Self::AlarmRaised(severity) => write!(f, "{severity} alarm raised"),
             Self::AlarmRefreshed(severity) => write!(f, "{severity} alarm still raised"),

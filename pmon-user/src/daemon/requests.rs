@@ -251,7 +251,7 @@ impl Engine {
             }
         }
         tracing::info!(entity = name, by, "unregistered by an operator");
-        self.abandon(&Arc::from(name));
+        self.remove(&Arc::from(name));
         Ok(())
     }
 
@@ -263,7 +263,10 @@ impl Engine {
         } else {
             Recovery::new(&spec, now)
         };
+        let quorum = record.quorum;
+        let name = EntityName::from(spec.name.as_str());
         self.adopt(Entity::new(spec, recovery, record), effects);
+        self.take_over_alarm(&name, quorum, now);
     }
 
     fn open_incidents(&self, name: Option<&str>) -> Vec<IncidentView> {
@@ -303,7 +306,7 @@ impl Engine {
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in removed {
-            self.abandon(&name);
+            self.remove(&name);
             view.removed.push(name.to_string());
         }
         let mut watched = Vec::new();
@@ -331,6 +334,7 @@ impl Engine {
             }
         }
         for (name, pidfile) in watched {
+            self.reconfigure_alarm(&name);
             self.follow(&name);
             self.hand_out(Work::Watch(name, pidfile));
         }

@@ -8,7 +8,7 @@ use super::{
     text::printable,
 };
 use crate::{
-    core::entity::Mode,
+    core::{entity::Mode, recovery::Quorum},
     view::entity::{EntityView, ExplainView, ShowView, SpecView, StateWord},
 };
 
@@ -175,8 +175,17 @@ fn state(entity: &EntityView, look: &Look) -> String {
         (false, ..) => None,
     };
     field(&mut text, "registered", registered.as_deref());
-    let alarm = entity.alarm.map(|severity| severity.to_string());
+    let alarm = entity.alarm.map(|severity| match entity.alarm_since {
+        Some(since) => format!("{severity}, since {}", span::stamp(since)),
+        None => severity.to_string(),
+    });
     field(&mut text, "alarm", alarm.as_deref());
+    let strikes = match entity.quorum_state {
+        None | Some(Quorum::Sound) => None,
+        Some(Quorum::Failure) => Some("failure"),
+        Some(Quorum::Unrecoverable) => Some("failure, unrecoverable: the host should not go on"),
+    };
+    field(&mut text, "quorum", strikes);
     field(&mut text, "problem", entity.problem.as_deref());
     let restarts = &entity.restarts;
     let starts = format!(

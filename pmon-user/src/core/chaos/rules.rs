@@ -113,7 +113,6 @@ impl Rules {
                 self.starting = true;
                 self.nothing_seen = false;
             }
-            Effect::RunScript { .. } => rule(false, "a script is run outside of status mode")?,
             Effect::CancelStart => {
                 rule(self.starting, "cancelled a start that is not at work")?;
                 self.starting = false;
@@ -139,6 +138,7 @@ impl Rules {
             | Effect::Release { .. }
             | Effect::EndLeftovers { .. }
             | Effect::StopUnit
+            | Effect::RunScript { .. }
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
             | Effect::Say(_) => {}

@@ -28,10 +28,6 @@ use crate::core::{
 
 /// What comes to pass at some time.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "few of them exist at a time, most of them the large one"
-)]
 enum Happening {
     /// The core is told. Lost when the daemon is killed.
     Tell(Event, Option<Identity>),
@@ -223,9 +219,9 @@ impl World {
             | Event::Hint(_)
             | Event::StatusKnown { .. }
             | Event::Gone { .. }
-            | Event::ScriptEnded { .. }
             | Event::Operator(_)
             | Event::Pulse(_)
+            | Event::ScriptEnded { .. }
             | Event::Tick => {}
         }
         let effects = self.recovery.step(&self.spec, event, self.now);
@@ -269,9 +265,7 @@ impl World {
                 }
                 Effect::Say(Notice::Recovered(_) | Notice::Restarted(_)) => self.recoveries += 1,
                 Effect::Say(Notice::Died(_)) => self.deaths += 1,
-                // The rules do not let it come to this.
-                Effect::RunScript { .. } => {}
-                Effect::Alarm(_) | Effect::Say(_) => {}
+                Effect::RunScript { .. } | Effect::Alarm(_) | Effect::Say(_) => {}
             }
         }
         for event in events {
@@ -322,7 +316,7 @@ impl World {
             }
             Happening::Work => {
                 if let Some(job) = self.lane.pop_front() {
-                    self.work(&job);
+                    self.work(job);
                 }
                 Ok(())
             }
@@ -410,8 +404,8 @@ impl World {
         }
     }
 
-    fn work(&mut self, job: &Effect) {
-        match *job {
+    fn work(&mut self, job: Effect) {
+        match job {
             Effect::Start { run, .. } => self.start(run),
             Effect::RemovePidfile { identity } => {
                 if self.pidfile == Some(identity) {
@@ -439,8 +433,8 @@ impl World {
             | Effect::Unregister { .. }
             | Effect::Release { .. }
             | Effect::EndLeftovers { .. }
-            | Effect::RunScript { .. }
             | Effect::CancelStart
+            | Effect::RunScript { .. }
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
             | Effect::Alarm(_)
