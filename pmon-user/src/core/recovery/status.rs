@@ -151,6 +151,7 @@ impl Recovery {
         }
         self.problem = Some(format!("the status script {reason}"));
         step.say(Notice::StatusBad { reason });
+        self.confirm_alarm(step);
     }
 
     fn start_script_failed(&mut self, step: &mut Step<'_>, reason: String) {
