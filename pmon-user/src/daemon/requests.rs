@@ -151,6 +151,9 @@ impl Engine {
                 reason: format!("`{name}` is not acted upon: {why}"),
             });
         }
+        if let Some(why) = Recovery::refuses(&entity.spec, request.action) {
+            return Err(Refusal::Refused { reason: why });
+        }
         let no_start = match &entity.spec.start {
             StartMethod::None { reason } => Some(reason.clone()),
             StartMethod::Unit { .. } | StartMethod::Script { .. } | StartMethod::Command(_) => None,
@@ -325,7 +328,7 @@ impl Engine {
                         self.add(spec, record);
                     } else {
                         let name = EntityName::from(entity.spec.name.as_str());
-                        watched.push((name, entity.spec.pidfile.clone()));
+                        watched.push((name, entity.spec.watched_pidfile().cloned()));
                     }
                 }
             }
