@@ -17,6 +17,7 @@ pub mod number;
 pub mod pmond;
 pub mod resolve;
 pub mod settings;
+pub mod storm;
 
 use std::path::{Path, PathBuf};
 

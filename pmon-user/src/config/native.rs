@@ -10,6 +10,7 @@ mod entity;
 mod overlay;
 pub mod schema;
 pub mod stop;
+pub mod storm;
 pub mod table;
 pub mod value;
 
@@ -26,6 +27,7 @@ use super::{
     finding::{Finding, Level, Place, did_you_mean},
     host::Host,
     settings::Override,
+    storm::StormKeys,
 };
 use crate::core::entity::Origin;
 use table::{EntityTable, NativeFile, OverrideTable, PmonDTable};
@@ -102,10 +104,16 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
             let OverrideTable {
                 stop,
                 start_timeout,
+                backoff,
+                intensity,
+                flapping,
             } = exception;
             let known = exceptions.entry(name.into_inner()).or_default();
             known.stop = stop.or(known.stop);
             known.start_timeout = start_timeout.or(known.start_timeout);
+            known.backoff = backoff.or(known.backoff);
+            known.intensity = intensity.or(known.intensity);
+            known.flapping = flapping.or(known.flapping);
         }
         for problem in daemon {
             refuse(loaded, problem);
@@ -121,6 +129,9 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
                 OverrideTable {
                     stop,
                     start_timeout,
+                    backoff,
+                    intensity,
+                    flapping,
                 },
             )| {
                 let stop = stop.map(|stop| stop.policy(default));
@@ -130,6 +141,11 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
                     Override {
                         stop,
                         start_timeout,
+                        storm: StormKeys {
+                            backoff: backoff.map(|given| given.0),
+                            intensity: intensity.map(|given| given.0),
+                            flapping: flapping.map(|given| given.0),
+                        },
                     },
                 )
             },

@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::entity::StopPolicy;
+use super::storm::StormKeys;
+use crate::core::{budget::Limits, entity::StopPolicy, storm::StormPolicy};
 
 /// Everything outside of entities.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -58,6 +59,8 @@ pub struct DaemonSettings {
     /// The file that says that the host is fully initialised; `None` = that of
     /// the platform.
     pub initialised_file: Option<PathBuf>,
+    /// How many recoveries may begin at once.
+    pub recovery_budget: Limits,
 }
 
 impl Default for DaemonSettings {
@@ -77,6 +80,7 @@ impl Default for DaemonSettings {
             pidfd_budget: None,
             active_reply_port: crate::pulse::endpoint::REPLY_PORT,
             initialised_file: None,
+            recovery_budget: Limits::default(),
         }
     }
 }
@@ -125,6 +129,8 @@ pub struct EntityDefaults {
     pub stop: StopPolicy,
     /// Deadline of a start command; an entity's `startuptime` raises it.
     pub start_timeout: Duration,
+    /// How entities are restrained.
+    pub storm: StormKeys,
 }
 
 /// Time that a process gets to end by itself. systemd's is 90 s; a monitored
@@ -139,6 +145,7 @@ impl Default for EntityDefaults {
                 timeout: STOP_TIMEOUT,
             },
             start_timeout: Duration::from_secs(30),
+            storm: StormKeys::default(),
         }
     }
 }
@@ -165,6 +172,8 @@ pub struct Override {
     pub stop: Option<StopPolicy>,
     /// Deadline of the start command.
     pub start_timeout: Option<Duration>,
+    /// How it is restrained.
+    pub storm: StormKeys,
 }
 
 impl Settings {
@@ -174,6 +183,15 @@ impl Settings {
             .get(name)
             .and_then(|exception| exception.stop)
             .unwrap_or(self.defaults.stop)
+    }
+
+    /// How a pmon.d entity with this `interval` is restrained.
+    pub fn storm_of(&self, name: &str, interval: Duration) -> StormPolicy {
+        let exception = self.overrides.get(name);
+        exception
+            .map_or_else(StormKeys::default, |exception| exception.storm)
+            .over(self.defaults.storm)
+            .policy(StormPolicy::PMOND, interval)
     }
 
     /// Start deadline of a pmon.d entity; never under its `startuptime`.

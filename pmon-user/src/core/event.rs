@@ -1,5 +1,7 @@
 //! What can happen to an entity: the core's input alphabet.
 
+use std::fmt;
+
 use super::{
     death::{Death, Hint, WaitStatus},
     identity::Identity,
@@ -71,6 +73,10 @@ pub enum Event {
     Operator(OperatorRequest),
     /// What has become of a request of active monitoring.
     Pulse(PulseEvent),
+    /// It is the entity's turn to start a successor.
+    Turn,
+    /// It has to wait for its turn.
+    Delayed(Delay),
     /// A deadline of the entity may have passed.
     Tick,
 }
@@ -139,6 +145,37 @@ pub enum StartEnd {
         /// For people, with the errno's name.
         reason: String,
     },
+}
+
+/// Why an entity has to wait for its turn to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delay {
+    /// Many are being recovered on this host (`core::budget`).
+    Budget {
+        /// Those who go before it.
+        ahead: usize,
+    },
+}
+
+impl Delay {
+    /// Whether the other is no news.
+    #[must_use]
+    pub const fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Budget { .. }, Self::Budget { .. }) => true,
+        }
+    }
+}
+
+impl fmt::Display for Delay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Budget { ahead } => write!(
+                f,
+                "many are being recovered on this host, {ahead} go before it"
+            ),
+        }
+    }
 }
 
 /// What an operator can ask of one entity.

@@ -122,6 +122,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             }
             Notice::FirstFailure => Some("first failure is logged".to_owned()),
             Notice::AlarmRaised(severity) => Some(format!("{severity} alarm")),
+            Notice::Flapping { .. } => Some("flapping alarm".to_owned()),
             Notice::GaveUp { reason } => Some(format!("no automatic recovery: {reason}")),
             Notice::Registered(_)
             | Notice::Unregistered(_)
@@ -146,7 +147,11 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::Unanswered { .. }
             | Notice::PulseMissed { .. }
             | Notice::AlarmRefreshed(_)
-            | Notice::AlarmCleared => None,
+            | Notice::AlarmCleared
+            | Notice::StillFlapping { .. }
+            | Notice::FlappingEnded
+            | Notice::Delayed { .. }
+            | Notice::StillDelayed { .. } => None,
         },
         Effect::EndLeftovers { .. } => {
             Some("end what the dead process left in its process group".to_owned())
@@ -159,6 +164,9 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
         | Effect::CancelStart
         | Effect::RequestPulse { .. }
         | Effect::CollectPulse { .. }
-        | Effect::Alarm(_) => None,
+        | Effect::AskTurn
+        | Effect::ReturnTurn
+        | Effect::Alarm(_)
+        | Effect::FlappingAlarm(_) => None,
     }
 }

@@ -4,6 +4,7 @@
 //! and nothing here imports another module of this crate. State and an event
 //! and the time go in, a new state and a list of effects come out.
 
+pub mod budget;
 pub mod death;
 pub mod effect;
 pub mod entity;
@@ -16,4 +17,5 @@ pub mod notice;
 pub mod pulse;
 pub mod recovery;
 pub mod simulation;
+pub mod storm;
 pub mod time;

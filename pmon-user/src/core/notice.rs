@@ -11,7 +11,7 @@ use super::{
     death::{Death, Hint, WaitStatus},
     effect::StartVerb,
     entity::Severity,
-    event::OperatorRequest,
+    event::{Delay, OperatorRequest},
     evidence::Sender,
     identity::Identity,
 };
@@ -166,6 +166,32 @@ pub enum Notice {
     AlarmRefreshed(Severity),
     /// The alarm is cleared.
     AlarmCleared,
+    /// It fails again and again although each recovery succeeds.
+    Flapping {
+        /// Falls from health.
+        deaths: u32,
+        /// Within this time.
+        within: Duration,
+    },
+    /// It still does.
+    StillFlapping {
+        /// For so long.
+        lasts: Duration,
+    },
+    /// It has been well for long enough.
+    FlappingEnded,
+    /// An attempt is due and has to wait.
+    Delayed {
+        /// Why.
+        why: Delay,
+    },
+    /// It still has to.
+    StillDelayed {
+        /// Why.
+        why: Delay,
+        /// For so long.
+        waited: Duration,
+    },
 }
 
 impl Notice {
@@ -205,6 +231,11 @@ impl Notice {
             Self::AlarmRaised(_) => "alarm_raised",
             Self::AlarmRefreshed(_) => "alarm_refreshed",
             Self::AlarmCleared => "alarm_cleared",
+            Self::Flapping { .. } => "flapping",
+            Self::StillFlapping { .. } => "still_flapping",
+            Self::FlappingEnded => "flapping_ended",
+            Self::Delayed { .. } => "delayed",
+            Self::StillDelayed { .. } => "still_delayed",
         }
     }
 }
@@ -245,7 +276,12 @@ impl Notice {
             | Self::FirstFailure
             | Self::AlarmRaised(_)
             | Self::AlarmRefreshed(_)
-            | Self::AlarmCleared => None,
+            | Self::AlarmCleared
+            | Self::Flapping { .. }
+            | Self::StillFlapping { .. }
+            | Self::FlappingEnded
+            | Self::Delayed { .. }
+            | Self::StillDelayed { .. } => None,
         }
     }
 }
@@ -346,6 +382,18 @@ impl fmt::Display for Notice {
             Self::AlarmRaised(severity) => write!(f, "{severity} alarm raised"),
             Self::AlarmRefreshed(severity) => write!(f, "{severity} alarm still raised"),
             Self::AlarmCleared => f.write_str("alarm cleared"),
+            Self::Flapping { deaths, within } => write!(
+                f,
+                "is flapping: it failed {deaths} times within {within:?}, each time after a recovery"
+            ),
+            Self::StillFlapping { lasts } => {
+                write!(f, "is still flapping, for {} s", lasts.as_secs())
+            }
+            Self::FlappingEnded => f.write_str("is no longer flapping"),
+            Self::Delayed { why } => write!(f, "recovery waits: {why}"),
+            Self::StillDelayed { why, waited } => {
+                write!(f, "recovery has waited for {} s: {why}", waited.as_secs())
+            }
         }
     }
 }

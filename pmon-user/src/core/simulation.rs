@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{
     death::{Death, LastSeen, SourceName, WaitStatus},
     effect::Effect,
-    entity::EntitySpec,
+    entity::{EntitySpec, Severity},
     event::{Event, Occasion, Outcome, Sighting, StartEnd},
     evidence::Evidence,
     identity::Identity,
@@ -47,6 +47,16 @@ pub enum AnswerBehaviour {
     Silent,
 }
 
+/// What happens when an entity asks for its turn to start a successor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TurnBehaviour {
+    /// It is its turn: nobody else is being recovered.
+    #[default]
+    AtOnce,
+    /// Whoever drives the simulation decides, with [`Event::Turn`].
+    Withheld,
+}
+
 /// One entity and its simulated world.
 #[derive(Debug)]
 pub struct Simulation<'a> {
@@ -55,6 +65,7 @@ pub struct Simulation<'a> {
     now: Time,
     start: StartBehaviour,
     answers: AnswerBehaviour,
+    turns: TurnBehaviour,
     pending: Vec<(Time, Pending)>,
     alive: Option<Identity>,
     foreign_script: Option<u32>,
@@ -82,6 +93,7 @@ impl<'a> Simulation<'a> {
             now,
             start,
             answers: AnswerBehaviour::default(),
+            turns: TurnBehaviour::default(),
             pending: Vec::new(),
             alive,
             foreign_script: None,
@@ -106,6 +118,12 @@ impl<'a> Simulation<'a> {
     #[must_use]
     pub const fn recovery(&self) -> &Recovery {
         &self.recovery
+    }
+
+    /// How bad a lasting failure of the entity is.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        self.spec.severity
     }
 
     /// The present.
@@ -139,6 +157,11 @@ impl<'a> Simulation<'a> {
     /// From now on processes do this with requests.
     pub fn set_answers(&mut self, answers: AnswerBehaviour) {
         self.answers = answers;
+    }
+
+    /// From now on turns are given like this.
+    pub fn set_turns(&mut self, turns: TurnBehaviour) {
+        self.turns = turns;
     }
 
     /// Somebody else's init script begins or ends.
@@ -313,12 +336,18 @@ impl<'a> Simulation<'a> {
                     let silent = PulseEvent::Silent { round, initialised };
                     self.happen(Event::Pulse(silent));
                 }
+                Effect::AskTurn => match self.turns {
+                    TurnBehaviour::AtOnce => self.happen(Event::Turn),
+                    TurnBehaviour::Withheld => {}
+                },
                 Effect::EndLeftovers { .. }
                 | Effect::Unregister { .. }
                 | Effect::Release { .. }
                 | Effect::RemovePidfile { .. }
                 | Effect::CancelStart
+                | Effect::ReturnTurn
                 | Effect::Alarm(_)
+                | Effect::FlappingAlarm(_)
                 | Effect::Say(_) => {}
             }
         }

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     audit::{Due, discrepancy::Discrepancies},
     core::{
+        budget::{Budget, Limits},
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion},
@@ -74,6 +75,8 @@ pub struct Engine {
     pub(super) exhausted: bool,
     /// Why nobody can be asked in active mode.
     pub(super) unheard: Option<String>,
+    /// Who may start a successor now.
+    pub(super) budget: Budget<EntityName>,
     /// There may be more in the inbox.
     more: bool,
     stopping: bool,
@@ -141,6 +144,7 @@ impl Engine {
             sweeping: None,
             exhausted: false,
             unheard: None,
+            budget: Budget::new(Limits::default()),
             more: false,
             stopping: false,
             inheritance: Inheritance::default(),
@@ -176,6 +180,7 @@ impl Engine {
     fn turn(&mut self) {
         let next = self.schedule.first().map(|(due, _)| *due);
         let next = next.into_iter().chain(self.table.next_due());
+        let next = next.chain(self.budget.due());
         let next = next.chain(self.sources_due()).min();
         let timeout = if self.more {
             Some(Duration::ZERO)
@@ -186,6 +191,7 @@ impl Engine {
         self.tick_table();
         self.read_inbox();
         self.tick_due();
+        self.give_turns();
         self.tick_sources();
         self.inquire();
     }

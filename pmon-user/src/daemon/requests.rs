@@ -21,6 +21,7 @@ use crate::{
         event::{Event, OperatorAction, OperatorRequest},
         identity::Identity,
         recovery::{Recovery, Stage},
+        storm::StormPolicy,
     },
     look::Remembered,
     source::ebpf::{Plan, Replaced, Replacement},
@@ -303,6 +304,7 @@ impl Engine {
             self.abandon(&name);
             view.removed.push(name.to_string());
         }
+        self.limit(loaded.settings.daemon.recovery_budget);
         let mut watched = Vec::new();
         for spec in loaded.entities {
             match self.entities.get_mut(spec.name.as_str()) {
@@ -348,12 +350,13 @@ pub(super) fn ad_hoc_spec(
     restart: Option<String>,
 ) -> EntitySpec {
     let daemonizes = pidfile.is_some();
+    let interval = Duration::from_secs(5);
     EntitySpec {
         name: name.to_owned(),
         mode: Mode::Passive,
         severity: Severity::Major,
         restarts: 3,
-        interval: Duration::from_secs(5),
+        interval,
         debounce: Duration::from_secs(20),
         startuptime: Duration::from_secs(5),
         start_timeout: Duration::from_secs(30),
@@ -381,6 +384,7 @@ pub(super) fn ad_hoc_spec(
         subfunction: None,
         active: None,
         status: None,
+        storm: StormPolicy::native(interval),
         origin: Origin::Operator,
     }
 }

@@ -59,6 +59,8 @@ impl Engine {
             for effect in effects {
                 match effect {
                     Effect::Say(notice) => notices.push(notice),
+                    Effect::AskTurn => events.push_back(self.ask_turn(name, &spec, now)),
+                    Effect::ReturnTurn => self.budget.give_back(name),
                     Effect::Register { identity } => {
                         events.push_back(self.register(name, identity, found));
                     }
@@ -178,8 +180,10 @@ impl Engine {
             }
             Effect::CollectPulse { round } => return self.collect_pulse(name, &spec, round),
             // Told as a notice; other receivers are not configured.
-            Effect::Alarm(_) => return,
-            Effect::Register { .. } | Effect::Say(_) => return,
+            Effect::Alarm(_) | Effect::FlappingAlarm(_) => return,
+            Effect::Register { .. } | Effect::AskTurn | Effect::ReturnTurn | Effect::Say(_) => {
+                return;
+            }
         };
         self.hand_out(Work::Job {
             entity: Arc::clone(name),
@@ -285,6 +289,7 @@ impl Engine {
         {
             self.schedule.remove(&(due, Arc::clone(name)));
         }
+        self.budget.give_back(name);
         self.table.forget(name, &self.epoll);
         self.hand_out(Work::Forget(Arc::clone(name)));
     }

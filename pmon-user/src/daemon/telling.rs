@@ -204,6 +204,8 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Stopped
         | Notice::Waiting { .. }
         | Notice::AwaitingAnswers { .. }
+        | Notice::FlappingEnded
+        | Notice::Delayed { .. }
         | Notice::AlarmCleared => Level::Info,
         Notice::Hinted(_) => Level::Debug,
         Notice::Died(_)
@@ -216,6 +218,9 @@ const fn level(notice: &Notice) -> Level {
         | Notice::PulseMissed { .. }
         | Notice::Unanswered { .. }
         | Notice::AttemptFailed { .. }
+        | Notice::Flapping { .. }
+        | Notice::StillFlapping { .. }
+        | Notice::StillDelayed { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)
         | Notice::GaveUp { .. }

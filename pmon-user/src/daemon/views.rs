@@ -114,6 +114,7 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         },
         deaths_1h: recovery.deaths_within(HOUR, now),
         deaths_24h: recovery.deaths_within(DAY, now),
+        flapping_since: recovery.flapping_since().map(clock::wall),
         problem: problem(entity),
         next_action: next_action(spec, recovery),
         next_action_at: recovery.stage().deadline().map(clock::wall),
@@ -137,8 +138,14 @@ fn problem(entity: &Entity) -> Option<String> {
             "the kernel reports its death; its memory and files are being released".into(),
         );
     }
+    if let Some(delay) = entity.recovery.delay() {
+        return Some(format!("its recovery waits: {delay}"));
+    }
     if let Some(problem) = entity.recovery.problem() {
         return Some(problem.to_owned());
+    }
+    if entity.recovery.flapping_since().is_some() {
+        return Some("it is flapping: it fails again and again".to_owned());
     }
     misses(entity)
 }
@@ -161,6 +168,7 @@ const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
         | Stage::MonitorWait { .. }
         | Stage::Monitor { .. }
         | Stage::RestartWait { .. }
+        | Stage::Queued
         | Stage::Stopping {
             then: AfterStop::Respawn,
             ..
@@ -193,6 +201,13 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
             Phase::Verdict => "look for the process".to_owned(),
         },
         Stage::Monitor { .. } => "call it recovered if it stays alive".to_owned(),
+        Stage::Queued => match recovery.delay() {
+            Some(delay) => format!("start when it is its turn: {delay}"),
+            None => "start".to_owned(),
+        },
+        Stage::RestartWait { .. } if recovery.backs_off() => {
+            "backs off, then starts again".to_owned()
+        }
         Stage::RestartWait { .. } => {
             if recovery.attempts() >= spec.restarts {
                 format!("{} alarm, then start again", spec.severity)
@@ -244,6 +259,9 @@ fn because(entity: &Entity, table: &Table) -> Vec<String> {
             recovery.attempts(),
             entity.spec.restarts
         ));
+    }
+    if let Some(since) = recovery.flapping_since() {
+        lines.push(format!("it has been flapping since {}", clock::wall(since)));
     }
     if let Some(trouble) = &entity.last_trouble {
         lines.push(format!("last trouble: {trouble}"));

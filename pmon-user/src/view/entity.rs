@@ -69,6 +69,11 @@ pub struct EntityView {
     pub deaths_1h: u32,
     /// Deaths in the last 24 hours.
     pub deaths_24h: u32,
+    /// Since when it has been failing again and again although each recovery
+    /// succeeds.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub flapping_since: Option<Timestamp>,
     /// What is wrong, in one sentence.
     pub problem: Option<String>,
     /// What pmon will do next, in one sentence.

@@ -26,6 +26,7 @@ mod a_siblings_start_is_not_somebody_elses;
 mod a_status_needs_no_privilege;
 mod a_stop_has_an_order;
 mod a_stopped_daemon_misses_no_death;
+mod a_storm_is_restrained_and_told;
 mod a_thousand_kills_are_each_recovered_once;
 mod an_active_process_must_answer;
 mod an_altered_table_is_put_right;

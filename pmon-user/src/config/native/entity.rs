@@ -22,8 +22,12 @@ use crate::{
         pmond::{DEFAULT_RESTARTS, DEFAULT_SEVERITY, MAX_ACTIVE_PERIOD_S},
         resolve::{self, About, Offer},
         settings::Settings,
+        storm::StormKeys,
     },
-    core::entity::{ActiveSpec, CommandSpec, EntitySpec, Mode, Origin, StartMethod, StatusSpec},
+    core::{
+        entity::{ActiveSpec, CommandSpec, EntitySpec, Mode, Origin, StartMethod, StatusSpec},
+        storm::StormPolicy,
+    },
     pulse::wire,
 };
 
@@ -86,12 +90,13 @@ pub(super) fn build(
         start
     };
     let follow = follow(source, table)?;
+    let interval = duration(table.interval, DEFAULT_INTERVAL);
     let startuptime = duration(table.startuptime, DEFAULT_STARTUPTIME);
     let entity = EntitySpec {
         mode,
         severity: table.severity.map_or(DEFAULT_SEVERITY, SeverityText::into),
         restarts: table.restarts.unwrap_or(DEFAULT_RESTARTS),
-        interval: duration(table.interval, DEFAULT_INTERVAL),
+        interval,
         debounce: duration(table.debounce, DEFAULT_DEBOUNCE),
         startuptime,
         start_timeout: duration(table.start_timeout, settings.defaults.start_timeout)
@@ -106,10 +111,21 @@ pub(super) fn build(
         subfunction: table.subfunction.as_ref().map(|text| text.0.clone()),
         active,
         status,
+        storm: storm(table)
+            .over(settings.defaults.storm)
+            .policy(StormPolicy::native(interval), interval),
         origin: source.origin(table.name.span()),
         name,
     };
     Ok((entity, findings))
+}
+
+fn storm(table: &EntityTable) -> StormKeys {
+    StormKeys {
+        backoff: table.backoff.map(|given| given.0),
+        intensity: table.intensity.map(|given| given.0),
+        flapping: table.flapping.map(|given| given.0),
+    }
 }
 
 fn duration(given: Option<DurationText>, default: Duration) -> Duration {

@@ -13,11 +13,18 @@ use toml::Spanned;
 
 use super::{
     stop::StopText,
+    storm::{BudgetTable, OrNone},
     value::{AbsolutePath, Argument, DurationText, EntityName, PathOrNone, VariableName},
 };
 use crate::{
-    config::settings::SourceChoice,
-    core::entity::{Mode, Severity},
+    config::{
+        settings::SourceChoice,
+        storm::{BackoffKeys, FlappingKeys},
+    },
+    core::{
+        entity::{Mode, Severity},
+        storm::IntensityPolicy,
+    },
 };
 
 /// A configuration file of pmon: `/etc/pmon/pmon.toml` or `/etc/pmon/conf.d/*.toml`.
@@ -81,6 +88,9 @@ pub struct DaemonTable {
     /// File whose existence says that the host is fully initialised, for
     /// `full_init_required`. Default: the goenabled flag of StarlingX
     pub initialised_file: Option<AbsolutePath>,
+    /// How many recoveries may begin at once. Default: { at_once = 32, starts = 100, within = "1s" }
+    #[schemars(with = "Option<BudgetTable>")]
+    pub recovery_budget: Option<Spanned<BudgetTable>>,
 }
 
 /// Who may use the control socket, beside root.
@@ -103,6 +113,13 @@ pub struct DefaultsTable {
     pub stop: Option<StopText>,
     /// Deadline of a start command; `startuptime` raises it. Default: 30s
     pub start_timeout: Option<DurationText>,
+    /// Longer and longer pauses between attempts once the alarm is raised, or "none". Default:
+    /// on for entities of TOML files, none for those of pmon.d
+    pub backoff: Option<OrNone<BackoffKeys>>,
+    /// Most restarts within a time; then it rests until an operator starts it. Default: none
+    pub intensity: Option<OrNone<IntensityPolicy>>,
+    /// When it is called flapping, or "none". Default: 5 failures in 10min
+    pub flapping: Option<OrNone<FlappingKeys>>,
 }
 
 /// Files in the dialect of the original pmond.
@@ -121,6 +138,12 @@ pub struct OverrideTable {
     pub stop: Option<StopText>,
     /// Deadline of the start command; `startuptime` raises it.
     pub start_timeout: Option<DurationText>,
+    /// Longer and longer pauses between attempts once the alarm is raised, or "none".
+    pub backoff: Option<OrNone<BackoffKeys>>,
+    /// Most restarts within a time; then it rests until an operator starts it. Default: none
+    pub intensity: Option<OrNone<IntensityPolicy>>,
+    /// When it is called flapping, or "none".
+    pub flapping: Option<OrNone<FlappingKeys>>,
 }
 
 /// One monitored entity.
@@ -180,6 +203,12 @@ pub struct EntityTable {
     pub quorum: Option<bool>,
     /// Platform condition under which monitoring begins: worker, storage or last-config.
     pub subfunction: Option<Argument>,
+    /// Longer and longer pauses between attempts once the alarm is raised, or "none". Default: on
+    pub backoff: Option<OrNone<BackoffKeys>>,
+    /// Most restarts within a time; then it rests until an operator starts it. Default: none
+    pub intensity: Option<OrNone<IntensityPolicy>>,
+    /// When it is called flapping, or "none". Default: 5 failures in 10min
+    pub flapping: Option<OrNone<FlappingKeys>>,
     /// Request/response messaging, with `mode = "active"`.
     #[schemars(with = "Option<ActiveTable>")]
     pub active: Option<Spanned<ActiveTable>>,

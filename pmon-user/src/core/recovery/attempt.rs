@@ -22,7 +22,7 @@ impl Recovery {
         if !judged && let Some(reason) = self.judge(step) {
             return self.give_up(step, reason);
         }
-        self.attempt(step);
+        self.attempt_in_turn(step);
     }
 
     /// Tells of a failure as its severity and the attempts so far want it. Why
@@ -49,6 +49,10 @@ impl Recovery {
         } else if self.attempts == 0 && self.alarm().is_none() {
             step.say(Notice::FirstFailure);
         }
+        if let Some(reason) = self.too_many_attempts(step) {
+            self.assert_alarm(step);
+            return Some(reason);
+        }
         None
     }
 
@@ -63,6 +67,7 @@ impl Recovery {
         if self.manual {
             self.starts.operator += 1;
         } else {
+            self.count_attempt(step);
             self.starts.auto += 1;
             self.attempts += 1;
         }
@@ -201,6 +206,7 @@ impl Recovery {
             step.say(Notice::Restarted(identity));
             self.attempts = 0;
             self.leftovers_of.clear();
+            self.is_well(step);
             return self.enter(step, Stage::Manage);
         }
         self.monitor(step, identity);
@@ -222,7 +228,7 @@ impl Recovery {
         }
         self.start = StartCommand::None;
         self.problem = Some(reason.clone());
-        let next_in = step.spec.interval;
+        let next_in = self.pause(step);
         step.say(Notice::AttemptFailed { reason, next_in });
         let until = step.now + next_in;
         self.enter(step, Stage::RestartWait { until });
@@ -260,6 +266,7 @@ impl Recovery {
         self.attempts = 0;
         self.problem = None;
         self.leftovers_of.clear();
+        self.is_well(step);
         self.enter(step, Stage::Manage);
     }
 

@@ -45,7 +45,9 @@ impl Recovery {
         match self.stage {
             // Unknown: it died before the daemon restarted.
             Stage::Manage | Stage::Unknown => {
-                self.failed = true;
+                if !std::mem::replace(&mut self.failed, true) {
+                    self.fell(step);
+                }
                 self.look(step);
             }
             Stage::MonitorWait { .. } => {}
@@ -56,6 +58,7 @@ impl Recovery {
             Stage::Looking
             | Stage::Waiting { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Unverifiable => self.look(step),
             Stage::Stopping { .. } | Stage::Ignore | Stage::Stopped | Stage::Unmonitored => {}
         }
@@ -105,7 +108,10 @@ impl Recovery {
             | Effect::CancelStart
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
+            | Effect::AskTurn
+            | Effect::ReturnTurn
             | Effect::Alarm(_)
+            | Effect::FlappingAlarm(_)
             | Effect::Say(_) => false,
         })
     }

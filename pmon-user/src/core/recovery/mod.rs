@@ -26,7 +26,10 @@
 //!   the window is an event; it may still be replaced (daemons that fork
 //!   twice), so its death is a failure only when the window closes.
 //! * **Monitor** — the successor must stay alive for `debounce`.
-//! * **RestartWait** — an attempt failed; wait for `interval`.
+//! * **RestartWait** — an attempt failed; wait for `interval`, or longer after the
+//!   alarm (back-off).
+//! * **Queued** — an attempt is due and waits for its turn: for the host's recovery
+//!   budget. Then we look once more. What appears meanwhile is adopted.
 //! * **Ignore** — no automatic recovery (any more); a process that appears is
 //!   adopted at once.
 //! * **Stopped** — an operator stopped it; a process that appears is adopted.
@@ -55,6 +58,7 @@ mod dying;
 mod operator;
 mod sighting;
 mod stage;
+mod storm;
 #[cfg(test)]
 mod tests;
 
@@ -62,6 +66,7 @@ use std::collections::VecDeque;
 
 pub use counts::Starts;
 pub use stage::{AfterStop, Phase, Stage};
+pub use storm::FLAPPING;
 
 use super::{
     death::Death,
@@ -75,6 +80,7 @@ use super::{
 };
 use alarm::Alarm;
 use counts::Deaths;
+use storm::Storm;
 
 /// The state of one entity's recovery.
 #[derive(Clone, Debug)]
@@ -117,6 +123,8 @@ pub struct Recovery {
     leftovers_of: VecDeque<(Identity, Time)>,
     /// Why it is not healthy, for people.
     problem: Option<String>,
+    /// What restrains it.
+    storm: Storm,
 }
 
 /// The registered process.
@@ -183,6 +191,7 @@ impl Recovery {
             cancelled: None,
             leftovers_of: VecDeque::new(),
             problem: None,
+            storm: Storm::new(spec, now),
         };
         let effects = match spec.mode {
             Mode::Passive | Mode::Active => vec![Effect::Look {
@@ -272,9 +281,13 @@ impl Recovery {
             Event::StartEnded { run, end } => self.start_ended(&mut step, run, end),
             Event::Operator(request) => self.operator(&mut step, request),
             Event::Pulse(event) => self.pulse_event(&mut step, event),
+            Event::Turn => self.turn(&mut step),
+            Event::Delayed(why) => self.delayed(&mut step, why),
             Event::Tick => self.tick(&mut step),
         }
         self.attend_pulse(&mut step);
+        self.attend_turn(&mut step);
+        self.attend_reminder(now);
         step.effects
     }
 
@@ -282,6 +295,7 @@ impl Recovery {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         [
+            self.storm_deadline(),
             self.stage.deadline(),
             self.alarm.refresh_at(),
             self.pulse.deadline(),
@@ -294,6 +308,7 @@ impl Recovery {
     fn tick(&mut self, step: &mut Step<'_>) {
         self.refresh_alarm(step);
         self.pulse_tick(step);
+        self.storm_tick(step);
         if self.stage.deadline().is_none_or(|due| step.now < due) {
             return;
         }
@@ -306,6 +321,7 @@ impl Recovery {
             Stage::Unknown
             | Stage::Manage
             | Stage::Looking
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable

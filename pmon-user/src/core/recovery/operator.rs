@@ -42,9 +42,14 @@ impl Recovery {
                 *then = AfterStop::Respawn;
                 self.manual = true;
             }
-            Stage::Ignore | Stage::Stopped | Stage::RestartWait { .. } | Stage::Unverifiable => {
+            Stage::Ignore
+            | Stage::Stopped
+            | Stage::RestartWait { .. }
+            | Stage::Queued
+            | Stage::Unverifiable => {
                 self.manual = true;
                 self.attempts = 0;
+                self.forget_attempts();
                 self.look(step);
             }
             Stage::Unknown
@@ -64,6 +69,7 @@ impl Recovery {
         }
         self.manual = true;
         self.attempts = 0;
+        self.forget_attempts();
         self.cancel_start(step);
         self.end_what_lives(step, AfterStop::Respawn);
     }
@@ -171,6 +177,8 @@ impl Recovery {
         self.judged = false;
         self.attempts = 0;
         self.problem = None;
+        self.forget_attempts();
+        self.end_flapping(step);
         self.clear_alarm(step);
         step.say(Notice::Stopped);
         self.enter(step, Stage::Stopped);

@@ -76,7 +76,7 @@ impl Recovery {
                     self.attempt_succeeded(step, identity);
                 }
             }
-            Stage::Looking | Stage::Waiting { .. } | Stage::RestartWait { .. } => {
+            Stage::Looking | Stage::Waiting { .. } | Stage::RestartWait { .. } | Stage::Queued => {
                 self.successor(step, identity, true);
                 self.monitor(step, identity);
             }
@@ -171,7 +171,9 @@ impl Recovery {
             }
             Stage::Manage => {
                 // The sweep found what no source reported.
-                self.failed = true;
+                if !std::mem::replace(&mut self.failed, true) {
+                    self.fell(step);
+                }
                 step.say(Notice::Missing { reason });
                 self.look(step);
             }
@@ -181,6 +183,7 @@ impl Recovery {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Stopping { .. }
             | Stage::Ignore
             | Stage::Stopped
@@ -208,6 +211,7 @@ impl Recovery {
             Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Stopping { .. }
             | Stage::Ignore
             | Stage::Stopped
@@ -303,6 +307,7 @@ impl Recovery {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable
@@ -373,7 +378,9 @@ impl Recovery {
         match self.stage {
             Stage::Monitor { .. } => self.attempt_failed(step, reason),
             Stage::Manage => {
-                self.failed = true;
+                if !std::mem::replace(&mut self.failed, true) {
+                    self.fell(step);
+                }
                 self.look(step);
             }
             Stage::Unknown
@@ -382,6 +389,7 @@ impl Recovery {
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable

@@ -8,6 +8,7 @@ mod ending;
 mod following;
 mod standing;
 mod starts;
+mod storms;
 mod vectors;
 
 use std::{path::PathBuf, time::Duration};
@@ -19,6 +20,7 @@ use crate::core::{
     entity::{Origin, StartMethod, StopPolicy},
     event::{Occasion, OperatorAction, OperatorRequest, Outcome, Sighting},
     simulation::{Simulation, StartBehaviour},
+    storm::StormPolicy,
 };
 
 const FIRST: Identity = Identity {
@@ -51,6 +53,7 @@ fn spec(severity: Severity, restarts: u32) -> EntitySpec {
         subfunction: None,
         active: None,
         status: None,
+        storm: StormPolicy::PMOND,
         origin: Origin::Operator,
     }
 }
