@@ -23,14 +23,18 @@ use std::{
 
 use super::{
     Loaded, Sources, Unmonitored,
+    dependency::GroupSettings,
     file::{self, ReadError},
     finding::{Finding, Level, Place, did_you_mean},
     host::Host,
     settings::Override,
     storm::StormKeys,
 };
-use crate::core::entity::Origin;
-use table::{EntityTable, NativeFile, OverrideTable, PmonDTable};
+use crate::core::{
+    dependency::{Group, Strategy},
+    entity::Origin,
+};
+use table::{EntityTable, GroupTable, NativeFile, OverrideTable, PmonDTable};
 
 /// A file's path and text, to find places in.
 struct Source {
@@ -85,6 +89,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
             defaults,
             pmon_d,
             overrides: tables,
+            group,
             entity,
         } = parsed;
         let settings = &mut loaded.settings;
@@ -94,6 +99,17 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
         let PmonDTable { directory } = pmon_d;
         if let Some(directory) = directory {
             settings.pmon_d.directory = directory.path();
+        }
+        for (name, table) in group {
+            let GroupTable { strategy, members } = table;
+            let origin = source.origin(name.span());
+            let group = Group {
+                name: name.get_ref().clone(),
+                strategy: strategy.map_or_else(Strategy::default, Into::into),
+                members: members.into_iter().map(|member| member.0).collect(),
+            };
+            let settings = GroupSettings { group, origin };
+            loaded.settings.groups.insert(name.into_inner(), settings);
         }
         for (name, exception) in tables {
             overrides.push(OverridePlace {
@@ -107,6 +123,8 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
                 backoff,
                 intensity,
                 flapping,
+                after,
+                requires,
             } = exception;
             let known = exceptions.entry(name.into_inner()).or_default();
             known.stop = stop.or(known.stop);
@@ -114,6 +132,8 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
             known.backoff = backoff.or(known.backoff);
             known.intensity = intensity.or(known.intensity);
             known.flapping = flapping.or(known.flapping);
+            known.after = after.or(known.after.take());
+            known.requires = requires.or(known.requires.take());
         }
         for problem in daemon {
             refuse(loaded, problem);
@@ -132,6 +152,8 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
                     backoff,
                     intensity,
                     flapping,
+                    after,
+                    requires,
                 },
             )| {
                 let stop = stop.map(|stop| stop.policy(default));
@@ -146,6 +168,9 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
                             intensity: intensity.map(|given| given.0),
                             flapping: flapping.map(|given| given.0),
                         },
+                        after: after.map(|names| names.into_iter().map(|one| one.0).collect()),
+                        requires: (requires)
+                            .map(|names| names.into_iter().map(|one| one.0).collect()),
                     },
                 )
             },

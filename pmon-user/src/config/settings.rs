@@ -7,8 +7,10 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::storm::StormKeys;
-use crate::core::{budget::Limits, entity::StopPolicy, storm::StormPolicy};
+use super::{dependency::GroupSettings, storm::StormKeys};
+use crate::core::{
+    budget::Limits, dependency::Dependencies, entity::StopPolicy, storm::StormPolicy,
+};
 
 /// Everything outside of entities.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -23,6 +25,8 @@ pub struct Settings {
     pub pmon_d: PmonDSettings,
     /// `[override.NAME]`: exceptions for entities of pmon.d files, by name.
     pub overrides: BTreeMap<String, Override>,
+    /// `[group.NAME]`: entities that belong together, by name.
+    pub groups: BTreeMap<String, GroupSettings>,
 }
 
 /// `[daemon]`.
@@ -71,7 +75,7 @@ impl Default for DaemonSettings {
             pin_dir: Some("/sys/fs/bpf/pmon".into()),
             socket_group: "pmon".into(),
             audit_interval: Duration::from_secs(30),
-            settle: Duration::from_millis(100),
+            settle: Duration::from_millis(50),
             source: SourceChoice::Auto,
             canary_interval: Duration::from_secs(5 * 60),
             receiver_priority: 10,
@@ -174,6 +178,10 @@ pub struct Override {
     pub start_timeout: Option<Duration>,
     /// How it is restrained.
     pub storm: StormKeys,
+    /// Entities after which it is started.
+    pub after: Option<Vec<String>>,
+    /// Entities without which it is not started.
+    pub requires: Option<Vec<String>>,
 }
 
 impl Settings {
@@ -183,6 +191,19 @@ impl Settings {
             .get(name)
             .and_then(|exception| exception.stop)
             .unwrap_or(self.defaults.stop)
+    }
+
+    /// What a pmon.d entity is to others.
+    pub fn dependencies_of(&self, name: &str) -> Dependencies {
+        let exception = self.overrides.get(name);
+        let (after, requires) = exception.map_or((&None, &None), |exception| {
+            (&exception.after, &exception.requires)
+        });
+        Dependencies {
+            after: after.clone().unwrap_or_default(),
+            requires: requires.clone().unwrap_or_default(),
+            group: None,
+        }
     }
 
     /// How a pmon.d entity with this `interval` is restrained.

@@ -82,6 +82,8 @@ pub enum Effect {
     AskTurn,
     /// The turn is over, or no longer wanted.
     ReturnTurn,
+    /// It was well, and has failed: members of its group may have to do with that.
+    Fell,
     /// Raise, refresh or clear the entity's alarm.
     Alarm(AlarmChange),
     /// The same for the alarm that says that it fails again and again although

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::storm::StormPolicy;
+use super::{dependency::Dependencies, storm::StormPolicy};
 
 /// Everything the core needs to know about one entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct EntitySpec {
     pub active: Option<ActiveSpec>,
     /// Script settings, with [`Mode::Status`] only.
     pub status: Option<StatusSpec>,
+    /// What it is to other entities.
+    pub dependencies: Dependencies,
     /// How it is restrained when it fails again and again.
     pub storm: StormPolicy,
     /// Where it was configured.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{
     death::{Death, Hint, WaitStatus},
+    dependency::Standing,
     identity::Identity,
     pulse::PulseEvent,
 };
@@ -77,6 +78,11 @@ pub enum Event {
     Turn,
     /// It has to wait for its turn.
     Delayed(Delay),
+    /// Its group restarts it, because another member has failed.
+    Cycle {
+        /// Which group.
+        group: String,
+    },
     /// A deadline of the entity may have passed.
     Tick,
 }
@@ -98,7 +104,10 @@ pub struct Sighting {
 pub enum Occasion {
     /// The core asked.
     Asked,
-    /// The pidfile's directory changed.
+    /// The pidfile has just begun to change, while no process is known: only a
+    /// process counts, anything else may be half of the truth.
+    PidfileStirred,
+    /// The pidfile has changed and come to rest.
     PidfileChanged,
     /// The periodic audit.
     Sweep,
@@ -155,14 +164,41 @@ pub enum Delay {
         /// Those who go before it.
         ahead: usize,
     },
+    /// Another entity is started first.
+    After {
+        /// Which.
+        name: String,
+    },
+    /// An entity that it requires is not up.
+    Requires {
+        /// Which.
+        name: String,
+        /// How that one stands.
+        standing: Standing,
+    },
+    /// Its group is restarted, and others are ended first.
+    Group {
+        /// Which.
+        name: String,
+    },
 }
 
 impl Delay {
     /// Whether the other is no news.
     #[must_use]
-    pub const fn is_like(&self, other: &Self) -> bool {
+    pub fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Budget { .. }, Self::Budget { .. }) => true,
+            (Self::Requires { name: one, .. }, Self::Requires { name, .. })
+            | (Self::After { name: one }, Self::After { name })
+            | (Self::Group { name: one }, Self::Group { name }) => one == name,
+            (
+                Self::Budget { .. }
+                | Self::After { .. }
+                | Self::Requires { .. }
+                | Self::Group { .. },
+                _,
+            ) => false,
         }
     }
 }
@@ -172,8 +208,15 @@ impl fmt::Display for Delay {
         match self {
             Self::Budget { ahead } => write!(
                 f,
-                "many are being recovered on this host, {ahead} go before it"
+                "for its turn: many are being recovered on this host, {ahead} go before it"
             ),
+            Self::After { name } => write!(f, "for `{name}`, which is started first"),
+            Self::Requires { name, standing } => {
+                write!(f, "for `{name}`, which it requires and which {standing}")
+            }
+            Self::Group { name } => {
+                write!(f, "for its group `{name}`, whose members are ended first")
+            }
         }
     }
 }

@@ -123,9 +123,12 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             Notice::FirstFailure => Some("first failure is logged".to_owned()),
             Notice::AlarmRaised(severity) => Some(format!("{severity} alarm")),
             Notice::Flapping { .. } => Some("flapping alarm".to_owned()),
+            Notice::QuorumFailure => Some("quorum failure".to_owned()),
+            Notice::QuorumUnrecoverable => Some("quorum failure, unrecoverable".to_owned()),
             Notice::GaveUp { reason } => Some(format!("no automatic recovery: {reason}")),
             Notice::Registered(_)
             | Notice::Unregistered(_)
+            | Notice::Audited { .. }
             | Notice::NotRegistered { .. }
             | Notice::Hinted(_)
             | Notice::Died(_)
@@ -150,8 +153,11 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::AlarmCleared
             | Notice::StillFlapping { .. }
             | Notice::FlappingEnded
+            | Notice::Cycled { .. }
+            | Notice::WaitedInVain { .. }
             | Notice::Delayed { .. }
-            | Notice::StillDelayed { .. } => None,
+            | Notice::StillDelayed { .. }
+            | Notice::QuorumCleared => None,
         },
         Effect::EndLeftovers { .. } => {
             Some("end what the dead process left in its process group".to_owned())
@@ -166,6 +172,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
         | Effect::CollectPulse { .. }
         | Effect::AskTurn
         | Effect::ReturnTurn
+        | Effect::Fell
         | Effect::Alarm(_)
         | Effect::FlappingAlarm(_) => None,
     }

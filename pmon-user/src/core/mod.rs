@@ -5,7 +5,12 @@
 //! and the time go in, a new state and a list of effects come out.
 
 pub mod budget;
+#[cfg(test)]
+mod chaos;
 pub mod death;
+pub mod degrade;
+pub mod dependency;
+pub mod discrepancy;
 pub mod effect;
 pub mod entity;
 pub mod event;

@@ -9,6 +9,7 @@ use std::{fmt, time::Duration};
 
 use super::{
     death::{Death, Hint, WaitStatus},
+    discrepancy::Discrepancy,
     effect::StartVerb,
     entity::Severity,
     event::{Delay, OperatorRequest},
@@ -158,6 +159,16 @@ pub enum Notice {
         /// How many.
         wanted: u64,
     },
+    /// The audit found that the pid table and the host disagree, and what was
+    /// done about it.
+    Audited {
+        /// In which way.
+        discrepancy: Discrepancy,
+        /// What was seen.
+        seen: String,
+        /// What was done, in order; empty when nothing was.
+        done: Vec<String>,
+    },
     /// First failure of a cycle (pmond's LOG event).
     FirstFailure,
     /// The alarm is raised.
@@ -180,6 +191,16 @@ pub enum Notice {
     },
     /// It has been well for long enough.
     FlappingEnded,
+    /// It is restarted because another member of its group has failed.
+    Cycled {
+        /// Which group.
+        group: String,
+    },
+    /// It does not wait any longer for one that is to be started first.
+    WaitedInVain {
+        /// For whom.
+        name: String,
+    },
     /// An attempt is due and has to wait.
     Delayed {
         /// Why.
@@ -192,6 +213,12 @@ pub enum Notice {
         /// For so long.
         waited: Duration,
     },
+    /// A quorum member has its first strike.
+    QuorumFailure,
+    /// It has its second: the host should not go on.
+    QuorumUnrecoverable,
+    /// It has none any more.
+    QuorumCleared,
 }
 
 impl Notice {
@@ -227,6 +254,7 @@ impl Notice {
             Self::PulseMissed { .. } => "pulse_missed",
             Self::Unanswered { .. } => "unanswered",
             Self::AwaitingAnswers { .. } => "awaiting_answers",
+            Self::Audited { .. } => "audit",
             Self::FirstFailure => "first_failure",
             Self::AlarmRaised(_) => "alarm_raised",
             Self::AlarmRefreshed(_) => "alarm_refreshed",
@@ -234,8 +262,13 @@ impl Notice {
             Self::Flapping { .. } => "flapping",
             Self::StillFlapping { .. } => "still_flapping",
             Self::FlappingEnded => "flapping_ended",
+            Self::Cycled { .. } => "cycled",
+            Self::WaitedInVain { .. } => "waited_in_vain",
             Self::Delayed { .. } => "delayed",
             Self::StillDelayed { .. } => "still_delayed",
+            Self::QuorumFailure => "quorum_failure",
+            Self::QuorumUnrecoverable => "quorum_unrecoverable",
+            Self::QuorumCleared => "quorum_cleared",
         }
     }
 }
@@ -273,6 +306,7 @@ impl Notice {
             | Self::Operator(_)
             | Self::Stopped
             | Self::Waiting { .. }
+            | Self::Audited { .. }
             | Self::FirstFailure
             | Self::AlarmRaised(_)
             | Self::AlarmRefreshed(_)
@@ -280,8 +314,13 @@ impl Notice {
             | Self::Flapping { .. }
             | Self::StillFlapping { .. }
             | Self::FlappingEnded
+            | Self::Cycled { .. }
+            | Self::WaitedInVain { .. }
             | Self::Delayed { .. }
-            | Self::StillDelayed { .. } => None,
+            | Self::StillDelayed { .. }
+            | Self::QuorumFailure
+            | Self::QuorumUnrecoverable
+            | Self::QuorumCleared => None,
         }
     }
 }
@@ -378,6 +417,18 @@ impl fmt::Display for Notice {
             Self::AwaitingAnswers { identity, wanted } => {
                 write!(f, "({}) must answer {wanted} requests", identity.pid)
             }
+            Self::Audited {
+                discrepancy,
+                seen,
+                done,
+            } => {
+                write!(f, "audit: {discrepancy}: {seen}; ")?;
+                if done.is_empty() {
+                    f.write_str("nothing had to be done")
+                } else {
+                    write!(f, "done: {}", done.join(", "))
+                }
+            }
             Self::FirstFailure => f.write_str("is down; recovery begins"),
             Self::AlarmRaised(severity) => write!(f, "{severity} alarm raised"),
             Self::AlarmRefreshed(severity) => write!(f, "{severity} alarm still raised"),
@@ -390,10 +441,22 @@ impl fmt::Display for Notice {
                 write!(f, "is still flapping, for {} s", lasts.as_secs())
             }
             Self::FlappingEnded => f.write_str("is no longer flapping"),
-            Self::Delayed { why } => write!(f, "recovery waits: {why}"),
-            Self::StillDelayed { why, waited } => {
-                write!(f, "recovery has waited for {} s: {why}", waited.as_secs())
+            Self::Cycled { group } => write!(
+                f,
+                "is restarted, because another member of its group `{group}` has failed"
+            ),
+            Self::WaitedInVain { name } => {
+                write!(f, "does not wait for `{name}` any longer")
             }
+            Self::Delayed { why } => write!(f, "recovery waits {why}"),
+            Self::StillDelayed { why, waited } => {
+                write!(f, "recovery has waited {} s {why}", waited.as_secs())
+            }
+            Self::QuorumFailure => f.write_str("quorum failure"),
+            Self::QuorumUnrecoverable => {
+                f.write_str("quorum failure, unrecoverable: the host should not go on")
+            }
+            Self::QuorumCleared => f.write_str("quorum failure cleared"),
         }
     }
 }

@@ -346,6 +346,7 @@ impl<'a> Simulation<'a> {
                 | Effect::RemovePidfile { .. }
                 | Effect::CancelStart
                 | Effect::ReturnTurn
+                | Effect::Fell
                 | Effect::Alarm(_)
                 | Effect::FlappingAlarm(_)
                 | Effect::Say(_) => {}

@@ -17,6 +17,7 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
+    auditing::Deeds,
     canary::Leash,
     entity::Entity,
     inheritance::Inheritance,
@@ -28,6 +29,7 @@ use crate::{
     audit::{Due, discrepancy::Discrepancies},
     core::{
         budget::{Budget, Limits},
+        dependency::gate::Gate,
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion},
@@ -71,12 +73,16 @@ pub struct Engine {
     /// Effects that wait until a process can be told apart.
     pub(super) deferred: Vec<(EntityName, Arc<EntitySpec>, Effect)>,
     pub(super) sweeping: Option<Sweeping>,
+    /// What is being done about a disagreement.
+    pub(super) deeds: Option<Deeds>,
     /// Looks have to wait for descriptors.
     pub(super) exhausted: bool,
     /// Why nobody can be asked in active mode.
     pub(super) unheard: Option<String>,
     /// Who may start a successor now.
     pub(super) budget: Budget<EntityName>,
+    /// Who waits for other entities.
+    pub(super) gate: Gate,
     /// There may be more in the inbox.
     more: bool,
     stopping: bool,
@@ -142,9 +148,11 @@ impl Engine {
             tokens: Vec::new(),
             deferred: Vec::new(),
             sweeping: None,
+            deeds: None,
             exhausted: false,
             unheard: None,
             budget: Budget::new(Limits::default()),
+            gate: Gate::default(),
             more: false,
             stopping: false,
             inheritance: Inheritance::default(),
@@ -180,7 +188,7 @@ impl Engine {
     fn turn(&mut self) {
         let next = self.schedule.first().map(|(due, _)| *due);
         let next = next.into_iter().chain(self.table.next_due());
-        let next = next.chain(self.budget.due());
+        let next = next.chain(self.turns_due());
         let next = next.chain(self.sources_due()).min();
         let timeout = if self.more {
             Some(Duration::ZERO)
@@ -254,6 +262,7 @@ impl Engine {
                     }
                     self.carry_out_deferred();
                 }
+                Message::Audit(Due::Stirred(entity)) => self.stirred(&entity),
                 Message::Audit(Due::Changed(entity)) => {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }

@@ -6,6 +6,8 @@ use jiff::Timestamp;
 
 use crate::{
     core::{
+        dependency::Standing,
+        discrepancy::Discrepancy,
         entity::EntitySpec,
         event::Occasion,
         identity::Identity,
@@ -31,6 +33,8 @@ pub struct Entity {
     pub known: Option<Remembered>,
     /// Why only the pidfd watches the process, when that is so.
     pub pidfd_only: Option<String>,
+    /// How it stands for others, as they were last told.
+    pub standing: Standing,
     /// The deadline that is in the engine's schedule.
     pub scheduled: Option<Time>,
     /// The last thing an executor could not do for it.
@@ -51,6 +55,8 @@ pub struct Entity {
     pub continued: Option<IncidentView>,
     /// What was wrong with answers of its process, and on their port.
     pub tally: Tally,
+    /// What the last sweep found in disagreement, and with whom registered.
+    pub disagreement: Option<(Discrepancy, Option<Identity>)>,
     /// What the record was made of that was last given away to be remembered.
     pub remembered: Option<RecordOf>,
 }
@@ -101,6 +107,7 @@ impl Entity {
             incidents: Incidents::default(),
             known,
             pidfd_only: None,
+            standing: Standing::Unknown,
             scheduled: None,
             last_trouble: None,
             ended_for: None,
@@ -110,6 +117,7 @@ impl Entity {
             inherited: Vec::new(),
             continued: None,
             tally: Tally::default(),
+            disagreement: None,
             remembered: None,
         }
     }

@@ -188,6 +188,7 @@ impl Engine {
                 self.add_ad_hoc(&name, ad_hoc, record);
             }
         }
+        self.relate();
         self.come_into(past);
     }
 }

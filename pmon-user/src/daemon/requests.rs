@@ -17,6 +17,7 @@ use crate::{
     config::{Loaded, finding::nearest},
     control::backend::{Refusal, RegisterRequest},
     core::{
+        dependency::Dependencies,
         entity::{CommandSpec, EntitySpec, Mode, Origin, Severity, StartMethod, StopPolicy},
         event::{Event, OperatorAction, OperatorRequest},
         identity::Identity,
@@ -334,6 +335,7 @@ impl Engine {
             self.hand_out(Work::Watch(name, pidfile));
         }
         view.removed.sort();
+        self.relate();
         self.facts.findings = findings;
         self.facts.unmonitored = loaded.unmonitored;
         self.facts.config_generation += 1;
@@ -384,6 +386,7 @@ pub(super) fn ad_hoc_spec(
         subfunction: None,
         active: None,
         status: None,
+        dependencies: Dependencies::default(),
         storm: StormPolicy::native(interval),
         origin: Origin::Operator,
     }

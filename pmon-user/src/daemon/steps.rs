@@ -22,7 +22,10 @@ use crate::{
         notice::Notice,
         time::Time,
     },
-    effect::Job,
+    effect::{
+        Job,
+        trace::{self, Deed},
+    },
     look::{Remembered, pidfile::Stamp},
     sys::{clock, pidfd::VerifiedPid},
     table::{EntityName, Reach},
@@ -60,8 +63,10 @@ impl Engine {
                 match effect {
                     Effect::Say(notice) => notices.push(notice),
                     Effect::AskTurn => events.push_back(self.ask_turn(name, &spec, now)),
-                    Effect::ReturnTurn => self.budget.give_back(name),
+                    Effect::ReturnTurn => self.return_turn(name),
+                    Effect::Fell => self.gate.fell(name, now),
                     Effect::Register { identity } => {
+                        self.gather(name, &effect);
                         events.push_back(self.register(name, identity, found));
                     }
                     other => self.carry_out(name, &spec, &other),
@@ -70,6 +75,7 @@ impl Engine {
         }
         self.reschedule(name);
         self.remember(name);
+        self.note_standing(name);
         // Telling people comes last: it must not delay what is to be done.
         for notice in notices {
             self.tell(name, notice, now);
@@ -87,6 +93,7 @@ impl Engine {
                 });
                 entity.pidfd_only = None;
             }
+            trace::note(name, identity, Deed::Registered);
             return Event::Registered {
                 identity,
                 generation: registered.generation,
@@ -114,6 +121,7 @@ impl Engine {
                     });
                     entity.pidfd_only = registered.pidfd_only;
                 }
+                trace::note(name, identity, Deed::Registered);
                 Event::Registered {
                     identity,
                     generation: registered.generation,
@@ -136,13 +144,15 @@ impl Engine {
     }
 
     fn carry_out(&mut self, name: &EntityName, spec: &Arc<EntitySpec>, effect: &Effect) {
+        self.gather(name, effect);
         let spec = Arc::clone(spec);
         let job = match *effect {
             Effect::Look { foreign_script } => {
                 return self.look(name, Occasion::Asked, foreign_script);
             }
             Effect::Unregister { identity } => {
-                return self.table.unregister(name, identity, &self.epoll);
+                self.table.unregister(name, identity, &self.epoll);
+                return trace::note(name, identity, Deed::Unregistered);
             }
             Effect::Release { identity } => {
                 return self.table.release(name, identity, &self.epoll);
@@ -152,7 +162,7 @@ impl Engine {
                     path: path.clone(),
                     identity,
                 },
-                None => return,
+                None => return trace::note(name, identity, Deed::Pidfile("is none")),
             },
             Effect::Signal { identity, signal } => {
                 match self.table.process(identity, &self.epoll) {
@@ -181,7 +191,11 @@ impl Engine {
             Effect::CollectPulse { round } => return self.collect_pulse(name, &spec, round),
             // Told as a notice; other receivers are not configured.
             Effect::Alarm(_) | Effect::FlappingAlarm(_) => return,
-            Effect::Register { .. } | Effect::AskTurn | Effect::ReturnTurn | Effect::Say(_) => {
+            Effect::Register { .. }
+            | Effect::AskTurn
+            | Effect::ReturnTurn
+            | Effect::Fell
+            | Effect::Say(_) => {
                 return;
             }
         };
@@ -228,7 +242,10 @@ impl Engine {
                 identity,
             });
         }
-        if closed && let Some(view) = self.newest_incident_view(name) {
+        if closed
+            && let Some((number, _)) = noted
+            && let Some(view) = self.incident_view_of(name, number)
+        {
             self.hand_out(Work::Closed(Box::new(view)));
         }
     }
@@ -289,7 +306,8 @@ impl Engine {
         {
             self.schedule.remove(&(due, Arc::clone(name)));
         }
-        self.budget.give_back(name);
+        self.return_turn(name);
+        self.gate.changed(name);
         self.table.forget(name, &self.epoll);
         self.hand_out(Work::Forget(Arc::clone(name)));
     }

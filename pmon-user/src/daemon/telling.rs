@@ -205,8 +205,10 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Waiting { .. }
         | Notice::AwaitingAnswers { .. }
         | Notice::FlappingEnded
+        | Notice::Cycled { .. }
         | Notice::Delayed { .. }
-        | Notice::AlarmCleared => Level::Info,
+        | Notice::AlarmCleared
+        | Notice::QuorumCleared => Level::Info,
         Notice::Hinted(_) => Level::Debug,
         Notice::Died(_)
         | Notice::NotRegistered { .. }
@@ -216,16 +218,20 @@ const fn level(notice: &Notice) -> Level {
         | Notice::StartFailed { .. }
         | Notice::PidChanged { .. }
         | Notice::PulseMissed { .. }
+        | Notice::Audited { .. }
         | Notice::Unanswered { .. }
         | Notice::AttemptFailed { .. }
         | Notice::Flapping { .. }
         | Notice::StillFlapping { .. }
+        | Notice::WaitedInVain { .. }
         | Notice::StillDelayed { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)
         | Notice::GaveUp { .. }
         | Notice::AlarmRaised(_)
-        | Notice::AlarmRefreshed(_) => Level::Error,
+        | Notice::AlarmRefreshed(_)
+        | Notice::QuorumFailure
+        | Notice::QuorumUnrecoverable => Level::Error,
     }
 }
 

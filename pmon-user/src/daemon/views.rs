@@ -74,6 +74,11 @@ impl Engine {
         }
     }
 
+    pub(super) fn incident_view_of(&self, name: &str, number: u64) -> Option<IncidentView> {
+        let entity = self.entities.get(name)?;
+        Some(incident_view(entity, entity.incidents.numbered(number)?))
+    }
+
     pub(super) fn newest_incident_view(&self, name: &str) -> Option<IncidentView> {
         let entity = self.entities.get(name)?;
         Some(incident_view(entity, entity.incidents.newest()?))
@@ -111,6 +116,7 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
             auto: starts.auto,
             operator: starts.operator,
             external: starts.external,
+            dependency: starts.dependency,
         },
         deaths_1h: recovery.deaths_within(HOUR, now),
         deaths_24h: recovery.deaths_within(DAY, now),
@@ -139,7 +145,7 @@ fn problem(entity: &Entity) -> Option<String> {
         );
     }
     if let Some(delay) = entity.recovery.delay() {
-        return Some(format!("its recovery waits: {delay}"));
+        return Some(format!("its recovery waits {delay}"));
     }
     if let Some(problem) = entity.recovery.problem() {
         return Some(problem.to_owned());
@@ -202,7 +208,7 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
         },
         Stage::Monitor { .. } => "call it recovered if it stays alive".to_owned(),
         Stage::Queued => match recovery.delay() {
-            Some(delay) => format!("start when it is its turn: {delay}"),
+            Some(delay) => format!("waits {delay}; then starts"),
             None => "start".to_owned(),
         },
         Stage::RestartWait { .. } if recovery.backs_off() => {

@@ -100,6 +100,9 @@ pub struct RestartsView {
     pub operator: u64,
     /// Somebody else started a successor.
     pub external: u64,
+    /// Restarted because another member of its group had failed.
+    #[serde(default)]
+    pub dependency: u64,
 }
 
 /// Requests to a process in active mode, and its answers. Counts are since the

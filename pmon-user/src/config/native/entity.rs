@@ -13,7 +13,7 @@ use toml::Spanned;
 use super::{
     Source,
     table::{ActiveTable, EntityTable, ModeText, SeverityText, StatusTable},
-    value::{Argument, DurationText},
+    value::{Argument, DurationText, EntityName},
 };
 use crate::{
     config::{
@@ -25,6 +25,7 @@ use crate::{
         storm::StormKeys,
     },
     core::{
+        dependency::Dependencies,
         entity::{ActiveSpec, CommandSpec, EntitySpec, Mode, Origin, StartMethod, StatusSpec},
         storm::StormPolicy,
     },
@@ -111,6 +112,11 @@ pub(super) fn build(
         subfunction: table.subfunction.as_ref().map(|text| text.0.clone()),
         active,
         status,
+        dependencies: Dependencies {
+            after: names(table.after.as_ref()),
+            requires: names(table.requires.as_ref()),
+            group: None,
+        },
         storm: storm(table)
             .over(settings.defaults.storm)
             .policy(StormPolicy::native(interval), interval),
@@ -118,6 +124,15 @@ pub(super) fn build(
         name,
     };
     Ok((entity, findings))
+}
+
+/// Names as plain texts.
+fn names(given: Option<&Vec<EntityName>>) -> Vec<String> {
+    given
+        .into_iter()
+        .flatten()
+        .map(|name| name.0.clone())
+        .collect()
 }
 
 fn storm(table: &EntityTable) -> StormKeys {

@@ -22,6 +22,7 @@ use crate::{
         storm::{BackoffKeys, FlappingKeys},
     },
     core::{
+        dependency::Strategy,
         entity::{Mode, Severity},
         storm::IntensityPolicy,
     },
@@ -44,6 +45,9 @@ pub struct NativeFile {
     #[serde(rename = "override")]
     #[schemars(with = "BTreeMap<String, OverrideTable>")]
     pub overrides: BTreeMap<Spanned<String>, OverrideTable>,
+    /// Entities that belong together, by the group's name.
+    #[schemars(with = "BTreeMap<String, GroupTable>")]
+    pub group: BTreeMap<Spanned<String>, GroupTable>,
     /// Monitored entities.
     pub entity: Vec<EntityTable>,
 }
@@ -63,7 +67,7 @@ pub struct DaemonTable {
     /// Period of the sweep that catches what events missed. Default: 30s
     #[schemars(with = "Option<DurationText>")]
     pub audit_interval: Option<Spanned<DurationText>>,
-    /// How long a changed pidfile or directory must rest before it is read. Default: 100ms
+    /// How long a changed pidfile or directory must rest before it is read. Default: 50ms
     pub settle: Option<DurationText>,
     /// Kernel source of deaths. Default: auto
     pub source: Option<SourceChoice>,
@@ -138,12 +142,27 @@ pub struct OverrideTable {
     pub stop: Option<StopText>,
     /// Deadline of the start command; `startuptime` raises it.
     pub start_timeout: Option<DurationText>,
+    /// Entities after which it is started.
+    pub after: Option<Vec<EntityName>>,
+    /// Entities without which it is not started, and after which it is.
+    pub requires: Option<Vec<EntityName>>,
     /// Longer and longer pauses between attempts once the alarm is raised, or "none".
     pub backoff: Option<OrNone<BackoffKeys>>,
     /// Most restarts within a time; then it rests until an operator starts it. Default: none
     pub intensity: Option<OrNone<IntensityPolicy>>,
     /// When it is called flapping, or "none".
     pub flapping: Option<OrNone<FlappingKeys>>,
+}
+
+/// Entities that belong together.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupTable {
+    /// Who is restarted when a member fails: `one`, that one; `all`, all members;
+    /// `rest`, that one and those that are started after it. Default: one
+    pub strategy: Option<StrategyText>,
+    /// The members, in the order in which they are started.
+    pub members: Vec<EntityName>,
 }
 
 /// One monitored entity.
@@ -203,6 +222,10 @@ pub struct EntityTable {
     pub quorum: Option<bool>,
     /// Platform condition under which monitoring begins: worker, storage or last-config.
     pub subfunction: Option<Argument>,
+    /// Entities after which it is started. Default: none
+    pub after: Option<Vec<EntityName>>,
+    /// Entities without which it is not started, and after which it is. Default: none
+    pub requires: Option<Vec<EntityName>>,
     /// Longer and longer pauses between attempts once the alarm is raised, or "none". Default: on
     pub backoff: Option<OrNone<BackoffKeys>>,
     /// Most restarts within a time; then it rests until an operator starts it. Default: none
@@ -256,6 +279,28 @@ pub struct StatusTable {
     pub timeout: Spanned<DurationText>,
     /// File whose first line explains a failure.
     pub failure_text: Option<AbsolutePath>,
+}
+
+/// `strategy` of a group.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StrategyText {
+    /// The member that failed.
+    One,
+    /// All members.
+    All,
+    /// The member that failed and those that are started after it.
+    Rest,
+}
+
+impl From<StrategyText> for Strategy {
+    fn from(strategy: StrategyText) -> Self {
+        match strategy {
+            StrategyText::One => Self::One,
+            StrategyText::All => Self::All,
+            StrategyText::Rest => Self::Rest,
+        }
+    }
 }
 
 /// `mode`.

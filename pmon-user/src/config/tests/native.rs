@@ -198,6 +198,7 @@ fn a_foreground_command_with_all_defaults() {
             subfunction: None,
             active: None,
             status: None,
+            dependencies: crate::core::dependency::Dependencies::default(),
             storm: StormPolicy::native(Duration::from_secs(5)),
             origin: x.origin.clone(),
         }

@@ -17,6 +17,9 @@ impl Recovery {
         if self.manual {
             return self.attempt(step);
         }
+        if self.cycled {
+            return self.attempt_in_turn(step);
+        }
         self.failed = true;
         let judged = std::mem::take(&mut self.judged);
         if !judged && let Some(reason) = self.judge(step) {
@@ -30,23 +33,28 @@ impl Recovery {
     pub(super) fn judge(&mut self, step: &mut Step<'_>) -> Option<String> {
         let restarts = step.spec.restarts;
         let critical = step.spec.severity == Severity::Critical;
-        if let StartMethod::None { reason } = &step.spec.start {
-            let reason = reason.clone();
-            step.say(Notice::FirstFailure);
-            self.assert_alarm(step);
-            return Some(reason);
-        }
-        if restarts == 0 {
-            if !critical {
+        let nothing_to_try = match &step.spec.start {
+            StartMethod::None { reason } => Some((reason.clone(), true)),
+            StartMethod::Unit { .. } | StartMethod::Script { .. } | StartMethod::Command(_) => {
+                (restarts == 0).then(|| ("`restarts = 0`".to_owned(), !critical))
+            }
+        };
+        if let Some((reason, first_told)) = nothing_to_try {
+            if first_told && self.alarm().is_none() {
                 step.say(Notice::FirstFailure);
             }
             self.assert_alarm(step);
-            return Some("`restarts = 0`".to_owned());
+            self.strike_out(step);
+            return Some(reason);
         }
         if self.attempts >= restarts {
             self.assert_alarm(step);
+            self.strike(step);
             self.attempts = 0;
-        } else if self.attempts == 0 && self.alarm().is_none() {
+            return None;
+        }
+        self.confirm_alarm(step);
+        if self.attempts == 0 && self.alarm().is_none() {
             step.say(Notice::FirstFailure);
         }
         if let Some(reason) = self.too_many_attempts(step) {
@@ -66,6 +74,8 @@ impl Recovery {
         };
         if self.manual {
             self.starts.operator += 1;
+        } else if self.cycled {
+            self.starts.dependency += 1;
         } else {
             self.count_attempt(step);
             self.starts.auto += 1;
@@ -78,6 +88,9 @@ impl Recovery {
         if verb == StartVerb::Restart {
             self.end_leftovers(step);
         }
+        // The one of an earlier attempt may be at work still, where what it has
+        // started could not be watched.
+        self.cancel_start(step);
         self.cancelled = None;
         self.judged = false;
         self.run += 1;
@@ -200,8 +213,9 @@ impl Recovery {
     /// The window closed over a live successor.
     pub(super) fn attempt_succeeded(&mut self, step: &mut Step<'_>, identity: Identity) {
         self.start = StartCommand::None;
-        if self.manual && !self.failed {
+        if (self.manual || self.cycled) && !self.failed {
             self.manual = false;
+            self.cycled = false;
             self.problem = None;
             step.say(Notice::Restarted(identity));
             self.attempts = 0;
@@ -222,6 +236,7 @@ impl Recovery {
     pub(super) fn attempt_failed(&mut self, step: &mut Step<'_>, reason: String) {
         // From here on it is a failure like any other, with alarm and count.
         self.manual = false;
+        self.cycled = false;
         self.failed = true;
         if self.start == StartCommand::Running {
             step.ask(Effect::CancelStart);
@@ -257,11 +272,13 @@ impl Recovery {
     pub(super) fn recovered(&mut self, step: &mut Step<'_>, identity: Identity) {
         // Before the incident ends, so that it tells of it.
         self.clear_alarm(step);
+        self.forgive(step);
         if self.failed || self.manual {
             step.say(Notice::Recovered(identity));
         }
         self.failed = false;
         self.manual = false;
+        self.cycled = false;
         self.judged = false;
         self.attempts = 0;
         self.problem = None;

@@ -110,6 +110,7 @@ impl Recovery {
             | Effect::CollectPulse { .. }
             | Effect::AskTurn
             | Effect::ReturnTurn
+            | Effect::Fell
             | Effect::Alarm(_)
             | Effect::FlappingAlarm(_)
             | Effect::Say(_) => false,

@@ -28,8 +28,9 @@
 //! * **Monitor** — the successor must stay alive for `debounce`.
 //! * **RestartWait** — an attempt failed; wait for `interval`, or longer after the
 //!   alarm (back-off).
-//! * **Queued** — an attempt is due and waits for its turn: for the host's recovery
-//!   budget. Then we look once more. What appears meanwhile is adopted.
+//! * **Queued** — an attempt is due and waits for its turn: for other
+//!   entities (`core::dependency`) or the host's recovery budget. Then we look once
+//!   more. What appears meanwhile is adopted.
 //! * **Ignore** — no automatic recovery (any more); a process that appears is
 //!   adopted at once.
 //! * **Stopped** — an operator stopped it; a process that appears is adopted.
@@ -55,7 +56,9 @@ mod alarm;
 mod attempt;
 mod counts;
 mod dying;
+mod group;
 mod operator;
+mod quorum;
 mod sighting;
 mod stage;
 mod storm;
@@ -65,13 +68,14 @@ mod tests;
 use std::collections::VecDeque;
 
 pub use counts::Starts;
+pub use quorum::Quorum;
 pub use stage::{AfterStop, Phase, Stage};
 pub use storm::FLAPPING;
 
 use super::{
     death::Death,
     effect::Effect,
-    entity::{EntitySpec, Mode, Severity},
+    entity::{EntitySpec, Mode},
     event::{Event, StartEnd},
     identity::Identity,
     notice::Notice,
@@ -98,6 +102,8 @@ pub struct Recovery {
     failed: bool,
     /// An operator's start or restart is being carried out.
     manual: bool,
+    /// It is being restarted because another member of its group has failed.
+    cycled: bool,
     /// pmond's `restarts_cnt`: attempts in this cycle.
     attempts: u32,
     /// The failure that is being dealt with has been told and counted already.
@@ -109,6 +115,8 @@ pub struct Recovery {
     /// Number of the last run of the start method.
     run: u64,
     alarm: Alarm,
+    /// Strikes of a quorum member.
+    quorum: Quorum,
     starts: Starts,
     deaths: Deaths,
     last_death: Option<Death>,
@@ -156,7 +164,15 @@ struct Step<'a> {
     effects: Vec<Effect>,
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    const fn new(spec: &'a EntitySpec, now: Time) -> Self {
+        Self {
+            spec,
+            now,
+            effects: Vec::new(),
+        }
+    }
+
     fn ask(&mut self, effect: Effect) {
         self.effects.push(effect);
     }
@@ -178,12 +194,14 @@ impl Recovery {
             leaving: None,
             failed: false,
             manual: false,
+            cycled: false,
             attempts: 0,
             judged: false,
             pulse: Pulse::default(),
             start: StartCommand::None,
             run: 0,
             alarm: Alarm::default(),
+            quorum: Quorum::default(),
             starts: Starts::default(),
             deaths: Deaths::default(),
             last_death: None,
@@ -252,11 +270,7 @@ impl Recovery {
     /// The state machine: what happened, and when, to what is to be done.
     /// Deterministic; effects are to be carried out in order.
     pub fn step(&mut self, spec: &EntitySpec, event: Event, now: Time) -> Vec<Effect> {
-        let mut step = Step {
-            spec,
-            now,
-            effects: Vec::new(),
-        };
+        let mut step = Step::new(spec, now);
         match event {
             Event::Seen(sighting) => self.seen(&mut step, sighting),
             Event::Registered {
@@ -282,6 +296,7 @@ impl Recovery {
             Event::Operator(request) => self.operator(&mut step, request),
             Event::Pulse(event) => self.pulse_event(&mut step, event),
             Event::Turn => self.turn(&mut step),
+            Event::Cycle { group } => self.cycle(&mut step, group),
             Event::Delayed(why) => self.delayed(&mut step, why),
             Event::Tick => self.tick(&mut step),
         }
@@ -391,12 +406,6 @@ impl Recovery {
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         self.attempts
-    }
-
-    /// Severity of the alarm, if it is raised.
-    #[must_use]
-    pub const fn alarm(&self) -> Option<Severity> {
-        self.alarm.raised()
     }
 
     /// Starts by who caused them.

@@ -74,6 +74,7 @@ impl Storm {
 impl Recovery {
     /// It was well and is so no longer.
     pub(super) fn fell(&mut self, step: &mut Step<'_>) {
+        step.ask(Effect::Fell);
         let policy = step.spec.storm;
         if let (Some(since), Some(backoff)) = (self.storm.well_since.take(), policy.backoff)
             && step.now.since(since) >= backoff.reset_after
@@ -147,7 +148,7 @@ impl Recovery {
             .as_mut()
             .is_some_and(|one| one.ring(step.now))
         {
-            step.ask(Effect::Alarm(AlarmChange::Refresh(Severity::Minor)));
+            // Receivers of alarms are told once, as by pmond (V6).
             step.say(Notice::AlarmRefreshed(Severity::Minor));
         }
         if let Some((delay, reminder)) = &mut self.storm.delay
@@ -155,6 +156,11 @@ impl Recovery {
         {
             let why = delay.clone();
             let since = self.since;
+            // Nobody may be down for long because of another one, and only the other's
+            // alarm say so.
+            if matches!(why, Delay::Requires { .. }) {
+                self.assert_alarm(step);
+            }
             step.say(Notice::StillDelayed {
                 why,
                 waited: step.now.since(since),
@@ -200,9 +206,11 @@ impl Recovery {
             return self.attempt(step);
         }
         self.judged = true;
-        self.storm.turn = Turn::Asked;
         self.enter(step, Stage::Queued);
-        step.ask(Effect::AskTurn);
+        if self.storm.turn == Turn::None {
+            self.storm.turn = Turn::Asked;
+            step.ask(Effect::AskTurn);
+        }
     }
 
     /// It has to wait.
@@ -225,12 +233,17 @@ impl Recovery {
 
     /// It is its turn.
     pub(super) fn turn(&mut self, step: &mut Step<'_>) {
-        if self.storm.turn != Turn::Asked || self.stage != Stage::Queued {
+        if self.storm.turn != Turn::Asked {
             // Nobody wants it any more.
             return step.ask(Effect::ReturnTurn);
         }
         self.storm.turn = Turn::Held;
-        if self.storm.delay.take().is_some() {
+        let waited = self.storm.delay.take().is_some();
+        if self.stage != Stage::Queued {
+            // A look is under way; what it shows decides.
+            return;
+        }
+        if waited {
             // Much may have happened meanwhile.
             return self.look(step);
         }

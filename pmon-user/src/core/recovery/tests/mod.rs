@@ -4,20 +4,23 @@
 
 mod active;
 mod adoption;
+mod alarms;
 mod ending;
 mod following;
+mod quorum;
+mod relations;
 mod standing;
 mod starts;
 mod storms;
 mod vectors;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::*;
 use crate::core::{
     death::{Hint, WaitStatus},
     effect::{AlarmChange, StartVerb},
-    entity::{Origin, StartMethod, StopPolicy},
+    entity::{Origin, Severity, StartMethod, StopPolicy},
     event::{Occasion, OperatorAction, OperatorRequest, Outcome, Sighting},
     simulation::{Simulation, StartBehaviour},
     storm::StormPolicy,
@@ -53,6 +56,7 @@ fn spec(severity: Severity, restarts: u32) -> EntitySpec {
         subfunction: None,
         active: None,
         status: None,
+        dependencies: crate::core::dependency::Dependencies::default(),
         storm: StormPolicy::PMOND,
         origin: Origin::Operator,
     }
