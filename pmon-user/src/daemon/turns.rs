@@ -82,14 +82,13 @@ impl Engine {
 
     /// When [`Self::give_turns`] has something to do.
     pub(super) fn turns_due(&self) -> Option<Time> {
-        let gate = self.gate.due(clock::now());
-        gate.into_iter().chain(self.budget.due()).min()
+        self.gate.due().into_iter().chain(self.budget.due()).min()
     }
 
     /// Gives turns that have become free, and carries out plans of groups.
     pub(super) fn give_turns(&mut self) {
         let now = clock::now();
-        let due = self.gate.due(now).is_some_and(|due| due <= now);
+        let due = self.gate.due().is_some_and(|due| due <= now);
         let entities = &self.entities;
         let orders = if due {
             (self.gate).advance(now, |other| standing(entities, other))

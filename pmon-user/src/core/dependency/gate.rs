@@ -203,11 +203,11 @@ impl Gate {
     /// When [`Self::advance`] has something to do, if nothing else happens; a
     /// time in the past means at once.
     #[must_use]
-    pub fn due(&self, now: Time) -> Option<Time> {
+    pub fn due(&self) -> Option<Time> {
         if self.plans_again || !self.again.is_empty() {
             return Some(Time::default());
         }
-        let plans = self.plans.values().map(|plan| plan.deadline(now));
+        let plans = self.plans.values().map(|plan| plan.deadline());
         let patience = self.patience.first().map(|(until, _)| *until);
         plans.chain(patience).min()
     }

@@ -31,7 +31,8 @@ pub struct Plan {
     ended: BTreeSet<Name>,
     /// Who is being ended.
     ending: Option<Name>,
-    gathers_until: Time,
+    /// Until when others may join in; none once that is over.
+    gathers_until: Option<Time>,
     until: Time,
 }
 
@@ -57,7 +58,7 @@ impl Plan {
                 fallen: BTreeSet::from([fallen]),
                 ended: BTreeSet::new(),
                 ending: None,
-                gathers_until: now + GATHERING,
+                gathers_until: Some(now + GATHERING),
                 until: now + PATIENCE,
             }),
         }
@@ -70,19 +71,16 @@ impl Plan {
 
     /// When time alone moves it on.
     #[must_use]
-    pub fn deadline(&self, now: Time) -> Time {
-        if now < self.gathers_until {
-            self.gathers_until
-        } else {
-            self.until
-        }
+    pub fn deadline(&self) -> Time {
+        self.gathers_until.unwrap_or(self.until)
     }
 
     /// What comes next.
     pub fn advance(&mut self, now: Time, standing: impl Fn(&str) -> Standing) -> Next {
-        if now < self.gathers_until {
+        if self.gathers_until.is_some_and(|until| now < until) {
             return Next::Wait;
         }
+        self.gathers_until = None;
         if now >= self.until {
             return Next::Over;
         }

@@ -72,12 +72,12 @@ fn who_waits_is_let_through_when_that_one_comes() {
     let shop = name("shop");
     gate.advance(NOW, |_| Standing::Up);
     assert!(gate.ask(&shop, NOW, |_| Standing::Resting).is_some());
-    assert_eq!(gate.due(NOW), None, "it waits for an event, not for time");
+    assert_eq!(gate.due(), None, "it waits for an event, not for time");
     // Whoever else changes is no concern of it.
     gate.changed(&name("other"));
-    assert_eq!(gate.due(NOW), None);
+    assert_eq!(gate.due(), None);
     gate.changed(&name("db"));
-    assert_eq!(gate.due(NOW), Some(Time::default()));
+    assert_eq!(gate.due(), Some(Time::default()));
     let blocker = Blocker::Required(name("db"));
     let waits = Order::Wait {
         name: shop.clone(),
@@ -110,7 +110,7 @@ fn mere_order_is_not_waited_for_for_ever() {
         assert!(gate.ask(&name(one), NOW, |_| Standing::UnderWay).is_some());
     }
     let late = NOW + PATIENCE;
-    assert_eq!(gate.due(NOW), Some(late));
+    assert_eq!(gate.due(), Some(late));
     assert_eq!(
         gate.advance(late - Duration::from_nanos(1), |_| Standing::UnderWay),
         []
@@ -121,7 +121,7 @@ fn mere_order_is_not_waited_for_for_ever() {
     };
     assert_eq!(gate.advance(late, |_| Standing::UnderWay), [through]);
     assert_eq!(gate.queue(), 1, "need is need");
-    assert_eq!(gate.due(late), None);
+    assert_eq!(gate.due(), None);
 }
 
 #[test]
@@ -144,8 +144,10 @@ fn a_plan_holds_its_group_until_it_is_over_and_then_order_counts() {
     assert_eq!(gate.ask(&web, NOW, |_| Standing::UnderWay), blocked);
     assert_eq!(gate.ask(&db, NOW, |_| Standing::UnderWay), blocked);
     gate.advance(NOW, |_| Standing::UnderWay);
-    let due = gate.due(NOW).unwrap();
+    let due = gate.due().unwrap();
     assert!(due > NOW);
+    // At its deadline it is due still, and the deadline is then another one.
+    assert_eq!(gate.due(), Some(due));
     let orders = gate.advance(due, |_| Standing::UnderWay);
     let expected = [
         Order::LetThrough {
@@ -215,6 +217,6 @@ proptest! {
         }
         prop_assert_eq!(up.len(), names.len());
         prop_assert_eq!(gate.queue(), 0);
-        prop_assert_eq!(gate.due(NOW), None);
+        prop_assert_eq!(gate.due(), None);
     }
 }

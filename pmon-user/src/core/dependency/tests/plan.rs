@@ -71,7 +71,7 @@ fn each_strategy_ends_its_own_in_reverse_order() {
             Next::Wait,
             "others may follow"
         );
-        assert_eq!(plan.deadline(NOW), NOW + GATHERING);
+        assert_eq!(plan.deadline(), NOW + GATHERING);
         assert_eq!(world.carry_out(&mut plan), expected, "{strategy:?}");
     }
 }
@@ -120,6 +120,6 @@ fn who_is_down_is_left_down_and_a_plan_does_not_last_for_ever() {
     assert_eq!(world.advance(&mut plan, now), Next::End("web".into()));
     world.set("web", Standing::Ending);
     assert_eq!(world.advance(&mut plan, now), Next::Wait);
-    assert_eq!(plan.deadline(now), NOW + PATIENCE);
+    assert_eq!(plan.deadline(), NOW + PATIENCE);
     assert_eq!(world.advance(&mut plan, NOW + PATIENCE), Next::Over);
 }
