@@ -36,6 +36,7 @@ mod status_views;
 mod steps;
 mod sweep;
 mod telling;
+mod turns;
 mod views;
 mod work;
 
