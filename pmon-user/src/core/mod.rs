@@ -22,5 +22,6 @@ pub mod notice;
 pub mod pulse;
 pub mod recovery;
 pub mod simulation;
+pub mod status;
 pub mod storm;
 pub mod time;

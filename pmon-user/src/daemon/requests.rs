@@ -153,6 +153,9 @@ impl Engine {
                 reason: format!("`{name}` is not acted upon: {why}"),
             });
         }
+        if let Some(why) = Recovery::refuses(&entity.spec, request.action) {
+            return Err(Refusal::Refused { reason: why });
+        }
         let no_start = match &entity.spec.start {
             StartMethod::None { reason } => Some(reason.clone()),
             StartMethod::Unit { .. } | StartMethod::Script { .. } | StartMethod::Command(_) => None,
@@ -250,7 +253,7 @@ impl Engine {
             }
         }
         tracing::info!(entity = name, by, "unregistered by an operator");
-        self.abandon(&Arc::from(name));
+        self.remove(&Arc::from(name));
         Ok(())
     }
 
@@ -262,7 +265,10 @@ impl Engine {
         } else {
             Recovery::new(&spec, now)
         };
+        let quorum = record.quorum;
+        let name = EntityName::from(spec.name.as_str());
         self.adopt(Entity::new(spec, recovery, record), effects);
+        self.take_over_alarm(&name, quorum, now);
     }
 
     fn open_incidents(&self, name: Option<&str>) -> Vec<IncidentView> {
@@ -302,7 +308,7 @@ impl Engine {
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in removed {
-            self.abandon(&name);
+            self.remove(&name);
             view.removed.push(name.to_string());
         }
         self.limit(loaded.settings.daemon.recovery_budget);
@@ -325,12 +331,13 @@ impl Engine {
                         self.add(spec, record);
                     } else {
                         let name = EntityName::from(entity.spec.name.as_str());
-                        watched.push((name, entity.spec.pidfile.clone()));
+                        watched.push((name, entity.spec.watched_pidfile().cloned()));
                     }
                 }
             }
         }
         for (name, pidfile) in watched {
+            self.reconfigure_alarm(&name);
             self.follow(&name);
             self.hand_out(Work::Watch(name, pidfile));
         }

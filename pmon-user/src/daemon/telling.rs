@@ -207,6 +207,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::FlappingEnded
         | Notice::Cycled { .. }
         | Notice::Delayed { .. }
+        | Notice::StatusGood
         | Notice::AlarmCleared
         | Notice::QuorumCleared => Level::Info,
         Notice::Hinted(_) => Level::Debug,
@@ -225,6 +226,8 @@ const fn level(notice: &Notice) -> Level {
         | Notice::StillFlapping { .. }
         | Notice::WaitedInVain { .. }
         | Notice::StillDelayed { .. }
+        | Notice::StatusBad { .. }
+        | Notice::Refused { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)
         | Notice::GaveUp { .. }

@@ -157,6 +157,7 @@ impl Rules {
             | Effect::Release { .. }
             | Effect::EndLeftovers { .. }
             | Effect::StopUnit
+            | Effect::RunScript { .. }
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
             | Effect::Fell

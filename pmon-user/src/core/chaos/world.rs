@@ -224,6 +224,7 @@ impl World {
             | Event::Turn
             | Event::Delayed(_)
             | Event::Cycle { .. }
+            | Event::ScriptEnded { .. }
             | Event::Tick => {}
         }
         let effects = self.recovery.step(&self.spec, event, self.now);
@@ -277,6 +278,7 @@ impl World {
                     }
                 }
                 Effect::ReturnTurn
+                | Effect::RunScript { .. }
                 | Effect::Fell
                 | Effect::Alarm(_)
                 | Effect::FlappingAlarm(_)
@@ -449,6 +451,7 @@ impl World {
             | Effect::Release { .. }
             | Effect::EndLeftovers { .. }
             | Effect::CancelStart
+            | Effect::RunScript { .. }
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
             | Effect::AskTurn

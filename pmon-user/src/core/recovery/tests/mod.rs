@@ -11,6 +11,7 @@ mod quorum;
 mod relations;
 mod standing;
 mod starts;
+mod status;
 mod storms;
 mod vectors;
 
