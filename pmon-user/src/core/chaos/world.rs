@@ -278,8 +278,8 @@ impl World {
                     }
                 }
                 Effect::ReturnTurn
-                | Effect::Fell
                 | Effect::RunScript { .. }
+                | Effect::Fell
                 | Effect::Alarm(_)
                 | Effect::FlappingAlarm(_)
                 | Effect::Say(_) => {}

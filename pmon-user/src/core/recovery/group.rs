@@ -28,8 +28,9 @@ impl Recovery {
             | Stage::Unverifiable
             | Stage::Unmonitored => return,
         }
-        if self.manual {
-            // An operator is restarting it already.
+        if self.manual || self.registered.is_none() {
+            // An operator is restarting it already; or there is no process to end, as
+            // in status mode.
             return;
         }
         step.say(Notice::Cycled { group });
@@ -44,6 +45,8 @@ impl Recovery {
             return Standing::UnderWay;
         }
         match self.stage {
+            // It does not answer, or its script says that it is not well.
+            Stage::Manage if self.failed => Standing::Failing,
             Stage::Manage | Stage::Monitor { .. } => Standing::Up,
             Stage::Unknown
             | Stage::Looking
