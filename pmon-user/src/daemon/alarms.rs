@@ -260,6 +260,8 @@ impl Engine {
         if raised.is_none() && quorum.is_sound() && !cleared {
             return;
         }
+        let text = entity.alarm.as_ref().and_then(|alarm| alarm.text.clone());
+        entity.recovery.recall_failure_text(text);
         let spec = Arc::clone(&entity.spec);
         let effects = entity.recovery.resume_alarm(&spec, raised, quorum, now);
         if cleared {
@@ -371,7 +373,11 @@ fn note(entity: &mut Entity, kind: AlarmKind, at: Timestamp) {
                     .as_ref()
                     .and_then(|alarm| alarm.incident)
                     .or(incident),
-                text: earlier.and_then(|alarm| alarm.text),
+                // A part of its name, and so kept until it is cleared.
+                text: match earlier {
+                    Some(alarm) => alarm.text,
+                    None => entity.recovery.failure_text().map(str::to_owned),
+                },
                 cleared: None,
             });
         }
