@@ -68,6 +68,7 @@ impl Engine {
                         notices.push(notice);
                     }
                     Effect::Alarm(change) => alarms.push(alarms::of_change(change)),
+                    Effect::FlappingAlarm(change) => alarms.push(alarms::of_flapping(change)),
                     Effect::AskTurn => events.push_back(self.ask_turn(name, &spec, now)),
                     Effect::ReturnTurn => self.return_turn(name),
                     Effect::Fell => self.gate.fell(name, now),

@@ -229,6 +229,7 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::Opened(_)
             | Work::Alarm { .. }
             | Work::Closed(_)
+            | Work::Opened(_)
             | Work::Remember(..)
             | Work::Watch(..)
             | Work::Sweep(_)
