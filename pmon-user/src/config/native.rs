@@ -102,10 +102,12 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
             let OverrideTable {
                 stop,
                 start_timeout,
+                adoption_window,
             } = exception;
             let known = exceptions.entry(name.into_inner()).or_default();
             known.stop = stop.or(known.stop);
             known.start_timeout = start_timeout.or(known.start_timeout);
+            known.adoption_window = adoption_window.or(known.adoption_window);
         }
         for problem in daemon {
             refuse(loaded, problem);
@@ -121,15 +123,18 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
                 OverrideTable {
                     stop,
                     start_timeout,
+                    adoption_window,
                 },
             )| {
                 let stop = stop.map(|stop| stop.policy(default));
                 let start_timeout = start_timeout.map(|given| given.0);
+                let adoption_window = adoption_window.map(|given| given.0);
                 (
                     name,
                     Override {
                         stop,
                         start_timeout,
+                        adoption_window,
                     },
                 )
             },

@@ -125,6 +125,8 @@ pub struct EntityDefaults {
     pub stop: StopPolicy,
     /// Deadline of a start command; an entity's `startuptime` raises it.
     pub start_timeout: Duration,
+    /// How long a successor of somebody else's is waited for after a death.
+    pub adoption_window: Duration,
 }
 
 /// Time that a process gets to end by itself. systemd's is 90 s; a monitored
@@ -139,6 +141,7 @@ impl Default for EntityDefaults {
                 timeout: STOP_TIMEOUT,
             },
             start_timeout: Duration::from_secs(30),
+            adoption_window: Duration::ZERO,
         }
     }
 }
@@ -165,6 +168,8 @@ pub struct Override {
     pub stop: Option<StopPolicy>,
     /// Deadline of the start command.
     pub start_timeout: Option<Duration>,
+    /// How long a successor of somebody else's is waited for after a death.
+    pub adoption_window: Option<Duration>,
 }
 
 impl Settings {
@@ -174,6 +179,14 @@ impl Settings {
             .get(name)
             .and_then(|exception| exception.stop)
             .unwrap_or(self.defaults.stop)
+    }
+
+    /// Adoption window of a pmon.d entity.
+    pub fn adoption_window_of(&self, name: &str) -> Duration {
+        self.overrides
+            .get(name)
+            .and_then(|exception| exception.adoption_window)
+            .unwrap_or(self.defaults.adoption_window)
     }
 
     /// Start deadline of a pmon.d entity; never under its `startuptime`.

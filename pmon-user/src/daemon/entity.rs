@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::instances::Instances;
+
 use crate::{
     core::{
         discrepancy::Discrepancy,
@@ -52,6 +54,8 @@ pub struct Entity {
     pub continued: Option<IncidentView>,
     /// What was wrong with answers of its process, and on their port.
     pub tally: Tally,
+    /// How many of it there are.
+    pub instances: Instances,
     /// What the last sweep found in disagreement, and with whom registered.
     pub disagreement: Option<(Discrepancy, Option<Identity>)>,
     /// What the record was made of that was last given away to be remembered.
@@ -113,6 +117,7 @@ impl Entity {
             inherited: Vec::new(),
             continued: None,
             tally: Tally::default(),
+            instances: Instances::default(),
             disagreement: None,
             remembered: None,
         }
@@ -127,6 +132,7 @@ impl Entity {
             occasion,
             check_foreign_script: foreign_script,
             own_scripts: Arc::default(),
+            former: None,
         }
     }
 

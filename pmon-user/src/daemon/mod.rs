@@ -15,6 +15,7 @@ mod handoff;
 mod hearing;
 mod incident_views;
 mod inheritance;
+mod instances;
 mod kernel_side;
 mod kernel_views;
 mod logging;

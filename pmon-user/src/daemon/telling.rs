@@ -204,8 +204,10 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Stopped
         | Notice::Waiting { .. }
         | Notice::AwaitingAnswers { .. }
+        | Notice::AwaitingSuccessor { .. }
+        | Notice::DuplicateCleared(_)
         | Notice::AlarmCleared => Level::Info,
-        Notice::Hinted(_) => Level::Debug,
+        Notice::Hinted(_) | Notice::OneInstance(_) => Level::Debug,
         Notice::Died(_)
         | Notice::NotRegistered { .. }
         | Notice::Missing { .. }
@@ -219,6 +221,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::AttemptFailed { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)
+        | Notice::DuplicateInstance { .. }
         | Notice::GaveUp { .. }
         | Notice::AlarmRaised(_)
         | Notice::AlarmRefreshed(_) => Level::Error,

@@ -131,6 +131,7 @@ pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
     let DefaultsTable {
         stop,
         start_timeout,
+        adoption_window,
     } = table;
     let defaults = &mut settings.defaults;
     set(
@@ -140,5 +141,9 @@ pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
     set(
         &mut defaults.start_timeout,
         start_timeout.map(|given| given.0),
+    );
+    set(
+        &mut defaults.adoption_window,
+        adoption_window.map(|given| given.0),
     );
 }

@@ -103,6 +103,9 @@ pub struct DefaultsTable {
     pub stop: Option<StopText>,
     /// Deadline of a start command; `startuptime` raises it. Default: 30s
     pub start_timeout: Option<DurationText>,
+    /// After a death, how long a successor that somebody else starts is waited for.
+    /// Default: 0s
+    pub adoption_window: Option<DurationText>,
 }
 
 /// Files in the dialect of the original pmond.
@@ -121,6 +124,8 @@ pub struct OverrideTable {
     pub stop: Option<StopText>,
     /// Deadline of the start command; `startuptime` raises it.
     pub start_timeout: Option<DurationText>,
+    /// After a death, how long a successor that somebody else starts is waited for.
+    pub adoption_window: Option<DurationText>,
 }
 
 /// One monitored entity.
@@ -144,6 +149,9 @@ pub struct EntityTable {
     pub startuptime: Option<DurationText>,
     /// Deadline of the start command; never less than `startuptime`. Default: 30s
     pub start_timeout: Option<DurationText>,
+    /// After a death, how long a successor that somebody else starts is waited for.
+    /// Default: 0s
+    pub adoption_window: Option<DurationText>,
     /// How a live process is ended. Default: { signal = "TERM", timeout = "10s" }
     pub stop: Option<StopText>,
     /// File that names the process. Not needed with a `command` that stays in the foreground.

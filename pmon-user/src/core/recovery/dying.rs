@@ -46,6 +46,7 @@ impl Recovery {
             // Unknown: it died before the daemon restarted.
             Stage::Manage | Stage::Unknown => {
                 self.failed = true;
+                self.open_adoption_window(step);
                 self.look(step);
             }
             Stage::MonitorWait { .. } => {}

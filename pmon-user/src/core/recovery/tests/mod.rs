@@ -9,6 +9,7 @@ mod following;
 mod standing;
 mod starts;
 mod vectors;
+mod window;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -38,6 +39,7 @@ fn spec(severity: Severity, restarts: u32) -> EntitySpec {
         debounce: Duration::from_secs(20),
         startuptime: Duration::from_secs(5),
         start_timeout: Duration::from_secs(30),
+        adoption_window: Duration::ZERO,
         pidfile: Some(PathBuf::from("/run/probe.pid")),
         start: StartMethod::Script {
             path: PathBuf::from("/etc/init.d/probe"),
