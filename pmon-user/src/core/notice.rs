@@ -194,6 +194,12 @@ pub enum Notice {
     AlarmRefreshed(Severity),
     /// The alarm is cleared.
     AlarmCleared,
+    /// A quorum member has its first strike.
+    QuorumFailure,
+    /// It has its second: the host should not go on.
+    QuorumUnrecoverable,
+    /// It has none any more.
+    QuorumCleared,
 }
 
 impl Notice {
@@ -238,6 +244,9 @@ impl Notice {
             Self::AlarmRaised(_) => "alarm_raised",
             Self::AlarmRefreshed(_) => "alarm_refreshed",
             Self::AlarmCleared => "alarm_cleared",
+            Self::QuorumFailure => "quorum_failure",
+            Self::QuorumUnrecoverable => "quorum_unrecoverable",
+            Self::QuorumCleared => "quorum_cleared",
         }
     }
 }
@@ -284,7 +293,10 @@ impl Notice {
             | Self::FirstFailure
             | Self::AlarmRaised(_)
             | Self::AlarmRefreshed(_)
-            | Self::AlarmCleared => None,
+            | Self::AlarmCleared
+            | Self::QuorumFailure
+            | Self::QuorumUnrecoverable
+            | Self::QuorumCleared => None,
         }
     }
 }
@@ -427,6 +439,11 @@ impl fmt::Display for Notice {
             Self::AlarmRaised(severity) => write!(f, "{severity} alarm raised"),
             Self::AlarmRefreshed(severity) => write!(f, "{severity} alarm still raised"),
             Self::AlarmCleared => f.write_str("alarm cleared"),
+            Self::QuorumFailure => f.write_str("quorum failure"),
+            Self::QuorumUnrecoverable => {
+                f.write_str("quorum failure, unrecoverable: the host should not go on")
+            }
+            Self::QuorumCleared => f.write_str("quorum failure cleared"),
         }
     }
 }

@@ -17,6 +17,7 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
+    alarms::Alarms,
     auditing::Deeds,
     canary::Leash,
     entity::Entity,
@@ -27,6 +28,7 @@ use super::{
     sweep::Sweeping,
 };
 use crate::{
+    alarm::health::HostHealth,
     audit::{Due, discrepancy::Discrepancies},
     core::{
         effect::Effect,
@@ -84,6 +86,8 @@ pub struct Engine {
     more: bool,
     stopping: bool,
     pub(super) inheritance: Inheritance,
+    /// What is raised, and what is not known to be cleared everywhere.
+    pub(super) alarms: Alarms,
 }
 
 /// What the daemon knows of itself, for `status`.
@@ -107,6 +111,8 @@ pub struct Facts {
     pub unmonitored: Vec<crate::config::Unmonitored>,
     /// Rises with every configuration put into force.
     pub config_generation: u64,
+    /// What others may ask of the host at any moment.
+    pub health: HostHealth,
 }
 
 impl Engine {
@@ -126,6 +132,7 @@ impl Engine {
     ) -> Result<Self, rustix::io::Errno> {
         let epoll = Epoll::new()?;
         epoll.add(&wake, INBOX)?;
+        let alarms = Alarms::new(facts.health.clone());
         let engine = Self {
             table,
             entities: HashMap::new(),
@@ -152,6 +159,7 @@ impl Engine {
             more: false,
             stopping: false,
             inheritance: Inheritance::default(),
+            alarms,
         };
         if let Some(kernel) = engine.table.kernel() {
             engine.watch_ring(kernel)?;
@@ -243,6 +251,7 @@ impl Engine {
                 } => self.reaped(&entity, process, status),
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
+                Message::AlarmSettled { entity, cleared } => self.alarm_settled(&entity, cleared),
                 Message::Settled { entity, identity } => {
                     self.table.on_record(identity);
                     if let Some(entity) = self.entities.get_mut(&entity) {

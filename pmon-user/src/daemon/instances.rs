@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::{
     task::spawn_blocking,
     time::{sleep, timeout},
@@ -24,7 +25,8 @@ use super::{
     message::{Inbox, Message, Work},
 };
 use crate::{
-    core::{identity::Identity, notice::Notice, recovery::Stage},
+    alarm::event::{AlarmEvent, AlarmKind, instance},
+    core::{entity::Severity, identity::Identity, notice::Notice, recovery::Stage},
     look::{
         instances::{self, Census, Counted, Instance, Subject},
         likeness::Traits,
@@ -37,6 +39,8 @@ use crate::{
 const CONFIRM: Duration = Duration::from_secs(3);
 /// A count that takes longer sits on a process that holds its memory map.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// What makes the name of this alarm another one than the entity's.
+const NAME: &str = "duplicate instance";
 /// Former processes of an entity that are remembered.
 const FORMER: usize = 8;
 
@@ -58,6 +62,8 @@ pub struct Instances {
     suspected: Vec<Instance>,
     /// Those for which the alarm is raised.
     pub duplicates: Vec<Instance>,
+    /// Since when it has been raised.
+    since: Option<Timestamp>,
     /// Processes that were the entity's, replaced while they lived.
     former: Vec<Identity>,
     /// What the entity's process is like, where a successor is to be known by
@@ -133,7 +139,9 @@ impl Engine {
                 entity.instances.suspected.clear();
                 let duplicates = std::mem::take(&mut entity.instances.duplicates);
                 if !duplicates.is_empty() {
-                    self.tell(&name, Notice::DuplicateCleared(None), clock::now());
+                    let notice = Notice::DuplicateCleared(None);
+                    self.sound_duplicate(&name, &notice);
+                    self.tell(&name, notice, clock::now());
                 }
             }
         }
@@ -210,6 +218,7 @@ impl Engine {
                 entity.instances.former.clear();
             }
             if let Some(notice) = notice {
+                self.sound_duplicate(&name, &notice);
                 self.tell(&name, notice, clock::now());
             }
             if is_alone && asked.get(&name) == Some(&true) {
@@ -219,6 +228,42 @@ impl Engine {
         if !unconfirmed.is_empty() {
             self.hand_out(Work::CountAgain(unconfirmed));
         }
+    }
+}
+
+impl Engine {
+    /// Tells the receivers of alarms. It is an alarm of its own, under a name of
+    /// its own: the entity's alarm, and the health of the host, stay as they are.
+    fn sound_duplicate(&mut self, name: &EntityName, notice: &Notice) {
+        let Some(entity) = self.entities.get_mut(name) else {
+            return;
+        };
+        let at = clock::wall(clock::now());
+        let since = *entity.instances.since.get_or_insert(at);
+        let kind = if matches!(notice, Notice::DuplicateInstance { .. }) {
+            AlarmKind::Raise
+        } else {
+            entity.instances.since = None;
+            AlarmKind::Clear
+        };
+        let event = AlarmEvent {
+            kind,
+            at,
+            host: Arc::from(self.facts.host.as_str()),
+            entity: Some(EntityName::clone(name)),
+            severity: Severity::Minor,
+            instance: instance(&self.facts.host, name, Some(NAME)),
+            reason: notice.to_string(),
+            since,
+            incident: None,
+            recovers: false,
+        };
+        let memory = Arc::new(entity.memory());
+        self.hand_out(Work::Alarm {
+            entity: EntityName::clone(name),
+            memory,
+            events: vec![event],
+        });
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     },
     effect::Job,
     look::Look,
+    sys::pidfd::VerifiedPid,
     table::EntityName,
 };
 
@@ -49,6 +50,15 @@ impl Engine {
         {
             self.drain_ring();
             self.pidfd_readable(generation);
+        }
+        // Looks overtake each other, and processes may die on the way here.
+        if self.current(name).map(|current| current.identity)
+            != process.as_ref().map(VerifiedPid::identity)
+            && process.as_ref().is_some_and(VerifiedPid::is_dead)
+            && let Some(died) = process.take()
+        {
+            let reason = format!("{} died since it was seen", died.identity());
+            sighting.outcome = Outcome::Nothing { reason };
         }
         if let (Some(identity), Some(entity)) = (stranger, self.entities.get(name))
             && sighting.occasion != Occasion::PidfileStirred

@@ -206,7 +206,8 @@ const fn level(notice: &Notice) -> Level {
         | Notice::AwaitingAnswers { .. }
         | Notice::AwaitingSuccessor { .. }
         | Notice::DuplicateCleared(_)
-        | Notice::AlarmCleared => Level::Info,
+        | Notice::AlarmCleared
+        | Notice::QuorumCleared => Level::Info,
         Notice::Hinted(_) | Notice::OneInstance(_) => Level::Debug,
         Notice::Died(_)
         | Notice::NotRegistered { .. }
@@ -224,7 +225,9 @@ const fn level(notice: &Notice) -> Level {
         | Notice::DuplicateInstance { .. }
         | Notice::GaveUp { .. }
         | Notice::AlarmRaised(_)
-        | Notice::AlarmRefreshed(_) => Level::Error,
+        | Notice::AlarmRefreshed(_)
+        | Notice::QuorumFailure
+        | Notice::QuorumUnrecoverable => Level::Error,
     }
 }
 

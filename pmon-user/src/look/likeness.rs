@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn a_common_program_with_common_arguments_is_anybodys() {
         let sleep = Traits {
-            command_line: b"sleep\01000\0".to_vec(),
+            command_line: b"sleep\x001000\0".to_vec(),
             names: vec!["sleep".to_owned()],
             ..main()
         };

@@ -31,6 +31,8 @@ pub struct NativeFile {
     pub control: ControlTable,
     /// What holds for every entity that does not say otherwise.
     pub defaults: DefaultsTable,
+    /// Who is told of alarms, beside log and `pmon status`.
+    pub alarm: AlarmTable,
     /// Files in the dialect of the original pmond.
     pub pmon_d: PmonDTable,
     /// Exceptions for single entities of pmon.d files, by process name.
@@ -106,6 +108,21 @@ pub struct DefaultsTable {
     /// After a death, how long a successor that somebody else starts is waited for.
     /// Default: 0s
     pub adoption_window: Option<DurationText>,
+}
+
+/// Who is told of alarms, beside log and `pmon status`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlarmTable {
+    /// Program (absolute path) and arguments that are executed for each event;
+    /// empty for none. Default: []
+    #[schemars(with = "Option<Vec<Argument>>")]
+    pub hook: Option<Spanned<Vec<Argument>>>,
+    /// After that long the hook is killed, 100ms to 60s. Default: 10s
+    #[schemars(with = "Option<DurationText>")]
+    pub hook_timeout: Option<Spanned<DurationText>>,
+    /// File that gets a line of JSON for each event, or "none". Default: none
+    pub file: Option<PathOrNone>,
 }
 
 /// Files in the dialect of the original pmond.
