@@ -35,7 +35,9 @@ impl Sleeper {
     fn awaited(&self) {
         let own = executable(std::process::id());
         let deadline = Instant::now() + Duration::from_secs(60);
-        while executable(self.pid()) == own || traits(self.pid()).is_none() {
+        // The kernel shows no words for a moment during exec.
+        let is_ready = || traits(self.pid()).is_some_and(|it| !it.command_line.is_empty());
+        while executable(self.pid()) == own || !is_ready() {
             assert!(Instant::now() < deadline);
             std::thread::yield_now();
         }
@@ -121,7 +123,7 @@ fn a_second_one_is_found_and_goes() {
 fn workers_other_entities_and_other_words_are_none() {
     let name = format!("pmon-instances-none-{}", std::process::id());
     // A subshell has its parent's words.
-    let main = Sleeper::run(&name, "(read line; true) <&0 & wait");
+    let main = Sleeper::run(&name, "exec 3<&0; (read line <&3; true) & wait");
     let deadline = Instant::now() + Duration::from_secs(60);
     let has_worker = || {
         let path = format!("/proc/{0}/task/{0}/children", main.pid());
@@ -135,7 +137,7 @@ fn workers_other_entities_and_other_words_are_none() {
         assert!(Instant::now() < deadline);
         std::thread::yield_now();
     }
-    let same = Sleeper::run(&name, "(read line; true) <&0 & wait");
+    let same = Sleeper::run(&name, "exec 3<&0; (read line <&3; true) & wait");
     let _another = Sleeper::run(&name, WAITS);
     let both = census(vec![
         subject(&name, main.identity()),
