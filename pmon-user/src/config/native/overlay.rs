@@ -213,6 +213,7 @@ pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
         backoff,
         intensity,
         flapping,
+        adoption_window,
     } = table;
     let defaults = &mut settings.defaults;
     let storm = StormKeys {
@@ -228,5 +229,9 @@ pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
     set(
         &mut defaults.start_timeout,
         start_timeout.map(|given| given.0),
+    );
+    set(
+        &mut defaults.adoption_window,
+        adoption_window.map(|given| given.0),
     );
 }
