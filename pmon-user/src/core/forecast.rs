@@ -164,19 +164,27 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             Notice::AwaitingAnswers { wanted, .. } => {
                 Some(format!("the successor must answer {wanted} requests"))
             }
+            Notice::AwaitingSuccessor { window } => Some(format!(
+                "wait {window:?} for a successor that somebody else starts"
+            )),
             Notice::Recovered(_) => Some("recovered".to_owned()),
             Notice::AttemptFailed { next_in, .. } => {
                 Some(format!("attempt failed; wait {next_in:?}"))
             }
             Notice::StatusBad { .. } => Some("the status is bad".to_owned()),
+            Notice::Resumed { .. } => Some("the hold is over".to_owned()),
             Notice::FirstFailure => Some("first failure is logged".to_owned()),
             Notice::AlarmRaised(severity) => Some(format!("{severity} alarm")),
+            Notice::Flapping { .. } => Some("flapping alarm".to_owned()),
             Notice::QuorumFailure => Some("quorum failure".to_owned()),
             Notice::QuorumUnrecoverable => Some("quorum failure, unrecoverable".to_owned()),
             Notice::GaveUp { reason } => Some(format!("no automatic recovery: {reason}")),
             Notice::Registered(_)
             | Notice::Unregistered(_)
             | Notice::Audited { .. }
+            | Notice::DuplicateInstance { .. }
+            | Notice::DuplicateCleared(_)
+            | Notice::OneInstance(_)
             | Notice::NotRegistered { .. }
             | Notice::Hinted(_)
             | Notice::Died(_)
@@ -194,6 +202,8 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::Restarted(_)
             | Notice::Operator(_)
             | Notice::Stopped
+            | Notice::StopExpired
+            | Notice::Held { .. }
             | Notice::Waiting { .. }
             | Notice::Yielding { .. }
             | Notice::StoppedElsewhere { .. }
@@ -203,6 +213,12 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::Refused { .. }
             | Notice::AlarmRefreshed(_)
             | Notice::AlarmCleared
+            | Notice::StillFlapping { .. }
+            | Notice::FlappingEnded
+            | Notice::Cycled { .. }
+            | Notice::WaitedInVain { .. }
+            | Notice::Delayed { .. }
+            | Notice::StillDelayed { .. }
             | Notice::QuorumCleared => None,
         },
         Effect::EndLeftovers { .. } => {
@@ -217,6 +233,10 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
         | Effect::CancelStart
         | Effect::RequestPulse { .. }
         | Effect::CollectPulse { .. }
-        | Effect::Alarm(_) => None,
+        | Effect::AskTurn
+        | Effect::ReturnTurn
+        | Effect::Fell
+        | Effect::Alarm(_)
+        | Effect::FlappingAlarm(_) => None,
     }
 }

@@ -4,19 +4,22 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::instances::Instances;
+
 use crate::{
     core::{
+        dependency::Standing,
         discrepancy::Discrepancy,
         entity::{EntitySpec, Severity},
         event::Occasion,
         identity::Identity,
         incident::Incidents,
-        recovery::{AfterStop, Quorum, Recovery, Stage},
+        recovery::{Quorum, Recovery},
         time::Time,
     },
     look::{LookRequest, Remembered},
     pulse::correspondence::{Faults, Strays},
-    state::registrations::{AdHoc, AlarmRecord, EntityRecord, StoppedByOperator},
+    state::registrations::{AdHoc, AlarmRecord, EntityRecord, HeldByOperator, StoppedByOperator},
     view::incident::IncidentView,
 };
 
@@ -32,6 +35,8 @@ pub struct Entity {
     pub known: Option<Remembered>,
     /// Why only the pidfd watches the process, when that is so.
     pub pidfd_only: Option<String>,
+    /// How it stands for others, as they were last told.
+    pub standing: Standing,
     /// The deadline that is in the engine's schedule.
     pub scheduled: Option<Time>,
     /// The last thing an executor could not do for it.
@@ -41,6 +46,8 @@ pub struct Entity {
     pub ended_for: Option<(Identity, String)>,
     /// Who stopped it, while it is stopped.
     pub stopped_by: Option<StoppedByOperator>,
+    /// Who took it out of recovery, while it is held.
+    pub held_by: Option<HeldByOperator>,
     /// How it was registered, if no file describes it.
     pub ad_hoc: Option<AdHoc>,
     /// Who died, other than the known process, and may not be in the journal yet.
@@ -52,6 +59,8 @@ pub struct Entity {
     pub continued: Option<IncidentView>,
     /// What was wrong with answers of its process, and on their port.
     pub tally: Tally,
+    /// How many of it there are.
+    pub instances: Instances,
     /// Its alarm, as receivers may believe it to be.
     pub alarm: Option<AlarmRecord>,
     /// What the last sweep found in disagreement, and with whom registered.
@@ -79,6 +88,8 @@ pub struct RecordOf {
     /// How bad, since when, and when it was cleared.
     alarm: Option<(Severity, Timestamp, Option<Timestamp>)>,
     quorum: Quorum,
+    /// Since and until when an operator holds it.
+    held: Option<(Timestamp, Option<Timestamp>)>,
 }
 
 impl Entity {
@@ -88,6 +99,7 @@ impl Entity {
         let EntityRecord {
             process,
             stopped,
+            held,
             ad_hoc,
             mut unsettled,
             launched,
@@ -112,15 +124,18 @@ impl Entity {
             incidents: Incidents::default(),
             known,
             pidfd_only: None,
+            standing: Standing::Unknown,
             scheduled: None,
             last_trouble: None,
             ended_for: None,
             stopped_by: stopped,
+            held_by: held,
             ad_hoc,
             unsettled,
             inherited: Vec::new(),
             continued: None,
             tally: Tally::default(),
+            instances: Instances::default(),
             alarm,
             disagreement: None,
             remembered: None,
@@ -137,6 +152,7 @@ impl Entity {
             check_foreign_script: foreign_script,
             own_scripts: Arc::default(),
             unit: None,
+            former: None,
         }
     }
 
@@ -146,6 +162,7 @@ impl Entity {
         EntityRecord {
             process: self.known,
             stopped: self.stopped().cloned(),
+            held: self.held().cloned(),
             ad_hoc: self.ad_hoc.clone(),
             // As long as it is the known one it is remembered as that.
             unsettled: self
@@ -169,18 +186,7 @@ impl Entity {
             stopped: self.stopped().map(|stopped| stopped.at),
             alarm: (self.alarm.as_ref()).map(|alarm| (alarm.severity, alarm.since, alarm.cleared)),
             quorum: self.recovery.quorum(),
-        }
-    }
-
-    /// Who stopped it, if it is stopped.
-    fn stopped(&self) -> Option<&StoppedByOperator> {
-        match self.recovery.stage() {
-            Stage::Stopped
-            | Stage::Stopping {
-                then: AfterStop::StayDown,
-                ..
-            } => self.stopped_by.as_ref(),
-            _ => None,
+            held: self.held().map(|held| (held.at, held.until)),
         }
     }
 }

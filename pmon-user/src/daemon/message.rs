@@ -3,7 +3,10 @@
 //! The engine never blocks: everything that could is asked for as [`Work`] and
 //! comes back as a [`Message`].
 
-use std::sync::{Arc, mpsc};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use aya_log::EbpfLogger;
 use jiff::Timestamp;
@@ -18,6 +21,7 @@ use super::{
 use crate::{
     alarm::event::AlarmEvent,
     audit::Due,
+    compat::inbox::{Outcome, datagram::Command},
     config::Loaded,
     control::backend::{Refusal, RegisterRequest},
     core::{
@@ -29,7 +33,10 @@ use crate::{
         time::Time,
     },
     effect::Job,
-    look::{Look, LookRequest},
+    look::{
+        Look, LookRequest,
+        instances::{Census, Counted},
+    },
     pulse::endpoint,
     source::{
         ebpf::{Plan, Replaced, Replacement},
@@ -135,6 +142,10 @@ pub enum Message {
     },
     /// What was asked with [`Work::Inquire`].
     Answered(Vec<Answer>),
+    /// Instances were counted.
+    Counted(Vec<Counted>),
+    /// It is time to count the instances of these again.
+    CountAgain(Vec<EntityName>),
     /// The audit says where to look.
     Audit(Due),
     /// A canary waits to be registered and released, or why there is none.
@@ -145,6 +156,8 @@ pub enum Message {
     Units(systemd::Facts),
     /// A source was started, or why not.
     Source(Result<Started, (SourceName, String)>),
+    /// Something that pmon does beside watching does not work in this run.
+    Degraded(String),
     /// The control service asks.
     Request(Request),
     /// End the loop.
@@ -169,6 +182,17 @@ pub enum Request {
         by: String,
         /// Answered once accepted.
         reply: Reply<EntityView>,
+    },
+    /// A command of the original's datagrams.
+    Command {
+        /// What.
+        command: Command,
+        /// When a stop is over.
+        stop_lasts: Duration,
+        /// By whom.
+        by: String,
+        /// What came of it.
+        reply: Reply<Outcome>,
     },
     /// An ad-hoc entity.
     Register {
@@ -234,6 +258,10 @@ pub enum Work {
     },
     /// Something for the endpoint of active monitoring.
     Pulse(endpoint::Order),
+    /// Count instances; answered by [`Message::Counted`].
+    Count(Census),
+    /// Say in a moment that these are to be counted again.
+    CountAgain(Vec<EntityName>),
     /// Hatch a canary.
     Hatch,
     /// Start or stop a source.
@@ -352,7 +380,7 @@ impl Inbox {
         const SECONDS: u64 = 10;
         let (reply, answer) = oneshot::channel();
         self.send(Message::Request(request(reply)));
-        let deadline = std::time::Duration::from_secs(SECONDS);
+        let deadline = Duration::from_secs(SECONDS);
         match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(Refusal::TimedOut { seconds: SECONDS }),

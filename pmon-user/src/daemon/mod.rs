@@ -6,16 +6,20 @@
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
 mod alarms;
+mod aliases;
 mod auditing;
 mod backend;
 pub mod canary;
+mod commands;
 pub mod engine;
 pub mod entity;
 mod following;
 mod handoff;
 mod hearing;
+mod holds;
 mod incident_views;
 mod inheritance;
+mod instances;
 mod kernel_side;
 mod kernel_views;
 mod logging;
@@ -33,6 +37,7 @@ mod status_views;
 mod steps;
 mod sweep;
 mod telling;
+mod turns;
 mod views;
 mod work;
 
@@ -230,6 +235,11 @@ async fn serve_until_stopped(
         handed_over: Arc::clone(&handed_over),
         kernel_log: kernel_side::KernelLog::default(),
     });
+    let restart = Arc::new(Notify::new());
+    if let Some(why) = commands::start(&settings.starlingx, &inbox, &restart).await {
+        tracing::error!("{why}");
+        inbox.send(Message::Degraded(why));
+    }
     let (stop_serving, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = tokio::spawn(serve(socket, access, Arc::clone(&daemon), async {
         // Also when the sender is dropped: then the daemon ends as well.
@@ -246,6 +256,7 @@ async fn serve_until_stopped(
             _ = terminate.recv() => break End::ForGood,
             _ = interrupt.recv() => break End::ForGood,
             () = handed_over.notified() => break End::HandedOver,
+            () = restart.notified() => break End::HandedOver,
             _ = hangup.recv() => {
                 if let Err(refusal) = daemon.reload("SIGHUP".to_owned()).await {
                     tracing::warn!(%refusal, "reload");

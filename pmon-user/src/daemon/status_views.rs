@@ -77,11 +77,13 @@ impl Engine {
                     .kernel()
                     .and_then(Ebpf::pins)
                     .map(|pins| pins.path().display().to_string()),
+                starlingx: self.facts.starlingx,
             },
             sources: self.sources(),
             audit: AuditView {
                 last_sweep: self.last_sweep.map(clock::wall),
                 sweeps: self.sweeps,
+                one_instance: self.counting.verified,
                 discrepancies: self.discrepancies.by_kind(),
             },
             degraded: self.degraded(),

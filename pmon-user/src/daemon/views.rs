@@ -119,19 +119,24 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         generation: current.and_then(|current| current.generation),
         severity: spec.severity,
         alarm: recovery.alarm(),
+        duplicates: duplicates(entity),
         alarm_since: (recovery.alarm()).and(entity.alarm.as_ref().map(|alarm| alarm.since)),
         restarts: RestartsView {
             auto: starts.auto,
             operator: starts.operator,
             external: starts.external,
+            dependency: starts.dependency,
         },
         deaths_1h: recovery.deaths_within(HOUR, now),
         deaths_24h: recovery.deaths_within(DAY, now),
+        flapping_since: recovery.flapping_since().map(clock::wall),
         problem: problem(entity),
         next_action: next_action(spec, recovery),
         next_action_at: match &spec.status {
             Some(_) => scripts::next_action_at(spec, recovery),
-            None => recovery.stage().deadline().map(clock::wall),
+            None => (recovery.stage().deadline())
+                .or_else(|| recovery.returns_at())
+                .map(clock::wall),
         },
         last_death: recovery.last_death().map(|death| {
             let (number, recovered_at) = last_death.unwrap_or((0, None));
@@ -139,6 +144,7 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         }),
         heartbeat: heartbeat_view(entity),
         script: scripts::script_view(entity),
+        held: entity.hold_view(),
         quorum: spec.quorum,
         quorum_state: spec.quorum.then(|| recovery.quorum()),
         source_file: spec.origin.to_string(),
@@ -155,10 +161,41 @@ fn problem(entity: &Entity) -> Option<String> {
             "the kernel reports its death; its memory and files are being released".into(),
         );
     }
+    if let Some(delay) = entity.recovery.delay() {
+        return Some(format!("its recovery waits {delay}"));
+    }
     if let Some(problem) = entity.recovery.problem() {
         return Some(problem.to_owned());
     }
-    misses(entity)
+    if entity.recovery.flapping_since().is_some() {
+        return Some("it is flapping: it fails again and again".to_owned());
+    }
+    misses(entity).or_else(|| beside(entity))
+}
+
+/// Who runs beside the registered process.
+fn duplicates(entity: &Entity) -> Vec<String> {
+    let duplicates = entity.instances.duplicates.iter();
+    duplicates.map(|one| one.identity.to_string()).collect()
+}
+
+fn beside(entity: &Entity) -> Option<String> {
+    let duplicates = &entity.instances.duplicates;
+    let named: Vec<_> = duplicates
+        .iter()
+        .map(|one| format!("{} ({})", one.identity.pid, one.tie))
+        .collect();
+    let pids: Vec<_> = duplicates
+        .iter()
+        .map(|one| one.identity.pid.to_string())
+        .collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "minor alarm: duplicate instance beside it: {}; end what is too much: `kill {}`",
+            named.join(", "),
+            pids.join(" ")
+        )
+    })
 }
 
 fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
@@ -183,6 +220,7 @@ fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
         | Stage::MonitorWait { .. }
         | Stage::Monitor { .. }
         | Stage::RestartWait { .. }
+        | Stage::Queued
         | Stage::Stopping {
             then: AfterStop::Respawn,
             ..
@@ -192,6 +230,7 @@ fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
             ..
         } => StateWord::Stopping,
         Stage::Stopped => StateWord::Down,
+        Stage::Held { .. } => StateWord::Held,
         Stage::Ignore => StateWord::Failed,
         Stage::Unverifiable => StateWord::Unverifiable,
         Stage::Unknown | Stage::Unmonitored => StateWord::Unknown,
@@ -209,7 +248,13 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
         }
         Stage::Unmonitored => return None,
         Stage::Unknown | Stage::Looking => "look for the process".to_owned(),
-        Stage::Waiting { script, .. } => format!("wait for init script ({script})"),
+        Stage::Waiting {
+            script: Some(script),
+            ..
+        } => format!("wait for init script ({script})"),
+        Stage::Waiting { script: None, .. } => {
+            "start it, unless somebody else does before".to_owned()
+        }
         Stage::Yielding { .. } => "look for the process when systemd is done".to_owned(),
         Stage::Stopping { killed: false, .. } => "SIGKILL if it does not end by itself".to_owned(),
         Stage::Stopping { killed: true, .. } => "wait until it is gone".to_owned(),
@@ -224,6 +269,13 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
             Phase::Verdict => "look for the process".to_owned(),
         },
         Stage::Monitor { .. } => "call it recovered if it stays alive".to_owned(),
+        Stage::Queued => match recovery.delay() {
+            Some(delay) => format!("waits {delay}; then starts"),
+            None => "start".to_owned(),
+        },
+        Stage::RestartWait { .. } if recovery.backs_off() => {
+            "backs off, then starts again".to_owned()
+        }
         Stage::RestartWait { .. } => {
             if recovery.attempts() >= spec.restarts {
                 format!("{} alarm, then start again", spec.severity)
@@ -232,7 +284,14 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
             }
         }
         Stage::Ignore => format!("nothing; `pmon start {}`", spec.name),
+        Stage::Stopped if recovery.returns_at().is_some() => {
+            "monitor it again: the stop is over".to_owned()
+        }
         Stage::Stopped => format!("nothing until `pmon start {}`", spec.name),
+        Stage::Held { until: None, .. } => {
+            format!("nothing until `pmon resume {}`", spec.name)
+        }
+        Stage::Held { until: Some(_), .. } => "take it back into recovery".to_owned(),
         Stage::Unverifiable => "look again when the pidfile changes".to_owned(),
     };
     Some(text)
@@ -262,6 +321,13 @@ fn because(entity: &Entity, table: &Table) -> Vec<String> {
     if let Some(problem) = problem(entity) {
         lines.push(problem);
     }
+    if let Some(held) = entity.held() {
+        let reason = held
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |it| format!(": {it}"));
+        lines.push(format!("it is held by {}{reason}", held.by));
+    }
     if let Some(death) = recovery.last_death() {
         lines.push(format!(
             "the last death was of ({}), {}",
@@ -276,6 +342,9 @@ fn because(entity: &Entity, table: &Table) -> Vec<String> {
             recovery.attempts(),
             entity.spec.restarts
         ));
+    }
+    if let Some(since) = recovery.flapping_since() {
+        lines.push(format!("it has been flapping since {}", clock::wall(since)));
     }
     if let Some(trouble) = &entity.last_trouble {
         lines.push(format!("last trouble: {trouble}"));
@@ -300,6 +369,7 @@ fn spec_view(spec: &EntitySpec) -> SpecView {
         debounce_ms: milliseconds(spec.debounce),
         startuptime_ms: milliseconds(spec.startuptime),
         start_timeout_ms: milliseconds(spec.start_timeout),
+        adoption_window_ms: milliseconds(spec.adoption_window),
         pidfile: spec.pidfile.as_ref().map(|path| path.display().to_string()),
         follow: spec.follow,
         start: spec.describe_start(),

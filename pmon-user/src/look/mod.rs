@@ -27,12 +27,15 @@ use crate::{
 
 pub mod container;
 pub mod foreign_script;
+pub mod instances;
 pub mod last_seen;
+pub mod likeness;
 pub mod names;
 pub mod pidfile;
 pub mod stranger;
 mod unit;
 
+use likeness::Traits;
 use pidfile::{Reading, Stamp, Writer};
 pub use stranger::Remembered;
 use stranger::{Evidence, Verdict};
@@ -62,6 +65,9 @@ pub struct LookRequest {
     pub own_scripts: Arc<HashSet<u32>>,
     /// What systemd said of the entity's unit, a moment before.
     pub unit: Option<UnitSeen>,
+    /// What the dead process was like, where a successor that somebody else has
+    /// started is to be known by that; and who is registered already.
+    pub former: Option<(Arc<Traits>, Arc<HashSet<u32>>)>,
 }
 
 /// What a look showed.
@@ -110,7 +116,17 @@ pub fn look(request: &LookRequest) -> Look {
             names_gone = matches!(&found, Err(Misled { gone: true, .. })).then_some(pid);
             found
         }),
-        None => by_memory(request.known.as_ref(), &exhausted),
+        None => match by_memory(request.known.as_ref(), &exhausted) {
+            Found {
+                result: Ok(process),
+                ..
+            } => Found {
+                result: Ok(process),
+                stamp: None,
+                stranger: None,
+            },
+            nobody => by_likeness(request, &exhausted).unwrap_or(nobody),
+        },
     };
     let (result, main_pid) = unit::or_main_process(result, request);
     let (process, outcome) = match result {
@@ -266,6 +282,18 @@ fn by_memory(known: Option<&Remembered>, exhausted: &Cell<bool>) -> Found {
         stamp: None,
         stranger: None,
     }
+}
+
+/// A successor that somebody else has started for an entity without a pidfile.
+fn by_likeness(request: &LookRequest, exhausted: &Cell<bool>) -> Option<Found> {
+    let (former, registered) = request.former.as_ref()?;
+    let successor = instances::successor(&request.spec, former, registered)?;
+    let process = try_verify(successor.pid, exhausted).ok()?;
+    (process.identity() == successor).then_some(Found {
+        result: Ok(process),
+        stamp: None,
+        stranger: None,
+    })
 }
 
 /// Reads the pidfile and follows its number, until the pidfile has been the

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     core::{entity::Mode, recovery::Quorum},
-    view::entity::{EntityView, ExplainView, ShowView, SpecView, StateWord},
+    view::entity::{EntityView, ExplainView, HoldView, ShowView, SpecView, StateWord},
 };
 
 /// `pmon list`: the entities by name, without the daemon.
@@ -186,6 +186,7 @@ fn state(entity: &EntityView, look: &Look) -> String {
         Some(Quorum::Unrecoverable) => Some("failure, unrecoverable: the host should not go on"),
     };
     field(&mut text, "quorum", strikes);
+    field(&mut text, "held", entity.held.as_ref().map(hold).as_deref());
     field(&mut text, "problem", entity.problem.as_deref());
     let restarts = &entity.restarts;
     let starts = format!(
@@ -214,6 +215,23 @@ fn state(entity: &EntityView, look: &Look) -> String {
     text
 }
 
+fn hold(hold: &HoldView) -> String {
+    let HoldView {
+        by,
+        reason,
+        since,
+        until,
+    } = hold;
+    let mut text = format!("by {by} since {}", span::stamp(*since));
+    if let Some(until) = until {
+        write!(text, " until {}", span::stamp(*until)).ok();
+    }
+    if let Some(reason) = reason {
+        write!(text, ": {reason}").ok();
+    }
+    text
+}
+
 fn settings(entity: &EntityView, spec: &SpecView) -> String {
     let SpecView {
         restarts,
@@ -221,6 +239,7 @@ fn settings(entity: &EntityView, spec: &SpecView) -> String {
         debounce_ms,
         startuptime_ms,
         start_timeout_ms,
+        adoption_window_ms,
         pidfile,
         follow,
         start,
@@ -235,6 +254,11 @@ fn settings(entity: &EntityView, spec: &SpecView) -> String {
     field(&mut text, "severity", Some(&entity.severity.to_string()));
     field(&mut text, "pidfile", pidfile.as_deref());
     field(&mut text, "follow", follow.then_some("into the background"));
+    let adoption = (*adoption_window_ms > 0).then(|| {
+        let window = span::millis(*adoption_window_ms);
+        format!("for {window} after a death, of a successor that somebody else starts")
+    });
+    field(&mut text, "adoption", adoption.as_deref());
     field(&mut text, "start", Some(start));
     if let Some(status) = status {
         field(&mut text, "status", Some(&script::settings(status)));

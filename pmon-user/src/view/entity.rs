@@ -69,6 +69,10 @@ pub struct EntityView {
     /// Severity of the alarm that is raised, if one is.
     #[schemars(with = "Option<String>")]
     pub alarm: Option<Severity>,
+    /// Instances that run beside the registered process, `PID@TICKS`: the alarm
+    /// `duplicate_instance` is raised while there are any.
+    #[serde(default)]
+    pub duplicates: Vec<String>,
     /// Since when it has been raised.
     #[schemars(with = "Option<String>")]
     #[serde(default)]
@@ -79,6 +83,11 @@ pub struct EntityView {
     pub deaths_1h: u32,
     /// Deaths in the last 24 hours.
     pub deaths_24h: u32,
+    /// Since when it has been failing again and again although each recovery
+    /// succeeds.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub flapping_since: Option<Timestamp>,
     /// What is wrong, in one sentence.
     pub problem: Option<String>,
     /// What pmon will do next, in one sentence.
@@ -93,6 +102,9 @@ pub struct EntityView {
     /// The script and its runs; none unless in status mode.
     #[serde(default)]
     pub script: Option<ScriptView>,
+    /// Who has taken it out of recovery; none unless held.
+    #[serde(default)]
+    pub held: Option<HoldView>,
     /// Member of the host watchdog quorum.
     pub quorum: bool,
     /// Strikes of a quorum member: `sound`, `failure`, `unrecoverable`.
@@ -101,6 +113,21 @@ pub struct EntityView {
     pub quorum_state: Option<Quorum>,
     /// `FILE:LINE` it was configured in, or `register`.
     pub source_file: String,
+}
+
+/// An operator's hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HoldView {
+    /// Who, for instance `uid 0 (pid 4711)`.
+    pub by: String,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// Since when.
+    #[schemars(with = "String")]
+    pub since: Timestamp,
+    /// When it is over by itself; when it is resumed if absent.
+    #[schemars(with = "Option<String>")]
+    pub until: Option<Timestamp>,
 }
 
 /// Starts by who caused them.
@@ -112,6 +139,9 @@ pub struct RestartsView {
     pub operator: u64,
     /// Somebody else started a successor.
     pub external: u64,
+    /// Restarted because another member of its group had failed.
+    #[serde(default)]
+    pub dependency: u64,
 }
 
 /// Requests to a process in active mode, and its answers. Counts are since the
@@ -199,6 +229,10 @@ pub struct SpecView {
     pub startuptime_ms: u64,
     /// Deadline of the start command, in milliseconds.
     pub start_timeout_ms: u64,
+    /// How long a successor of somebody else's is waited for after a death, in
+    /// milliseconds.
+    #[serde(default)]
+    pub adoption_window_ms: u64,
     /// File that names the process.
     pub pidfile: Option<String>,
     /// Whether the process is followed into the background.

@@ -56,6 +56,9 @@ pub struct DaemonView {
     pub socket: String,
     /// bpffs directory, when pinned.
     pub pin_dir: Option<String>,
+    /// Whether it stands in for pmond on a StarlingX host.
+    #[serde(default)]
+    pub starlingx: bool,
 }
 
 /// One kernel source.
@@ -115,6 +118,9 @@ pub struct AuditView {
     pub last_sweep: Option<Timestamp>,
     /// Sweeps made.
     pub sweeps: u64,
+    /// Times that an entity was found to have exactly one instance.
+    #[serde(default)]
+    pub one_instance: u64,
     /// Discrepancies found, by kind.
     pub discrepancies: BTreeMap<String, u64>,
 }

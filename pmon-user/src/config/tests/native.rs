@@ -10,9 +10,12 @@ use crate::{
         host::invented::InventedHost,
         settings::{Settings, SourceChoice},
     },
-    core::entity::{
-        ActiveSpec, CommandSpec, EntitySpec, Mode, Severity, StartMethod, StatusSpec, StopPolicy,
-        UnitPolicy,
+    core::{
+        entity::{
+            ActiveSpec, CommandSpec, EntitySpec, Mode, Severity, StartMethod, StatusSpec,
+            StopPolicy, UnitPolicy,
+        },
+        storm::StormPolicy,
     },
 };
 
@@ -176,6 +179,7 @@ fn a_foreground_command_with_all_defaults() {
             debounce: Duration::from_secs(20),
             startuptime: Duration::from_secs(5),
             start_timeout: Duration::from_secs(30),
+            adoption_window: Duration::ZERO,
             pidfile: None,
             start: StartMethod::Command(CommandSpec {
                 argv: vec!["/usr/bin/x".into(), "a b".into()],
@@ -195,6 +199,8 @@ fn a_foreground_command_with_all_defaults() {
             subfunction: None,
             active: None,
             status: None,
+            dependencies: crate::core::dependency::Dependencies::default(),
+            storm: StormPolicy::native(Duration::from_secs(5)),
             origin: x.origin.clone(),
         }
     );

@@ -12,8 +12,8 @@
 //!   started, the pidfile is looked at once more, because somebody may have
 //!   started a successor already. The answer leads to *Monitor* (adopted),
 //!   *Waiting* (an init script of this entity is at work) or to the decision.
-//! * **Waiting** — somebody else's init script is starting or stopping the
-//!   process; we look again until it has ended, and then for `startuptime`,
+//! * **Waiting** — the adoption window is open (`adoption`), or somebody else's
+//!   init script is starting or stopping the process; we look again until it has ended, and then for `startuptime`,
 //!   which a start of ours would get as well: a daemon may write its pidfile
 //!   after its script has ended.
 //! * **Yielding** — the service manager says that a job of the entity's unit is
@@ -31,11 +31,17 @@
 //!   the window is an event; it may still be replaced (daemons that fork
 //!   twice), so its death is a failure only when the window closes.
 //! * **Monitor** — the successor must stay alive for `debounce`.
-//! * **RestartWait** — an attempt failed; wait for `interval`.
+//! * **RestartWait** — an attempt failed; wait for `interval`, or longer after the
+//!   alarm (back-off).
+//! * **Queued** — an attempt is due and waits for its turn: for other
+//!   entities (`core::dependency`) or the host's recovery budget. Then we look once
+//!   more. What appears meanwhile is adopted.
 //! * **Ignore** — no automatic recovery (any more); a process that appears is
 //!   adopted at once.
-//! * **Stopped** — an operator stopped it, or somebody stopped its unit; a process
-//!   that appears is adopted.
+//! * **Stopped** — an operator stopped it, for good or for some time, or somebody
+//!   stopped its unit; a process that appears is adopted.
+//! * **Held** — an operator took it out of recovery: deaths are told, processes
+//!   registered, and nothing else is done until the hold is over (`hold`).
 //! * **Unverifiable** — there is something that cannot be told apart, or whose
 //!   death could not be noticed; nothing is done to it and nothing is started
 //!   beside it, later looks may resolve it.
@@ -54,15 +60,20 @@
 //!   restart that fails is (FIX of spec/pmond.md §2.4, S5).
 
 mod active;
+mod adoption;
 mod alarm;
 mod attempt;
 mod counts;
 mod dying;
+mod group;
+mod hold;
 mod operator;
 mod quorum;
+mod returning;
 mod sighting;
 mod stage;
 mod status;
+mod storm;
 #[cfg(test)]
 mod tests;
 mod unit;
@@ -71,7 +82,8 @@ use std::collections::VecDeque;
 
 pub use counts::Starts;
 pub use quorum::Quorum;
-pub use stage::{AfterStop, Phase, Stage};
+pub use stage::{AfterHold, AfterStop, Phase, Stage};
+pub use storm::FLAPPING;
 
 use super::{
     death::Death,
@@ -86,6 +98,7 @@ use super::{
 };
 use alarm::Alarm;
 use counts::Deaths;
+use storm::Storm;
 
 /// The state of one entity's recovery.
 #[derive(Clone, Debug)]
@@ -103,6 +116,8 @@ pub struct Recovery {
     failed: bool,
     /// An operator's start or restart is being carried out.
     manual: bool,
+    /// It is being restarted because another member of its group has failed.
+    cycled: bool,
     /// pmond's `restarts_cnt`: attempts in this cycle.
     attempts: u32,
     /// The failure that is being dealt with has been told and counted already.
@@ -126,14 +141,20 @@ pub struct Recovery {
     /// The last process that is known to have ended: a look that was made
     /// before may still show it.
     ended: Option<Identity>,
+    /// Until then a successor that somebody else starts is waited for.
+    adoption_until: Option<Time>,
     /// When an operator's stop cancelled a start that was under way: what the
     /// start command has left behind may still appear.
     cancelled: Option<Time>,
+    /// When the operator's stop is over, if it is not for good.
+    returns_at: Option<Time>,
     /// Processes that ended since the last attempt that ended their leftovers,
     /// or since the entity was healthy; and when we knew of it.
     leftovers_of: VecDeque<(Identity, Time)>,
     /// Why it is not healthy, for people.
     problem: Option<String>,
+    /// What restrains it.
+    storm: Storm,
 }
 
 /// The registered process.
@@ -195,6 +216,7 @@ impl Recovery {
             leaving: None,
             failed: false,
             manual: false,
+            cycled: false,
             attempts: 0,
             judged: false,
             pulse: Pulse::default(),
@@ -208,9 +230,12 @@ impl Recovery {
             deaths: Deaths::default(),
             last_death: None,
             ended: None,
+            adoption_until: None,
             cancelled: None,
+            returns_at: None,
             leftovers_of: VecDeque::new(),
             problem: None,
+            storm: Storm::new(spec, now),
         };
         let effects = match spec.mode {
             Mode::Passive | Mode::Active => vec![Effect::Look {
@@ -233,13 +258,18 @@ impl Recovery {
     }
 
     /// A newly configured entity that an operator had stopped before the
-    /// daemon restarted.
+    /// daemon restarted, and when that is over if it is not for good.
     #[must_use]
-    pub fn new_stopped(spec: &EntitySpec, now: Time) -> (Self, Vec<Effect>) {
+    pub fn new_stopped(
+        spec: &EntitySpec,
+        now: Time,
+        returns_at: Option<Time>,
+    ) -> (Self, Vec<Effect>) {
         let (mut recovery, effects) = Self::new(spec, now);
         if recovery.stage != Stage::Unmonitored {
             recovery.stage = Stage::Stopped;
             recovery.status.rest();
+            recovery.returns_at = returns_at;
         }
         (recovery, effects)
     }
@@ -255,7 +285,8 @@ impl Recovery {
     /// The process that was in the pid table when the daemon ended, and has died
     /// since. Whether that is of any consequence here.
     pub fn recall(&mut self, identity: Identity, generation: u64) -> bool {
-        if self.stage != Stage::Unknown || self.registered.is_some() {
+        let unseen = matches!(self.stage, Stage::Unknown | Stage::Held { .. });
+        if !unseen || self.registered.is_some() {
             return false;
         }
         self.registered = Some(Registered {
@@ -311,10 +342,15 @@ impl Recovery {
             }
             Event::Operator(request) => self.operator(&mut step, request),
             Event::Pulse(event) => self.pulse_event(&mut step, event),
+            Event::Turn => self.turn(&mut step),
+            Event::Cycle { group } => self.cycle(&mut step, group),
+            Event::Delayed(why) => self.delayed(&mut step, why),
             Event::Tick => self.tick(&mut step),
         }
         self.attend_pulse(&mut step);
         self.attend_status(&mut step);
+        self.attend_turn(&mut step);
+        self.attend_reminder(now);
         step.effects
     }
 
@@ -322,10 +358,12 @@ impl Recovery {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         [
+            self.storm_deadline(),
             self.stage.deadline(),
             self.alarm.refresh_at(),
             self.pulse.deadline(),
             self.status.deadline(),
+            self.returns_at(),
         ]
         .into_iter()
         .flatten()
@@ -336,6 +374,8 @@ impl Recovery {
         self.refresh_alarm(step);
         self.pulse_tick(step);
         self.status_tick(step);
+        self.return_if_due(step);
+        self.storm_tick(step);
         if self.stage.deadline().is_none_or(|due| step.now < due) {
             return;
         }
@@ -345,9 +385,11 @@ impl Recovery {
             Stage::RestartWait { .. } => self.look(step),
             Stage::Waiting { .. } | Stage::Yielding { .. } => self.look_again(step),
             Stage::Stopping { then, killed, .. } => self.stop_overdue(step, then, killed),
+            Stage::Held { .. } => self.hold_expired(step),
             Stage::Unknown
             | Stage::Manage
             | Stage::Looking
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable

@@ -31,7 +31,7 @@ impl Recovery {
             return;
         };
         let monitored = match self.stage {
-            Stage::Stopped | Stage::Unmonitored => false,
+            Stage::Stopped | Stage::Held { .. } | Stage::Unmonitored => false,
             Stage::Unknown
             | Stage::Manage
             | Stage::Looking
@@ -41,6 +41,7 @@ impl Recovery {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Unverifiable => true,
         };
@@ -136,6 +137,7 @@ impl Recovery {
     fn status_good(&mut self, step: &mut Step<'_>) {
         // Before the incident ends, so that it tells of it.
         self.clear_alarm(step);
+        self.forgive(step);
         let first = self.status.counts().asked == 1;
         if self.failed || self.manual || first {
             step.say(Notice::StatusGood);
@@ -154,6 +156,7 @@ impl Recovery {
         }
         self.problem = Some(format!("the status script {reason}"));
         step.say(Notice::StatusBad { reason });
+        self.confirm_alarm(step);
     }
 
     fn start_script_failed(&mut self, step: &mut Step<'_>, reason: String) {
@@ -180,10 +183,12 @@ impl Recovery {
                 self.failure_text = text.map(str::to_owned);
             }
             self.assert_alarm(step);
+            self.strike(step);
             self.attempts = 0;
         } else if self.attempts == 0 && self.alarm().is_none() {
             step.say(Notice::FirstFailure);
         }
+        self.confirm_alarm(step);
         self.attempts += 1;
     }
 
@@ -196,7 +201,9 @@ impl Recovery {
         match action {
             OperatorAction::Start => self.operator_asks(step),
             OperatorAction::Restart => self.operator_starts(step),
-            OperatorAction::Stop => {}
+            OperatorAction::Hold { lasts } => self.operator_hold(step, lasts),
+            OperatorAction::Resume => self.operator_resume(step),
+            OperatorAction::Stop | OperatorAction::StopFor { .. } => {}
         }
     }
 
@@ -247,8 +254,11 @@ impl Recovery {
     pub fn refuses(spec: &EntitySpec, action: OperatorAction) -> Option<String> {
         spec.status.as_ref()?;
         match action {
-            OperatorAction::Start | OperatorAction::Restart => None,
-            OperatorAction::Stop => Some(format!(
+            OperatorAction::Start
+            | OperatorAction::Restart
+            | OperatorAction::Hold { .. }
+            | OperatorAction::Resume => None,
+            OperatorAction::Stop | OperatorAction::StopFor { .. } => Some(format!(
                 "in status mode pmon knows a script that starts `{}` and none that stops it; \
                  stop it with its own tools, and have pmon hold it before, so that it is not \
                  started again",

@@ -74,6 +74,7 @@ impl Fixture {
                 .then(cgroup::mount_point)
                 .flatten()
                 .map(|root| root.join(format!("pmon.test.{}.{next}", std::process::id()))),
+            cpu_cgroup_parent: None,
             environment: minimal_environment(),
             systemctl: directory.path().join("systemctl"),
             units: None,
@@ -246,6 +247,7 @@ fn spec(start: StartMethod) -> EntitySpec {
         debounce: Duration::from_secs(20),
         startuptime: Duration::from_secs(5),
         start_timeout: LONG,
+        adoption_window: Duration::ZERO,
         pidfile: None,
         start,
         stop: StopPolicy::KillFirst,
@@ -254,6 +256,8 @@ fn spec(start: StartMethod) -> EntitySpec {
         subfunction: None,
         active: None,
         status: None,
+        dependencies: crate::core::dependency::Dependencies::default(),
+        storm: crate::core::storm::StormPolicy::PMOND,
         origin: Origin::Operator,
     }
 }
