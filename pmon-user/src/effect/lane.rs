@@ -6,7 +6,8 @@
 //! start slot (and likewise of the stop slot):
 //!
 //! * empty: `Start` fills it, `CancelStart` does nothing;
-//! * filled: the command runs, or has ended and nobody looked yet. `Start`
+//! * filled: the command runs, or has ended (perhaps as a program that runs in the
+//!   foreground) and nobody looked yet. `Start`
 //!   cancels the old command, waits until it has let go, then fills the slot
 //!   anew; `CancelStart` empties it likewise; the end of the lane silences it
 //!   and waits for its end.
@@ -119,7 +120,8 @@ impl Voice {
 /// A command that goes on beside the lane.
 struct Running {
     voice: Arc<Voice>,
-    task: JoinHandle<()>,
+    /// Gives back the program in the foreground that it has become.
+    task: JoinHandle<Option<VerifiedPid>>,
 }
 
 impl Running {
@@ -129,9 +131,10 @@ impl Running {
 
     /// Silences the command and ends it, with its process group; the next one
     /// shall not meet it.
-    async fn cancel(self) {
+    async fn cancel(self) -> Option<VerifiedPid> {
         self.voice.cancel();
-        let _ = timeout(CANCEL_DEADLINE, self.task).await;
+        // An error is the task's panic, or that it does not let go.
+        timeout(CANCEL_DEADLINE, self.task).await.ok()?.ok()?
     }
 }
 
@@ -174,12 +177,25 @@ pub(super) async fn run(
                 if let Some(running) = stopping.take() {
                     running.cancel().await;
                 }
-                let task = tokio::spawn(start::stop_unit(Arc::clone(&voice), spec));
+                let stop = start::stop_unit(Arc::clone(&voice), spec);
+                let task = tokio::spawn(async {
+                    stop.await;
+                    None
+                });
                 stopping = Some(Running { voice, task });
             }
             Job::CancelStart => {
-                if let Some(running) = started.take() {
-                    running.cancel().await;
+                // Whoever cancels has not heard yet that it runs, and never will:
+                // nobody else would end it.
+                if let Some(running) = started.take()
+                    && let Some(process) = running.cancel().await
+                    && let Err(error) = process.signal(libc::SIGKILL)
+                    && error != Errno::SRCH
+                {
+                    let identity = process.identity();
+                    voice.failed(format!(
+                        "cannot end {identity}, which was cancelled: {error}"
+                    ));
                 }
             }
         }

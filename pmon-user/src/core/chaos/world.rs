@@ -517,6 +517,13 @@ impl World {
 
     /// The running start command ends with its process group.
     fn cancel(&mut self) {
+        let ran = self.queue.values().find_map(|happening| match happening {
+            Happening::Tell(Event::StartEnded { .. }, found) => *found,
+            _ => None,
+        });
+        if let Some(identity) = ran {
+            self.die(identity, WaitStatus(9));
+        }
         self.lane.retain(|job| !matches!(job, Effect::Start { .. }));
         self.queue.retain(|_, happening| match happening {
             Happening::Tell(Event::StartEnded { .. }, None) | Happening::Appear(_, Some(_)) => {
