@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::socket::SocketSpec;
+
 /// Everything the core needs to know about one entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntitySpec {
@@ -54,6 +56,15 @@ impl EntitySpec {
     #[must_use]
     pub const fn recovers(&self) -> bool {
         self.restarts > 0 && !matches!(self.start, StartMethod::None { .. })
+    }
+
+    /// The sockets that pmon holds for it.
+    #[must_use]
+    pub fn sockets(&self) -> &[SocketSpec] {
+        match &self.start {
+            StartMethod::Command(command) => &command.sockets,
+            StartMethod::Unit { .. } | StartMethod::Script { .. } | StartMethod::None { .. } => &[],
+        }
     }
 }
 
@@ -146,6 +157,12 @@ pub struct CommandSpec {
     pub daemonizes: bool,
     /// File that takes stdout and stderr instead of the default log.
     pub log: Option<PathBuf>,
+    /// A successor is started as soon as the old process can run no code any more,
+    /// although its memory, files and sockets are still held. Never with
+    /// `daemonizes`.
+    pub early: bool,
+    /// Listening sockets that pmon holds, in the order in which they are passed.
+    pub sockets: Vec<SocketSpec>,
 }
 
 /// How a live process is ended.

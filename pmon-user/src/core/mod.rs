@@ -16,4 +16,5 @@ pub mod notice;
 pub mod pulse;
 pub mod recovery;
 pub mod simulation;
+pub mod socket;
 pub mod time;

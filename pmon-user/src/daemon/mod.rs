@@ -26,6 +26,7 @@ mod receiver;
 mod requests;
 pub mod selection;
 mod sightings;
+mod sockets;
 mod status_views;
 mod steps;
 mod sweep;
@@ -70,6 +71,7 @@ use crate::{
     effect::{self, Executor, Report},
     look,
     state::{Store, journal, lock::Lock, registrations},
+    sys::spawn,
     view::incident::IncidentView,
 };
 
@@ -92,7 +94,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if !options.check && pid_one::is_it() {
         return pid_one::run();
     }
+    // While there is one thread.
+    let aside = spawn::set_descriptors_aside();
     let _logging = logging::start();
+    if let Err(error) = aside {
+        tracing::warn!(%error, "sockets cannot be passed to programs");
+    }
     let sources = options.sources.resolve();
     let mut loaded = config::load(&sources, &config::LocalHost::detect());
     options.apply_to(&mut loaded.settings);

@@ -112,6 +112,7 @@ impl Engine {
                     });
                     entity.pidfd_only = registered.pidfd_only;
                 }
+                self.take_sockets_back(name, process);
                 Event::Registered {
                     identity,
                     generation: registered.generation,
@@ -206,7 +207,9 @@ impl Engine {
             Notice::Died(death) => Some(death.identity),
             _ => None,
         };
-        if let Some(identity) = died {
+        if let Some(identity) = died
+            && !entity.unsettled.contains(&identity)
+        {
             entity.unsettled.push(identity);
         }
         self.hand_out(Work::Tell(Told {

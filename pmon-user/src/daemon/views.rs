@@ -11,7 +11,7 @@ use super::{
 use crate::{
     core::{
         death::WaitStatus,
-        entity::{EntitySpec, StopPolicy},
+        entity::{EntitySpec, StartMethod, StopPolicy},
         forecast::if_it_died_now,
         recovery::{AfterStop, Phase, Recovery, Stage},
         time::Time,
@@ -262,6 +262,10 @@ fn cause_text(status: Option<WaitStatus>) -> String {
 
 /// The configuration as understood.
 fn spec_view(spec: &EntitySpec) -> SpecView {
+    let command = match &spec.start {
+        StartMethod::Command(command) => Some(command),
+        StartMethod::Unit { .. } | StartMethod::Script { .. } | StartMethod::None { .. } => None,
+    };
     SpecView {
         restarts: spec.restarts,
         interval_ms: milliseconds(spec.interval),
@@ -271,6 +275,12 @@ fn spec_view(spec: &EntitySpec) -> SpecView {
         pidfile: spec.pidfile.as_ref().map(|path| path.display().to_string()),
         follow: spec.follow,
         start: spec.start.describe(),
+        early: command.is_some_and(|command| command.early),
+        sockets: spec
+            .sockets()
+            .iter()
+            .map(|one| one.listen.to_string())
+            .collect(),
         stop: match spec.stop {
             StopPolicy::Graceful { signal, timeout } => {
                 format!("signal {signal}, then SIGKILL after {timeout:?}")

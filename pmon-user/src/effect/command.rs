@@ -1,5 +1,5 @@
 //! What exactly is executed for a start method: program, arguments,
-//! environment, directory, user, output and cgroup.
+//! environment, directory, user, sockets, output and cgroup.
 //!
 //! Everything here may block and runs on a blocking thread, before fork.
 
@@ -25,7 +25,7 @@ use crate::{
         entity::{CommandSpec, EntitySpec, StartMethod},
     },
     sys::{
-        spawn::Launch,
+        spawn::{self, Launch},
         user::{self, Account},
     },
 };
@@ -147,7 +147,15 @@ pub(super) fn prepare(invocation: &Invocation, voice: &Voice) -> Result<Prepared
         .map(|argument| c_string(argument))
         .collect::<Result<Vec<_>, _>>()?;
     let program = arguments.first().cloned().ok_or("there is no program")?;
-    let environment = environment(invocation, account.as_ref(), &shared.settings)
+    let sockets = match invocation {
+        Invocation::Command(command) => command.sockets.as_slice(),
+        Invocation::Systemctl { .. } | Invocation::Script { .. } => &[],
+    };
+    let passed = shared
+        .sockets
+        .for_start(voice.entity(), sockets)
+        .map_err(|error| error.to_string())?;
+    let mut environment = environment(invocation, account.as_ref(), &shared.settings)
         .iter()
         .map(|(name, value)| {
             let mut variable = name.clone();
@@ -156,6 +164,11 @@ pub(super) fn prepare(invocation: &Invocation, voice: &Voice) -> Result<Prepared
             c_string(&variable)
         })
         .collect::<Result<Vec<_>, _>>()?;
+    if !sockets.is_empty() {
+        let names = sockets.iter().map(|socket| &*socket.name);
+        environment.retain(|variable| !variable.as_bytes().starts_with(b"LISTEN_"));
+        environment.extend(spawn::variables(names));
+    }
     let (directory, log) = match invocation {
         Invocation::Command(CommandSpec { directory, log, .. }) => {
             (directory.as_path(), log.as_deref())
@@ -172,6 +185,7 @@ pub(super) fn prepare(invocation: &Invocation, voice: &Voice) -> Result<Prepared
             directory,
             credentials: account.and_then(|account| account.credentials),
             output: writer,
+            passed,
             cgroup: match invocation {
                 // What it starts, systemd puts where it belongs.
                 Invocation::Systemctl { .. } => None,

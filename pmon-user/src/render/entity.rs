@@ -204,6 +204,8 @@ fn settings(entity: &EntityView, spec: &SpecView) -> String {
         pidfile,
         follow,
         start,
+        early,
+        sockets,
         stop,
         subfunction,
         active,
@@ -215,6 +217,13 @@ fn settings(entity: &EntityView, spec: &SpecView) -> String {
     field(&mut text, "pidfile", pidfile.as_deref());
     field(&mut text, "follow", follow.then_some("into the background"));
     field(&mut text, "start", Some(start));
+    field(
+        &mut text,
+        "started",
+        early.then_some("early: before the old process has released what it held"),
+    );
+    let sockets = (!sockets.is_empty()).then(|| sockets.join(", "));
+    field(&mut text, "sockets", sockets.as_deref());
     field(&mut text, "stop", Some(stop));
     let recovery = format!(
         "{restarts} attempts, {} apart; start window {}, command deadline {}; stable after {}",

@@ -2,13 +2,14 @@
 //!
 //! Must stay true: the program gets its own session and process group, default
 //! signal dispositions and an empty mask, umask 022, normal scheduling, exactly
-//! the environment given, and no descriptor but 0 to 2; between fork and
+//! the environment given, and no descriptor but 0 to 2 and those passed; between fork and
 //! execve the child makes system calls only (signal-safety(7)). Neither the
 //! parent's death nor dropping [`Spawned`] ends it. What to start and what its
 //! end means belongs to `effect`.
 
 mod child;
 pub mod gate;
+mod passed;
 
 use std::{
     ffi::CString,
@@ -25,9 +26,11 @@ use rustix::{
 use thiserror::Error;
 use tokio::process::Child;
 
+pub use self::passed::{MAX_PASSED, set_descriptors_aside, variables};
 use self::{
     child::{Ids, Image, Join, Pointers},
     gate::Barrier,
+    passed::Passed,
 };
 use super::user::Credentials;
 
@@ -49,6 +52,9 @@ pub struct Launch {
     pub output: OwnedFd,
     /// An open `cgroup.procs` of the cgroup to live in.
     pub cgroup: Option<OwnedFd>,
+    /// Descriptors that the program gets from number 3 on, with `LISTEN_PID`; at
+    /// most [`MAX_PASSED`], and only after [`set_descriptors_aside`].
+    pub passed: Vec<OwnedFd>,
 }
 
 /// What was being done when starting a program failed.
@@ -68,6 +74,8 @@ pub enum Step {
     Directory,
     /// Marking descriptors close-on-exec.
     Descriptors,
+    /// Passing descriptors on.
+    Passing,
     /// Waiting for the go-ahead.
     Gate,
     /// execve(2).
@@ -75,7 +83,7 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Fork,
         Self::Session,
         Self::SupplementaryGroups,
@@ -83,6 +91,7 @@ impl Step {
         Self::User,
         Self::Directory,
         Self::Descriptors,
+        Self::Passing,
         Self::Gate,
         Self::Execute,
     ];
@@ -98,6 +107,7 @@ impl Step {
             Self::User => "setresuid",
             Self::Directory => "chdir",
             Self::Descriptors => "close_range",
+            Self::Passing => "dup2",
             Self::Gate => "go-ahead",
             Self::Execute => "execve",
         }
@@ -208,6 +218,7 @@ pub fn spawn(launch: &Launch, barrier: Option<Barrier>) -> Result<Spawned, Spawn
         credentials,
         output,
         cgroup,
+        passed,
     } = launch;
     let cgroup = match cgroup {
         Some(procs) => Some(Join {
@@ -221,13 +232,18 @@ pub fn spawn(launch: &Launch, barrier: Option<Barrier>) -> Result<Spawned, Spawn
         Some(join) => Some(join.refused.try_clone().map_err(fork)?),
         None => None,
     };
-    let image = Image {
+    let passed = Passed::new(passed).map_err(|error| SpawnError {
+        step: Step::Passing,
+        ..SpawnError::decode(&error)
+    })?;
+    let mut image = Image {
         program: program.clone(),
         arguments: Pointers::new(arguments.clone()),
         environment: Pointers::new(environment.clone()),
         directory: directory.clone(),
         credentials: credentials.as_ref().map(Ids::new),
         cgroup,
+        passed,
         barrier,
     };
     // The name given here is never executed: the closure does that itself.
@@ -322,6 +338,7 @@ mod tests {
             credentials: None,
             output,
             cgroup: None,
+            passed: Vec::new(),
         };
         let status = runtime.block_on(async {
             let mut spawned = spawn(&launch, None).unwrap();

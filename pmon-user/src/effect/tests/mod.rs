@@ -262,6 +262,8 @@ fn command(argv: &[&str]) -> CommandSpec {
         group: None,
         daemonizes: false,
         log: None,
+        early: false,
+        sockets: Vec::new(),
     }
 }
 

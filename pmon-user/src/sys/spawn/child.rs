@@ -18,7 +18,7 @@ use rustix::{
     thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
-use super::{SpawnError, Step, gate::Barrier};
+use super::{SpawnError, Step, gate::Barrier, passed::Passed};
 use crate::sys::{limits::restore_open_files, user::Credentials};
 
 /// Strings as execve(2) takes them: pointers, ended by a null one.
@@ -33,9 +33,17 @@ impl Pointers {
             pointers: strings
                 .iter()
                 .map(|string| string.as_ptr())
-                .chain([ptr::null()])
+                // The first one may make way for another string.
+                .chain([ptr::null(), ptr::null()])
                 .collect(),
             _strings: strings,
+        }
+    }
+
+    /// One more, in the child, that outlives this; for the first time only.
+    fn add(&mut self, string: *const c_char) {
+        if let Some(free) = self.pointers.iter_mut().rev().nth(1) {
+            *free = string;
         }
     }
 }
@@ -78,12 +86,13 @@ pub(super) struct Image {
     pub(super) directory: CString,
     pub(super) credentials: Option<Ids>,
     pub(super) cgroup: Option<Join>,
+    pub(super) passed: Option<Passed>,
     pub(super) barrier: Option<Barrier>,
 }
 
 impl Image {
     /// Runs in the child; returns only on failure.
-    pub(super) fn become_program(&self) -> SpawnError {
+    pub(super) fn become_program(&mut self) -> SpawnError {
         match self.prepare() {
             Ok(()) => SpawnError {
                 step: Step::Execute,
@@ -93,7 +102,7 @@ impl Image {
         }
     }
 
-    fn prepare(&self) -> Result<(), SpawnError> {
+    fn prepare(&mut self) -> Result<(), SpawnError> {
         let at = |step| move |errno| SpawnError { step, errno };
         setsid().map_err(at(Step::Session))?;
         if let Some(Join { procs, refused }) = &self.cgroup
@@ -114,6 +123,10 @@ impl Image {
         umask(Mode::from_raw_mode(0o022));
         default_signals();
         close_on_exec().map_err(at(Step::Descriptors))?;
+        if let Some(passed) = &mut self.passed {
+            passed.place().map_err(at(Step::Passing))?;
+            self.environment.add(passed.variable());
+        }
         match &self.barrier {
             Some(barrier) => barrier.pass().map_err(at(Step::Gate)),
             None => Ok(()),

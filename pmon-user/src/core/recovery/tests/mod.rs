@@ -4,6 +4,7 @@
 
 mod active;
 mod adoption;
+mod early;
 mod ending;
 mod following;
 mod standing;
