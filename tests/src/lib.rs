@@ -20,6 +20,7 @@ pub mod kernel;
 pub mod killing;
 pub mod netlink;
 pub mod nursery;
+pub mod order;
 pub mod pins;
 pub mod place;
 pub mod privilege;

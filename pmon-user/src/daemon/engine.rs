@@ -17,6 +17,8 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
+    alarms::Alarms,
+    auditing::Deeds,
     canary::Leash,
     entity::Entity,
     inheritance::Inheritance,
@@ -25,6 +27,7 @@ use super::{
     sweep::Sweeping,
 };
 use crate::{
+    alarm::health::HostHealth,
     audit::{Due, discrepancy::Discrepancies},
     core::{
         effect::Effect,
@@ -70,6 +73,8 @@ pub struct Engine {
     /// Effects that wait until a process can be told apart.
     pub(super) deferred: Vec<(EntityName, Arc<EntitySpec>, Effect)>,
     pub(super) sweeping: Option<Sweeping>,
+    /// What is being done about a disagreement.
+    pub(super) deeds: Option<Deeds>,
     /// Looks have to wait for descriptors.
     pub(super) exhausted: bool,
     /// Why nobody can be asked in active mode.
@@ -78,6 +83,8 @@ pub struct Engine {
     more: bool,
     stopping: bool,
     pub(super) inheritance: Inheritance,
+    /// What is raised, and what is not known to be cleared everywhere.
+    pub(super) alarms: Alarms,
 }
 
 /// What the daemon knows of itself, for `status`.
@@ -101,6 +108,8 @@ pub struct Facts {
     pub unmonitored: Vec<crate::config::Unmonitored>,
     /// Rises with every configuration put into force.
     pub config_generation: u64,
+    /// What others may ask of the host at any moment.
+    pub health: HostHealth,
 }
 
 impl Engine {
@@ -120,6 +129,7 @@ impl Engine {
     ) -> Result<Self, rustix::io::Errno> {
         let epoll = Epoll::new()?;
         epoll.add(&wake, INBOX)?;
+        let alarms = Alarms::new(facts.health.clone());
         let engine = Self {
             table,
             entities: HashMap::new(),
@@ -139,11 +149,13 @@ impl Engine {
             tokens: Vec::new(),
             deferred: Vec::new(),
             sweeping: None,
+            deeds: None,
             exhausted: false,
             unheard: None,
             more: false,
             stopping: false,
             inheritance: Inheritance::default(),
+            alarms,
         };
         if let Some(kernel) = engine.table.kernel() {
             engine.watch_ring(kernel)?;
@@ -234,6 +246,7 @@ impl Engine {
                 } => self.reaped(&entity, process, status),
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
+                Message::AlarmSettled { entity, cleared } => self.alarm_settled(&entity, cleared),
                 Message::Settled { entity, identity } => {
                     self.table.on_record(identity);
                     if let Some(entity) = self.entities.get_mut(&entity) {
@@ -248,6 +261,7 @@ impl Engine {
                     }
                     self.carry_out_deferred();
                 }
+                Message::Audit(Due::Stirred(entity)) => self.stirred(&entity),
                 Message::Audit(Due::Changed(entity)) => {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }

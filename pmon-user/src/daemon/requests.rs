@@ -248,7 +248,7 @@ impl Engine {
             }
         }
         tracing::info!(entity = name, by, "unregistered by an operator");
-        self.abandon(&Arc::from(name));
+        self.remove(&Arc::from(name));
         Ok(())
     }
 
@@ -260,7 +260,10 @@ impl Engine {
         } else {
             Recovery::new(&spec, now)
         };
+        let quorum = record.quorum;
+        let name = EntityName::from(spec.name.as_str());
         self.adopt(Entity::new(spec, recovery, record), effects);
+        self.take_over_alarm(&name, quorum, now);
     }
 
     fn open_incidents(&self, name: Option<&str>) -> Vec<IncidentView> {
@@ -300,7 +303,7 @@ impl Engine {
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in removed {
-            self.abandon(&name);
+            self.remove(&name);
             view.removed.push(name.to_string());
         }
         let mut watched = Vec::new();
@@ -330,6 +333,7 @@ impl Engine {
             }
         }
         for (name, pidfile, sockets) in watched {
+            self.reconfigure_alarm(&name);
             self.follow(&name);
             if let Some(sockets) = sockets {
                 self.keep_sockets(&name, sockets);

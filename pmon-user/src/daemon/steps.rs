@@ -7,6 +7,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
+    alarms,
     engine::Engine,
     entity::Entity,
     message::{Tale, Told, Work},
@@ -22,7 +23,10 @@ use crate::{
         notice::Notice,
         time::Time,
     },
-    effect::Job,
+    effect::{
+        Job,
+        trace::{self, Deed},
+    },
     look::{Remembered, pidfile::Stamp},
     sys::{clock, pidfd::VerifiedPid},
     table::{EntityName, Reach},
@@ -50,6 +54,7 @@ impl Engine {
     fn happen_at(&mut self, name: &EntityName, event: Event, found: Option<&Found>, now: Time) {
         let mut events = VecDeque::from([event]);
         let mut notices = Vec::new();
+        let mut alarms = Vec::new();
         while let Some(event) = events.pop_front() {
             let Some(entity) = self.entities.get_mut(name) else {
                 return;
@@ -58,8 +63,13 @@ impl Engine {
             let effects = entity.recovery.step(&spec, event, now);
             for effect in effects {
                 match effect {
-                    Effect::Say(notice) => notices.push(notice),
+                    Effect::Say(notice) => {
+                        alarms.extend(alarms::of_notice(&notice));
+                        notices.push(notice);
+                    }
+                    Effect::Alarm(change) => alarms.push(alarms::of_change(change)),
                     Effect::Register { identity } => {
+                        self.gather(name, &effect);
                         events.push_back(self.register(name, identity, found));
                     }
                     other => self.carry_out(name, &spec, &other),
@@ -72,6 +82,7 @@ impl Engine {
         for notice in notices {
             self.tell(name, notice, now);
         }
+        self.sound(name, &alarms, now);
     }
 
     fn register(&mut self, name: &EntityName, identity: Identity, found: Option<&Found>) -> Event {
@@ -85,6 +96,7 @@ impl Engine {
                 });
                 entity.pidfd_only = None;
             }
+            trace::note(name, identity, Deed::Registered);
             return Event::Registered {
                 identity,
                 generation: registered.generation,
@@ -112,6 +124,7 @@ impl Engine {
                     });
                     entity.pidfd_only = registered.pidfd_only;
                 }
+                trace::note(name, identity, Deed::Registered);
                 self.take_sockets_back(name, process);
                 Event::Registered {
                     identity,
@@ -135,13 +148,15 @@ impl Engine {
     }
 
     fn carry_out(&mut self, name: &EntityName, spec: &Arc<EntitySpec>, effect: &Effect) {
+        self.gather(name, effect);
         let spec = Arc::clone(spec);
         let job = match *effect {
             Effect::Look { foreign_script } => {
                 return self.look(name, Occasion::Asked, foreign_script);
             }
             Effect::Unregister { identity } => {
-                return self.table.unregister(name, identity, &self.epoll);
+                self.table.unregister(name, identity, &self.epoll);
+                return trace::note(name, identity, Deed::Unregistered);
             }
             Effect::Release { identity } => {
                 return self.table.release(name, identity, &self.epoll);
@@ -151,7 +166,7 @@ impl Engine {
                     path: path.clone(),
                     identity,
                 },
-                None => return,
+                None => return trace::note(name, identity, Deed::Pidfile("is none")),
             },
             Effect::Signal { identity, signal } => {
                 match self.table.process(identity, &self.epoll) {
@@ -178,9 +193,8 @@ impl Engine {
                 return self.request_pulse(name, &spec, round, sequence);
             }
             Effect::CollectPulse { round } => return self.collect_pulse(name, &spec, round),
-            // Told as a notice; other receivers are not configured.
-            Effect::Alarm(_) => return,
-            Effect::Register { .. } | Effect::Say(_) => return,
+            // Dealt with by the caller.
+            Effect::Register { .. } | Effect::Say(_) | Effect::Alarm(_) => return,
         };
         self.hand_out(Work::Job {
             entity: Arc::clone(name),
@@ -227,7 +241,10 @@ impl Engine {
                 identity,
             });
         }
-        if closed && let Some(view) = self.newest_incident_view(name) {
+        if closed
+            && let Some((number, _)) = noted
+            && let Some(view) = self.incident_view_of(name, number)
+        {
             self.hand_out(Work::Closed(Box::new(view)));
         }
     }
@@ -244,7 +261,7 @@ impl Engine {
         }));
     }
 
-    fn remember(&mut self, name: &EntityName) {
+    pub(super) fn remember(&mut self, name: &EntityName) {
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };
@@ -255,7 +272,7 @@ impl Engine {
         }
     }
 
-    fn reschedule(&mut self, name: &EntityName) {
+    pub(super) fn reschedule(&mut self, name: &EntityName) {
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };

@@ -74,6 +74,11 @@ impl Engine {
         }
     }
 
+    pub(super) fn incident_view_of(&self, name: &str, number: u64) -> Option<IncidentView> {
+        let entity = self.entities.get(name)?;
+        Some(incident_view(entity, entity.incidents.numbered(number)?))
+    }
+
     pub(super) fn newest_incident_view(&self, name: &str) -> Option<IncidentView> {
         let entity = self.entities.get(name)?;
         Some(incident_view(entity, entity.incidents.newest()?))
@@ -107,6 +112,7 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         generation: current.and_then(|current| current.generation),
         severity: spec.severity,
         alarm: recovery.alarm(),
+        alarm_since: (recovery.alarm()).and(entity.alarm.as_ref().map(|alarm| alarm.since)),
         restarts: RestartsView {
             auto: starts.auto,
             operator: starts.operator,
@@ -123,6 +129,7 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         }),
         heartbeat: heartbeat_view(entity),
         quorum: spec.quorum,
+        quorum_state: spec.quorum.then(|| recovery.quorum()),
         source_file: spec.origin.to_string(),
     }
 }

@@ -20,6 +20,7 @@ mod sockets;
 mod start;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

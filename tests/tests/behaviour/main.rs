@@ -33,6 +33,7 @@ mod an_idle_daemon_sleeps;
 mod another_layouts_pins_are_taken_over;
 mod clients_queue_while_a_service_is_replaced;
 mod every_kernel_does_what_it_can;
+mod every_kill_has_its_order;
 mod messages_that_are_cut_off_are_told;
 mod records_of_another_version_are_passed_over;
 mod runs_are_counted_while_somebody_looks;

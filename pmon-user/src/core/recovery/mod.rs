@@ -55,6 +55,7 @@ mod counts;
 mod dying;
 mod early;
 mod operator;
+mod quorum;
 mod sighting;
 mod stage;
 #[cfg(test)]
@@ -63,12 +64,13 @@ mod tests;
 use std::collections::VecDeque;
 
 pub use counts::Starts;
+pub use quorum::Quorum;
 pub use stage::{AfterStop, Phase, Stage};
 
 use super::{
     death::Death,
     effect::Effect,
-    entity::{EntitySpec, Mode, Severity},
+    entity::{EntitySpec, Mode},
     event::{Event, StartEnd},
     identity::Identity,
     notice::Notice,
@@ -108,6 +110,8 @@ pub struct Recovery {
     /// Number of the last run of the start method.
     run: u64,
     alarm: Alarm,
+    /// Strikes of a quorum member.
+    quorum: Quorum,
     starts: Starts,
     deaths: Deaths,
     last_death: Option<Death>,
@@ -153,7 +157,15 @@ struct Step<'a> {
     effects: Vec<Effect>,
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    const fn new(spec: &'a EntitySpec, now: Time) -> Self {
+        Self {
+            spec,
+            now,
+            effects: Vec::new(),
+        }
+    }
+
     fn ask(&mut self, effect: Effect) {
         self.effects.push(effect);
     }
@@ -182,6 +194,7 @@ impl Recovery {
             start: StartCommand::None,
             run: 0,
             alarm: Alarm::default(),
+            quorum: Quorum::default(),
             starts: Starts::default(),
             deaths: Deaths::default(),
             last_death: None,
@@ -249,11 +262,7 @@ impl Recovery {
     /// The state machine: what happened, and when, to what is to be done.
     /// Deterministic; effects are to be carried out in order.
     pub fn step(&mut self, spec: &EntitySpec, event: Event, now: Time) -> Vec<Effect> {
-        let mut step = Step {
-            spec,
-            now,
-            effects: Vec::new(),
-        };
+        let mut step = Step::new(spec, now);
         match event {
             Event::Seen(sighting) => self.seen(&mut step, sighting),
             Event::Registered {
@@ -387,12 +396,6 @@ impl Recovery {
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         self.attempts
-    }
-
-    /// Severity of the alarm, if it is raised.
-    #[must_use]
-    pub const fn alarm(&self) -> Option<Severity> {
-        self.alarm.raised()
     }
 
     /// Starts by who caused them.
