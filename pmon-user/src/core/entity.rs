@@ -66,6 +66,24 @@ impl EntitySpec {
             StartMethod::Unit { .. } | StartMethod::Script { .. } | StartMethod::None { .. } => &[],
         }
     }
+
+    /// The pidfile, where it is of any consequence: in status mode it is neither
+    /// read nor touched.
+    #[must_use]
+    pub fn watched_pidfile(&self) -> Option<&PathBuf> {
+        self.pidfile.as_ref().filter(|_| self.mode != Mode::Status)
+    }
+
+    /// How a successor is started, in one line.
+    #[must_use]
+    pub fn describe_start(&self) -> String {
+        match (&self.status, &self.start) {
+            (Some(status), StartMethod::Script { path }) => {
+                format!("{} {}", path.display(), status.start_arg)
+            }
+            (Some(_) | None, start) => start.describe(),
+        }
+    }
 }
 
 /// Monitoring modes of pmond (`mode` key).

@@ -239,6 +239,19 @@ impl Engine {
                     self.happen_with(&entity, Event::StartEnded { run, end }, Some(&found));
                     self.table.expect_no_more(&entity);
                 }
+                Message::ScriptEnded {
+                    entity,
+                    run,
+                    end,
+                    failure_text,
+                } => {
+                    let event = Event::ScriptEnded {
+                        run,
+                        end,
+                        failure_text,
+                    };
+                    self.happen(&entity, event, clock::now());
+                }
                 Message::Reaped {
                     entity,
                     process,

@@ -83,6 +83,17 @@ pub enum Message {
         /// What was seen of it.
         last_seen: LastSeen,
     },
+    /// The script of an entity in status mode ended.
+    ScriptEnded {
+        /// Whose.
+        entity: EntityName,
+        /// Number of the run.
+        run: u64,
+        /// How.
+        end: StartEnd,
+        /// What it left for the alarm.
+        failure_text: Option<String>,
+    },
     /// A process that pmon itself had started was reaped.
     Reaped {
         /// Whose.
@@ -229,6 +240,8 @@ pub enum Work {
     Tell(Told),
     /// An incident was closed.
     Closed(Box<IncidentView>),
+    /// An incident has begun without a death, and is to survive the daemon.
+    Opened(Box<IncidentView>),
     /// An incident has one more death; answered by [`Message::Settled`].
     Died {
         /// Whose.

@@ -26,6 +26,7 @@ mod pid_one;
 mod pulses;
 mod receiver;
 mod requests;
+mod scripts;
 pub mod selection;
 mod sightings;
 mod sockets;
@@ -309,6 +310,16 @@ fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
                         .map(|process| look::last_seen::of(process.identity()))
                         .unwrap_or_default(),
                     process,
+                },
+                Report::ScriptEnded {
+                    run,
+                    end,
+                    failure_text,
+                } => Message::ScriptEnded {
+                    entity,
+                    run,
+                    end,
+                    failure_text,
                 },
                 Report::Reaped { process, status } => Message::Reaped {
                     entity,

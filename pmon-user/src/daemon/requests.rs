@@ -151,6 +151,9 @@ impl Engine {
                 reason: format!("`{name}` is not acted upon: {why}"),
             });
         }
+        if let Some(why) = Recovery::refuses(&entity.spec, request.action) {
+            return Err(Refusal::Refused { reason: why });
+        }
         let no_start = match &entity.spec.start {
             StartMethod::None { reason } => Some(reason.clone()),
             StartMethod::Unit { .. } | StartMethod::Script { .. } | StartMethod::Command(_) => None,
@@ -327,7 +330,7 @@ impl Engine {
                     } else {
                         let name = EntityName::from(entity.spec.name.as_str());
                         let kept = had_sockets.then(|| entity.spec.sockets().to_vec());
-                        watched.push((name, entity.spec.pidfile.clone(), kept));
+                        watched.push((name, entity.spec.watched_pidfile().cloned(), kept));
                     }
                 }
             }

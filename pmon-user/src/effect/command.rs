@@ -21,7 +21,7 @@ use super::{
 use crate::{
     causes::in_full,
     core::{
-        effect::StartVerb,
+        effect::{ScriptTask, StartVerb},
         entity::{CommandSpec, EntitySpec, StartMethod},
     },
     sys::{
@@ -46,6 +46,16 @@ pub(super) enum Invocation {
         path: PathBuf,
         /// Its argument.
         verb: StartVerb,
+    },
+    /// The script of an entity in status mode: `argv` is its name and one
+    /// argument, blanks and all (spec/pmond.md §5.1).
+    StatusScript {
+        /// The script.
+        path: PathBuf,
+        /// Its argument.
+        argument: String,
+        /// What for.
+        task: ScriptTask,
     },
     /// A program.
     Command(CommandSpec),
@@ -93,7 +103,7 @@ impl Invocation {
     /// Whether the started process is itself the monitored one.
     pub(super) const fn is_foreground(&self) -> bool {
         match self {
-            Self::Systemctl { .. } | Self::Script { .. } => false,
+            Self::Systemctl { .. } | Self::Script { .. } | Self::StatusScript { .. } => false,
             Self::Command(command) => !command.daemonizes,
         }
     }
@@ -109,7 +119,23 @@ impl Invocation {
                 unit.into(),
             ],
             Self::Script { path, verb } => vec![path.into(), verb.as_str().into()],
+            Self::StatusScript {
+                path,
+                argument,
+                task: _,
+            } => {
+                let name = path.file_name().unwrap_or(path.as_os_str());
+                vec![name.into(), argument.into()]
+            }
             Self::Command(command) => command.argv.iter().map(OsString::from).collect(),
+        }
+    }
+
+    /// What is executed, where that is not the first word.
+    fn program(&self) -> Option<&Path> {
+        match self {
+            Self::StatusScript { path, .. } => Some(path),
+            Self::Systemctl { .. } | Self::Script { .. } | Self::Command(_) => None,
         }
     }
 }
@@ -139,17 +165,25 @@ pub(super) fn prepare(invocation: &Invocation, voice: &Voice) -> Result<Prepared
                     .map_err(|error| in_full(&error))?,
             )
         }
-        Invocation::Systemctl { .. } | Invocation::Script { .. } | Invocation::Command(_) => None,
+        Invocation::Systemctl { .. }
+        | Invocation::Script { .. }
+        | Invocation::StatusScript { .. }
+        | Invocation::Command(_) => None,
     };
     let arguments = invocation
         .argv(&shared.settings)
         .iter()
         .map(|argument| c_string(argument))
         .collect::<Result<Vec<_>, _>>()?;
-    let program = arguments.first().cloned().ok_or("there is no program")?;
+    let program = match invocation.program() {
+        Some(path) => c_string(path.as_os_str())?,
+        None => arguments.first().cloned().ok_or("there is no program")?,
+    };
     let sockets = match invocation {
         Invocation::Command(command) => command.sockets.as_slice(),
-        Invocation::Systemctl { .. } | Invocation::Script { .. } => &[],
+        Invocation::Systemctl { .. }
+        | Invocation::Script { .. }
+        | Invocation::StatusScript { .. } => &[],
     };
     let passed = shared
         .sockets
@@ -173,10 +207,23 @@ pub(super) fn prepare(invocation: &Invocation, voice: &Voice) -> Result<Prepared
         Invocation::Command(CommandSpec { directory, log, .. }) => {
             (directory.as_path(), log.as_deref())
         }
-        Invocation::Systemctl { .. } | Invocation::Script { .. } => (Path::new("/"), None),
+        Invocation::Systemctl { .. }
+        | Invocation::Script { .. }
+        | Invocation::StatusScript { .. } => (Path::new("/"), None),
     };
     let directory = c_string(directory.as_os_str())?;
-    let Output { writer, tail } = open_output(log, voice)?;
+    let Output { writer, tail } = match invocation {
+        // Asked all the time; of what it prints the last line is told, when it
+        // matters.
+        Invocation::StatusScript {
+            task: ScriptTask::Status,
+            ..
+        } => log::captured().map_err(|error| format!("nothing takes its output: {error}"))?,
+        Invocation::Systemctl { .. }
+        | Invocation::Script { .. }
+        | Invocation::StatusScript { .. }
+        | Invocation::Command(_) => open_output(log, voice)?,
+    };
     Ok(Prepared {
         launch: Launch {
             program,
@@ -189,7 +236,9 @@ pub(super) fn prepare(invocation: &Invocation, voice: &Voice) -> Result<Prepared
             cgroup: match invocation {
                 // What it starts, systemd puts where it belongs.
                 Invocation::Systemctl { .. } => None,
-                Invocation::Script { .. } | Invocation::Command(_) => open_cgroup(shared, voice),
+                Invocation::Script { .. }
+                | Invocation::StatusScript { .. }
+                | Invocation::Command(_) => open_cgroup(shared, voice),
             },
         },
         tail,

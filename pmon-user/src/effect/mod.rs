@@ -10,6 +10,7 @@
 mod at_work;
 mod cgroup;
 mod command;
+mod failure_text;
 mod lane;
 mod launch;
 mod leftovers;
@@ -18,6 +19,7 @@ mod name;
 mod pidfile;
 mod sockets;
 mod start;
+mod status_script;
 #[cfg(test)]
 mod tests;
 pub mod trace;
@@ -42,7 +44,7 @@ use self::{at_work::AtWork, cgroup::Cgroups, lane::Order, sockets::Sockets};
 use crate::{
     core::{
         death::WaitStatus,
-        effect::StartVerb,
+        effect::{ScriptTask, StartVerb},
         entity::{EntitySpec, StopPolicy},
         event::StartEnd,
         identity::Identity,
@@ -90,13 +92,26 @@ pub enum Job {
         /// Number of the run, repeated in its report.
         run: u64,
     },
+    /// Run the script of an entity in status mode, after cancelling whatever was
+    /// started for it and is still running. Answered by [`Report::ScriptEnded`] unless
+    /// cancelled or forgotten.
+    RunScript {
+        /// Whose script.
+        spec: Arc<EntitySpec>,
+        /// What for.
+        task: ScriptTask,
+        /// Number of the run, repeated in its report.
+        run: u64,
+        /// Read the text that explains a failure at its end.
+        failure_text: bool,
+    },
     /// Have systemd stop the entity's unit. Nothing is done, and said, where
     /// the start method is another one.
     StopUnit {
         /// Whose unit.
         spec: Arc<EntitySpec>,
     },
-    /// SIGKILL the process group of a start command that is still running; its
+    /// SIGKILL the process group of a start command or script that is still running; its
     /// end is not reported any more, except one that is under way already. A
     /// foreground program that was reported as running is no start command.
     CancelStart,
@@ -126,6 +141,15 @@ pub enum Report {
         end: StartEnd,
         /// The monitored process itself, with [`StartEnd::Running`] only.
         process: Option<VerifiedPid>,
+    },
+    /// The script of an entity in status mode came to an end.
+    ScriptEnded {
+        /// Number of the run.
+        run: u64,
+        /// How; never [`StartEnd::Running`].
+        end: StartEnd,
+        /// What explains a failure, if that was wanted and could be read.
+        failure_text: Option<String>,
     },
     /// The monitored process, a child of ours, was reaped.
     Reaped {

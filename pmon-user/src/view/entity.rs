@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::incident::{DeathCertificate, IncidentView};
+use super::{
+    incident::{DeathCertificate, IncidentView},
+    script::{ScriptView, StatusSettingsView},
+};
 use crate::core::{
     entity::{Mode, Severity},
     recovery::Quorum,
@@ -87,6 +90,9 @@ pub struct EntityView {
     pub last_death: Option<DeathCertificate>,
     /// Requests and answers; none unless in active mode.
     pub heartbeat: Option<HeartbeatView>,
+    /// The script and its runs; none unless in status mode.
+    #[serde(default)]
+    pub script: Option<ScriptView>,
     /// Member of the host watchdog quorum.
     pub quorum: bool,
     /// Strikes of a quorum member: `sound`, `failure`, `unrecoverable`.
@@ -212,6 +218,9 @@ pub struct SpecView {
     pub subfunction: Option<String>,
     /// Request/response messaging, in active mode.
     pub active: Option<ActiveView>,
+    /// The script, in status mode.
+    #[serde(default)]
+    pub status: Option<StatusSettingsView>,
 }
 
 /// Request/response messaging as configured.
@@ -239,6 +248,10 @@ pub struct ExplainView {
     /// What the policy would do on a death at this moment: made by stepping the
     /// real state machine on a copy, one line per effect or deadline.
     pub if_it_died_now: Vec<ForecastStep>,
+    /// The same for status mode, where no process is watched: what would be done
+    /// if the status were bad from now on.
+    #[serde(default)]
+    pub if_its_status_were_bad: Vec<ForecastStep>,
     /// The newest incident.
     pub last_incident: Option<IncidentView>,
 }

@@ -56,6 +56,7 @@ pub(crate) fn entity(name: &str, state: StateWord) -> EntityView {
         next_action_at: None,
         last_death: None,
         heartbeat: None,
+        script: None,
         quorum: false,
         quorum_state: None,
         source_file: format!("/etc/pmon.d/{name}.conf:2"),
@@ -203,6 +204,7 @@ pub(crate) fn spec() -> SpecView {
         stop: "SIGTERM, after 10 s SIGKILL".to_owned(),
         subfunction: None,
         active: None,
+        status: None,
     }
 }
 
@@ -223,6 +225,7 @@ pub(crate) fn explain(entity: EntityView) -> ExplainView {
     ExplainView {
         entity,
         because: vec!["pid 4711 is registered with the kernel".to_owned()],
+        if_its_status_were_bad: Vec::new(),
         if_it_died_now: vec![
             ForecastStep {
                 after_ms: 0,

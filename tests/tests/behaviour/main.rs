@@ -24,6 +24,7 @@ mod a_reused_pid_is_a_stranger;
 mod a_short_life_is_reported_once;
 mod a_siblings_start_is_not_somebody_elses;
 mod a_status_needs_no_privilege;
+mod a_status_script_is_asked;
 mod a_stop_has_an_order;
 mod a_stopped_daemon_misses_no_death;
 mod a_thousand_kills_are_each_recovered_once;

@@ -9,6 +9,7 @@ mod command;
 mod foreground;
 mod lane;
 mod script;
+mod status_script;
 
 use std::{
     collections::BTreeMap,
@@ -148,6 +149,7 @@ impl Fixture {
         match self.report().1 {
             Report::StartEnded { end, process, .. } => (end, process),
             Report::Failed { what } => panic!("{what}"),
+            Report::ScriptEnded { end, .. } => panic!("{end:?}"),
             Report::Leftovers { left, .. } => panic!("{left:?}"),
             Report::Reaped { process, .. } => panic!("{process}"),
         }
@@ -162,7 +164,9 @@ impl Fixture {
     fn failure(&self) -> String {
         match self.report().1 {
             Report::Failed { what } => what,
-            Report::StartEnded { end, .. } => panic!("{end:?}"),
+            Report::StartEnded { end, .. } | Report::ScriptEnded { end, .. } => {
+                panic!("{end:?}")
+            }
             Report::Leftovers { left, .. } => panic!("{left:?}"),
             Report::Reaped { process, .. } => panic!("{process}"),
         }

@@ -11,6 +11,7 @@ mod following;
 mod quorum;
 mod standing;
 mod starts;
+mod status;
 mod vectors;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
