@@ -227,7 +227,9 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::Launched { .. }
             | Work::Forget(_)
             | Work::Closed(_)
+            | Work::Opened(_)
             | Work::Remember(..)
+            | Work::Alarm { .. }
             | Work::Watch(..)
             | Work::Sweep(_)
             | Work::Inquire(_)

@@ -2,8 +2,8 @@
 //! by pmon, by others, and by the least that can be done.
 //!
 //! Must stay true: everybody is measured in one run, by the same victim, that
-//! told itself when it was born; nobody is killed who has lived for less than a
-//! second, because several pause then; small victims are killed in turn, so that
+//! told itself when it was born; nobody is killed who has just been started,
+//! because several pause then; small victims are killed in turn, so that
 //! what else the machine does falls on all.
 
 mod births;
@@ -39,7 +39,7 @@ const LARGE: usize = 2 << 30;
 const USUAL: [u32; 2] = [60, 12];
 const QUICK: [u32; 2] = [3, 2];
 /// `runsv`, `s6-supervise` and `supervise` start a service at most once a second.
-const LIFE: Duration = Duration::from_millis(1200);
+const LIFE: Duration = Duration::from_millis(2500);
 /// Until a successor is ready; monit and supervisord need seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Memory that is left to everything else.

@@ -187,8 +187,9 @@ fn pmon(victim: &[String], start: &str) -> Result<Running> {
 fn monit(own: &Path, victim: &[String]) -> Result<Vec<OsString>> {
     let pidfile = own.join("victim.pid");
     let command = format!("{} --pidfile {}", victim.join(" "), pidfile.display());
+    // It waits for the script's end.
     let script = own.join("start");
-    executable(&script, &format!("#!/bin/sh\nexec {command}\n"))?;
+    executable(&script, &format!("#!/bin/sh\n{command} </dev/null &\n"))?;
     let file = |name: &str| own.join(name).display().to_string();
     let config = format!(
         "set daemon 1\nset pidfile {}\nset idfile {}\nset statefile {}\n\
