@@ -84,6 +84,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
             defaults,
             alarm,
             pmon_d,
+            compat,
             overrides: tables,
             entity,
         } = parsed;
@@ -92,6 +93,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
         overlay::control(settings, control);
         overlay::defaults(settings, &defaults);
         let alarm = overlay::alarm(settings, alarm, &source, host);
+        overlay::starlingx(settings, &compat.starlingx);
         let PmonDTable { directory } = pmon_d;
         if let Some(directory) = directory {
             settings.pmon_d.directory = directory.path();

@@ -52,10 +52,12 @@ pub struct EntitySpec {
 }
 
 impl EntitySpec {
-    /// Whether a successor is started when the process fails.
+    /// Whether a successor is started when the process fails; in status mode one is
+    /// started whatever `restarts` says.
     #[must_use]
     pub const fn recovers(&self) -> bool {
-        self.restarts > 0 && !matches!(self.start, StartMethod::None { .. })
+        (self.restarts > 0 || self.status.is_some())
+            && !matches!(self.start, StartMethod::None { .. })
     }
 
     /// The sockets that pmon holds for it.

@@ -1,5 +1,7 @@
 //! What can happen to an entity: the core's input alphabet.
 
+use std::time::Duration;
+
 use super::{
     death::{Death, Hint, WaitStatus},
     identity::Identity,
@@ -172,6 +174,9 @@ impl OperatorAction {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Restart => "restart",
+            Self::StopFor { .. } => "stop",
+            Self::Hold { .. } => "hold",
+            Self::Resume => "resume",
         }
     }
 }
@@ -185,4 +190,16 @@ pub enum OperatorAction {
     Stop,
     /// End the process and start a successor.
     Restart,
+    /// End the process and leave it down for some time, as the original pmond does.
+    StopFor {
+        /// How long; then it is monitored, and recovered, again.
+        lasts: Duration,
+    },
+    /// Take it out of recovery.
+    Hold {
+        /// How long; until it is resumed when absent.
+        lasts: Option<Duration>,
+    },
+    /// Take it back into recovery.
+    Resume,
 }

@@ -169,6 +169,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
                 Some(format!("attempt failed; wait {next_in:?}"))
             }
             Notice::StatusBad { .. } => Some("the status is bad".to_owned()),
+            Notice::Resumed { .. } => Some("the hold is over".to_owned()),
             Notice::FirstFailure => Some("first failure is logged".to_owned()),
             Notice::AlarmRaised(severity) => Some(format!("{severity} alarm")),
             Notice::QuorumFailure => Some("quorum failure".to_owned()),
@@ -194,6 +195,8 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::Restarted(_)
             | Notice::Operator(_)
             | Notice::Stopped
+            | Notice::StopExpired
+            | Notice::Held { .. }
             | Notice::Waiting { .. }
             | Notice::Unanswered { .. }
             | Notice::PulseMissed { .. }

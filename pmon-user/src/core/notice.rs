@@ -12,7 +12,7 @@ use super::{
     discrepancy::Discrepancy,
     effect::StartVerb,
     entity::Severity,
-    event::OperatorRequest,
+    event::{OperatorAction, OperatorRequest},
     evidence::Sender,
     identity::Identity,
 };
@@ -130,6 +130,18 @@ pub enum Notice {
     Operator(OperatorRequest),
     /// The entity was stopped by an operator and is down.
     Stopped,
+    /// An operator's stop was for some time only, and that is over.
+    StopExpired,
+    /// Taken out of recovery by an operator.
+    Held {
+        /// For how long; until it is resumed when absent.
+        lasts: Option<Duration>,
+    },
+    /// Back in recovery.
+    Resumed {
+        /// By time, not by request.
+        expired: bool,
+    },
     /// Somebody else is starting or stopping the entity; wait for the result.
     Waiting {
         /// The pid of the foreign script.
@@ -228,6 +240,9 @@ impl Notice {
             Self::GaveUp { .. } => "gave_up",
             Self::Operator(_) => "operator",
             Self::Stopped => "stopped",
+            Self::StopExpired => "stop_expired",
+            Self::Held { .. } => "held",
+            Self::Resumed { .. } => "resumed",
             Self::Waiting { .. } => "waiting",
             Self::PulseMissed { .. } => "pulse_missed",
             Self::Unanswered { .. } => "unanswered",
@@ -279,6 +294,9 @@ impl Notice {
             | Self::GaveUp { .. }
             | Self::Operator(_)
             | Self::Stopped
+            | Self::StopExpired
+            | Self::Held { .. }
+            | Self::Resumed { .. }
             | Self::Waiting { .. }
             | Self::Audited { .. }
             | Self::StatusGood
@@ -360,13 +378,25 @@ impl fmt::Display for Notice {
             Self::Restarted(identity) => write!(f, "Restarted ({})", identity.pid),
             Self::GaveUp { reason } => write!(f, "no automatic recovery: {reason}"),
             Self::Operator(request) => {
-                write!(f, "{:?} asked for by {}", request.action, request.by)?;
+                write!(
+                    f,
+                    "{} asked for by {}",
+                    capitalised(request.action),
+                    request.by
+                )?;
                 match &request.reason {
                     Some(reason) => write!(f, ": {reason}"),
                     None => Ok(()),
                 }
             }
             Self::Stopped => f.write_str("stopped by operator"),
+            Self::StopExpired => f.write_str("the stop is over; monitored again"),
+            Self::Held { lasts: None } => f.write_str("held: taken out of recovery"),
+            Self::Held { lasts: Some(lasts) } => {
+                write!(f, "held: taken out of recovery for {lasts:?}")
+            }
+            Self::Resumed { expired: false } => f.write_str("resumed: back in recovery"),
+            Self::Resumed { expired: true } => f.write_str("the hold is over: back in recovery"),
             Self::Waiting { script } => {
                 write!(f, "init script ({script}) is at work; waiting for it")
             }
@@ -416,6 +446,16 @@ impl fmt::Display for Notice {
             }
             Self::QuorumCleared => f.write_str("quorum failure cleared"),
         }
+    }
+}
+
+const fn capitalised(action: OperatorAction) -> &'static str {
+    match action {
+        OperatorAction::Start => "Start",
+        OperatorAction::Stop | OperatorAction::StopFor { .. } => "Stop",
+        OperatorAction::Restart => "Restart",
+        OperatorAction::Hold { .. } => "Hold",
+        OperatorAction::Resume => "Resume",
     }
 }
 

@@ -124,6 +124,13 @@ impl StatusMonitor {
         };
     }
 
+    /// `period` may be another one: the next question comes no later than it says.
+    pub(super) fn reconfigured(&mut self, status: &StatusSpec, now: Time) {
+        if let State::Begin { until } = &mut self.state {
+            *until = (*until).min(now + status.period);
+        }
+    }
+
     /// The next question is due at once, if nothing runs.
     pub(super) const fn hurry(&mut self) {
         if let State::Begin { until } = &mut self.state {

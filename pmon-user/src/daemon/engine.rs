@@ -106,6 +106,8 @@ pub struct Facts {
     pub findings: Vec<String>,
     /// Entities that cannot be monitored.
     pub unmonitored: Vec<crate::config::Unmonitored>,
+    /// Whether it stands in for pmond on a StarlingX host.
+    pub starlingx: bool,
     /// Rises with every configuration put into force.
     pub config_generation: u64,
     /// What others may ask of the host at any moment.
@@ -282,6 +284,7 @@ impl Engine {
                 Message::Canary(hatched) => self.canary_hatched(hatched),
                 Message::Pulse(report) => self.pulse_reported(report),
                 Message::Source(started) => self.source_started(started),
+                Message::Degraded(why) => self.facts.degraded.push(why),
                 Message::Request(request) => self.answer(request),
                 Message::Stop => self.stopping = true,
             }

@@ -6,14 +6,17 @@
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
 mod alarms;
+mod aliases;
 mod auditing;
 mod backend;
 pub mod canary;
+mod commands;
 pub mod engine;
 pub mod entity;
 mod following;
 mod handoff;
 mod hearing;
+mod holds;
 mod incident_views;
 mod inheritance;
 mod kernel_side;
@@ -234,6 +237,11 @@ async fn serve_until_stopped(
         handed_over: Arc::clone(&handed_over),
         kernel_log: kernel_side::KernelLog::default(),
     });
+    let restart = Arc::new(Notify::new());
+    if let Some(why) = commands::start(&settings.starlingx, &inbox, &restart).await {
+        tracing::error!("{why}");
+        inbox.send(Message::Degraded(why));
+    }
     let (stop_serving, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = tokio::spawn(serve(socket, access, Arc::clone(&daemon), async {
         // Also when the sender is dropped: then the daemon ends as well.
@@ -250,6 +258,7 @@ async fn serve_until_stopped(
             _ = terminate.recv() => break End::ForGood,
             _ = interrupt.recv() => break End::ForGood,
             () = handed_over.notified() => break End::HandedOver,
+            () = restart.notified() => break End::HandedOver,
             _ = hangup.recv() => {
                 if let Err(refusal) = daemon.reload("SIGHUP".to_owned()).await {
                     tracing::warn!(%refusal, "reload");

@@ -20,7 +20,7 @@ use crate::{
 pub(super) fn state_word(recovery: &Recovery) -> StateWord {
     match recovery.stage() {
         // pmon did not stop it, and does not know whether it runs.
-        Stage::Stopped => StateWord::Held,
+        Stage::Stopped | Stage::Held { .. } => StateWord::Held,
         Stage::Unmonitored => StateWord::Unknown,
         Stage::Unknown
         | Stage::Manage

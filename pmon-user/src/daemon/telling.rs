@@ -202,6 +202,9 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Operator(_)
         | Notice::StatusKnown { .. }
         | Notice::Stopped
+        | Notice::StopExpired
+        | Notice::Held { .. }
+        | Notice::Resumed { .. }
         | Notice::Waiting { .. }
         | Notice::AwaitingAnswers { .. }
         | Notice::StatusGood

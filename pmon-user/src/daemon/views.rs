@@ -131,7 +131,9 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         next_action: next_action(spec, recovery),
         next_action_at: match &spec.status {
             Some(_) => scripts::next_action_at(spec, recovery),
-            None => recovery.stage().deadline().map(clock::wall),
+            None => (recovery.stage().deadline())
+                .or_else(|| recovery.returns_at())
+                .map(clock::wall),
         },
         last_death: recovery.last_death().map(|death| {
             let (number, recovered_at) = last_death.unwrap_or((0, None));
@@ -139,6 +141,7 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         }),
         heartbeat: heartbeat_view(entity),
         script: scripts::script_view(entity),
+        held: entity.hold_view(),
         quorum: spec.quorum,
         quorum_state: spec.quorum.then(|| recovery.quorum()),
         source_file: spec.origin.to_string(),
@@ -191,6 +194,7 @@ fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
             ..
         } => StateWord::Stopping,
         Stage::Stopped => StateWord::Down,
+        Stage::Held { .. } => StateWord::Held,
         Stage::Ignore => StateWord::Failed,
         Stage::Unverifiable => StateWord::Unverifiable,
         Stage::Unknown | Stage::Unmonitored => StateWord::Unknown,
@@ -225,7 +229,14 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
             }
         }
         Stage::Ignore => format!("nothing; `pmon start {}`", spec.name),
+        Stage::Stopped if recovery.returns_at().is_some() => {
+            "monitor it again: the stop is over".to_owned()
+        }
         Stage::Stopped => format!("nothing until `pmon start {}`", spec.name),
+        Stage::Held { until: None, .. } => {
+            format!("nothing until `pmon resume {}`", spec.name)
+        }
+        Stage::Held { until: Some(_), .. } => "take it back into recovery".to_owned(),
         Stage::Unverifiable => "look again when the pidfile changes".to_owned(),
     };
     Some(text)
@@ -254,6 +265,13 @@ fn because(entity: &Entity, table: &Table) -> Vec<String> {
     }
     if let Some(problem) = problem(entity) {
         lines.push(problem);
+    }
+    if let Some(held) = entity.held() {
+        let reason = held
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |it| format!(": {it}"));
+        lines.push(format!("it is held by {}{reason}", held.by));
     }
     if let Some(death) = recovery.last_death() {
         lines.push(format!(

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     error::Error,
     ffi::{CString, OsStr, OsString},
-    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::atomic::Ordering,
 };
@@ -25,7 +25,7 @@ use crate::{
         entity::{CommandSpec, EntitySpec, StartMethod},
     },
     sys::{
-        spawn::{self, Launch},
+        spawn::{self, Cgroup, Launch},
         user::{self, Account},
     },
 };
@@ -236,6 +236,16 @@ pub(super) fn prepare(invocation: &Invocation, voice: &Voice) -> Result<Prepared
             cgroup: match invocation {
                 // What it starts, systemd puts where it belongs.
                 Invocation::Systemctl { .. } => None,
+                // Questions, of which there are many, shall not use up what pmon is
+                // given of the CPUs. What is started may want real time, which the
+                // CPU controller would have to be told first.
+                Invocation::StatusScript {
+                    task: ScriptTask::Status,
+                    ..
+                } => open_cgroup(shared, voice).map(|cgroup| Cgroup {
+                    cpu: shared.cgroups.open_cpu(voice.entity()),
+                    ..cgroup
+                }),
                 Invocation::Script { .. }
                 | Invocation::StatusScript { .. }
                 | Invocation::Command(_) => open_cgroup(shared, voice),
@@ -298,10 +308,17 @@ fn open_output(log: Option<&Path>, voice: &Voice) -> Result<Output, String> {
     })
 }
 
-fn open_cgroup(shared: &Shared, voice: &Voice) -> Option<OwnedFd> {
-    shared.cgroups.open(voice.entity()).unwrap_or_else(|error| {
-        no_cgroup(voice, &error);
-        None
+fn open_cgroup(shared: &Shared, voice: &Voice) -> Option<Cgroup> {
+    let directory = shared
+        .cgroups
+        .open(voice.entity())
+        .unwrap_or_else(|error| {
+            no_cgroup(voice, &error);
+            None
+        })?;
+    Some(Cgroup {
+        directory,
+        cpu: None,
     })
 }
 

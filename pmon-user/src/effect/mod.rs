@@ -192,6 +192,9 @@ pub struct Settings {
     /// Directory, in a cgroup v2 file system, below which every entity gets a
     /// cgroup for what is started for it.
     pub cgroup_parent: Option<PathBuf>,
+    /// The same of version 1's CPU controller, where that is mounted: for the
+    /// questions of status mode.
+    pub cpu_cgroup_parent: Option<PathBuf>,
     /// The minimal environment of everything started.
     pub environment: BTreeMap<String, String>,
     /// Path of systemctl(1).
@@ -220,6 +223,7 @@ impl Settings {
                     reader: tool("journalctl"),
                 }),
             cgroup_parent: cgroup::mount_point().map(|root| root.join("pmon.services")),
+            cpu_cgroup_parent: cgroup::cpu_mount_point().map(|root| root.join("pmon.services")),
             environment: minimal_environment(),
             systemctl: tool("systemctl"),
         }
@@ -297,7 +301,8 @@ impl Executor {
         Self {
             runtime,
             shared: Arc::new(Shared {
-                cgroups: Cgroups::new(settings.cgroup_parent.clone()),
+                cgroups: Cgroups::new(settings.cgroup_parent.clone())
+                    .with_cpu(settings.cpu_cgroup_parent.clone()),
                 settings,
                 said_no_cgroup: AtomicBool::new(false),
                 at_work: AtWork::default(),

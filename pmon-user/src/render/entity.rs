@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     core::{entity::Mode, recovery::Quorum},
-    view::entity::{EntityView, ExplainView, ShowView, SpecView, StateWord},
+    view::entity::{EntityView, ExplainView, HoldView, ShowView, SpecView, StateWord},
 };
 
 /// `pmon list`: the entities by name, without the daemon.
@@ -186,6 +186,7 @@ fn state(entity: &EntityView, look: &Look) -> String {
         Some(Quorum::Unrecoverable) => Some("failure, unrecoverable: the host should not go on"),
     };
     field(&mut text, "quorum", strikes);
+    field(&mut text, "held", entity.held.as_ref().map(hold).as_deref());
     field(&mut text, "problem", entity.problem.as_deref());
     let restarts = &entity.restarts;
     let starts = format!(
@@ -210,6 +211,23 @@ fn state(entity: &EntityView, look: &Look) -> String {
     }
     if let Some(view) = &entity.script {
         text.push_str(&script::script(view, look));
+    }
+    text
+}
+
+fn hold(hold: &HoldView) -> String {
+    let HoldView {
+        by,
+        reason,
+        since,
+        until,
+    } = hold;
+    let mut text = format!("by {by} since {}", span::stamp(*since));
+    if let Some(until) = until {
+        write!(text, " until {}", span::stamp(*until)).ok();
+    }
+    if let Some(reason) = reason {
+        write!(text, ": {reason}").ok();
     }
     text
 }

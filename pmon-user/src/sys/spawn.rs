@@ -58,11 +58,21 @@ pub struct Launch {
     pub credentials: Option<Credentials>,
     /// Becomes stdout and stderr; stdin is `/dev/null`.
     pub output: OwnedFd,
-    /// The directory of the cgroup to live in, open.
-    pub cgroup: Option<OwnedFd>,
+    /// Where to live.
+    pub cgroup: Option<Cgroup>,
     /// Descriptors that the program gets from number 3 on, with `LISTEN_PID`; at
     /// most [`MAX_PASSED`], and only after [`set_descriptors_aside`].
     pub passed: Vec<OwnedFd>,
+}
+
+/// The cgroups to live in.
+#[derive(Debug)]
+pub struct Cgroup {
+    /// Of version 2: its directory, open.
+    pub directory: OwnedFd,
+    /// Of the CPU controller of version 1, beside it: an open `cgroup.procs`. Not
+    /// being let in is no error.
+    pub cpu: Option<OwnedFd>,
 }
 
 /// What was being done when starting a program failed.
@@ -193,8 +203,11 @@ pub fn spawn(launch: &Launch, barrier: Option<Barrier>) -> Result<Spawned, Spawn
     let null = File::open("/dev/null").map_err(fork)?;
     let eventfd_of = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
     let join = match cgroup {
-        Some(directory) => Some(Join {
+        Some(Cgroup { directory, cpu }) => Some(Join {
             directory: directory.try_clone().map_err(fork)?,
+            cpu: (cpu.as_ref())
+                .map(|cpu| cpu.try_clone().map_err(fork))
+                .transpose()?,
             refused: eventfd_of().map_err(refused)?,
         }),
         None => None,
@@ -219,7 +232,8 @@ pub fn spawn(launch: &Launch, barrier: Option<Barrier>) -> Result<Spawned, Spawn
     children_can_be_waited_for();
     // SAFETY: the child makes system calls only, on memory prepared before; it
     // takes no lock, allocates nothing, and ends in `become_program_or_end`.
-    let side = unsafe { fork::fork(cgroup.as_ref().map(AsFd::as_fd)) }.map_err(fork)?;
+    let side = unsafe { fork::fork(cgroup.as_ref().map(|cgroup| cgroup.directory.as_fd())) }
+        .map_err(fork)?;
     let (pid, pidfd) = match side {
         Side::Child { in_cgroup } => image.become_program_or_end(in_cgroup, &failed),
         Side::Parent { pid, pidfd } => (pid, pidfd),

@@ -93,6 +93,9 @@ pub struct EntityView {
     /// The script and its runs; none unless in status mode.
     #[serde(default)]
     pub script: Option<ScriptView>,
+    /// Who has taken it out of recovery; none unless held.
+    #[serde(default)]
+    pub held: Option<HoldView>,
     /// Member of the host watchdog quorum.
     pub quorum: bool,
     /// Strikes of a quorum member: `sound`, `failure`, `unrecoverable`.
@@ -101,6 +104,21 @@ pub struct EntityView {
     pub quorum_state: Option<Quorum>,
     /// `FILE:LINE` it was configured in, or `register`.
     pub source_file: String,
+}
+
+/// An operator's hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HoldView {
+    /// Who, for instance `uid 0 (pid 4711)`.
+    pub by: String,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// Since when.
+    #[schemars(with = "String")]
+    pub since: Timestamp,
+    /// When it is over by itself; when it is resumed if absent.
+    #[schemars(with = "Option<String>")]
+    pub until: Option<Timestamp>,
 }
 
 /// Starts by who caused them.

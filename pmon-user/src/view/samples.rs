@@ -57,6 +57,7 @@ pub(crate) fn entity(name: &str, state: StateWord) -> EntityView {
         last_death: None,
         heartbeat: None,
         script: None,
+        held: None,
         quorum: false,
         quorum_state: None,
         source_file: format!("/etc/pmon.d/{name}.conf:2"),
@@ -146,6 +147,7 @@ pub(crate) fn status(entities: Vec<EntityView>) -> StatusView {
             receiver_scheduling: "fifo:50".to_owned(),
             socket: "/run/pmon/pmon.sock".to_owned(),
             pin_dir: Some("/sys/fs/bpf/pmon/v2".to_owned()),
+            starlingx: false,
         },
         sources: vec![
             SourceView {

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::{
     Source,
-    table::{AlarmTable, ControlTable, DaemonTable, DefaultsTable},
+    table::{AlarmTable, ControlTable, DaemonTable, DefaultsTable, StarlingxTable},
     value::{Argument, PathOrNone},
 };
 use crate::config::{
@@ -179,6 +179,23 @@ pub(super) fn control(settings: &mut Settings, table: ControlTable) {
     set(&mut settings.control.read_gids, read_gids);
     set(&mut settings.control.write_uids, write_uids);
     set(&mut settings.control.write_gids, write_gids);
+}
+
+pub(super) fn starlingx(settings: &mut Settings, table: &StarlingxTable) {
+    let StarlingxTable {
+        enabled,
+        command_inbox,
+        command_port,
+        stop_recovers_after,
+    } = table;
+    let starlingx = &mut settings.starlingx;
+    set(&mut starlingx.enabled, *enabled);
+    set(&mut starlingx.command_inbox, *command_inbox);
+    set(&mut starlingx.command_port, *command_port);
+    set(
+        &mut starlingx.stop_recovers_after,
+        stop_recovers_after.map(|given| given.0),
+    );
 }
 
 pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {

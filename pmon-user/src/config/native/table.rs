@@ -36,6 +36,8 @@ pub struct NativeFile {
     pub alarm: AlarmTable,
     /// Files in the dialect of the original pmond.
     pub pmon_d: PmonDTable,
+    /// Other systems' programs that expect another process monitor.
+    pub compat: CompatTable,
     /// Exceptions for single entities of pmon.d files, by process name.
     #[serde(rename = "override")]
     #[schemars(with = "BTreeMap<String, OverrideTable>")]
@@ -129,6 +131,30 @@ pub struct AlarmTable {
 pub struct PmonDTable {
     /// Their directory, or "none". Default: /etc/pmon.d
     pub directory: Option<PathOrNone>,
+}
+
+/// Other systems' programs that expect another process monitor.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompatTable {
+    /// Standing in for pmond on a StarlingX host.
+    pub starlingx: StarlingxTable,
+}
+
+/// Standing in for pmond on a StarlingX host.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StarlingxTable {
+    /// What has no switch of its own. Default: false
+    pub enabled: Option<bool>,
+    /// Take commands from UDP datagrams on 127.0.0.1, as pmond does. There is no
+    /// authentication: anybody on the host can stop whatever is monitored. Default: false
+    pub command_inbox: Option<bool>,
+    /// UDP port of these commands. Default: 2117
+    pub command_port: Option<std::num::NonZeroU16>,
+    /// When a stop by such a command is over, and the process is monitored again.
+    /// Default: 30min
+    pub stop_recovers_after: Option<DurationText>,
 }
 
 /// What a pmon.d file cannot express.

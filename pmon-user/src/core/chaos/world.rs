@@ -705,7 +705,7 @@ impl World {
         self.now = self.now + away;
         self.rules.begin_anew();
         let (recovery, effects) = if stopped {
-            Recovery::new_stopped(&self.spec, self.now)
+            Recovery::new_stopped(&self.spec, self.now, None)
         } else {
             Recovery::new(&self.spec, self.now)
         };
@@ -758,6 +758,7 @@ impl World {
             Stage::Stopped if self.stopped => Ok(()),
             Stage::Ignore if !self.spec.recovers() => Ok(()),
             stage @ (Stage::Unknown
+            | Stage::Held { .. }
             | Stage::Looking
             | Stage::Waiting { .. }
             | Stage::Stopping { .. }

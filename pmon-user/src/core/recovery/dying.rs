@@ -46,7 +46,9 @@ impl Recovery {
         self.last_death = Some(death);
         self.has_ended(identity, step.now);
         step.ask(Effect::Unregister { identity });
-        step.ask(Effect::RemovePidfile { identity });
+        if !self.is_held() {
+            step.ask(Effect::RemovePidfile { identity });
+        }
         match self.stage {
             // Unknown: it died before the daemon restarted.
             Stage::Manage | Stage::Unknown => {
@@ -62,6 +64,7 @@ impl Recovery {
             | Stage::Waiting { .. }
             | Stage::RestartWait { .. }
             | Stage::Unverifiable => self.look(step),
+            Stage::Held { .. } => self.died_while_held(identity),
             Stage::Stopping { .. } | Stage::Ignore | Stage::Stopped | Stage::Unmonitored => {}
         }
     }

@@ -87,6 +87,7 @@ impl Recovery {
             | Stage::Waiting { .. }
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
+            | Stage::Held { .. }
             | Stage::RestartWait { .. }
             | Stage::Unverifiable
             | Stage::Unmonitored => {}

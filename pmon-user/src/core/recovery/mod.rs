@@ -30,7 +30,10 @@
 //! * **RestartWait** — an attempt failed; wait for `interval`.
 //! * **Ignore** — no automatic recovery (any more); a process that appears is
 //!   adopted at once.
-//! * **Stopped** — an operator stopped it; a process that appears is adopted.
+//! * **Stopped** — an operator stopped it, for good or for some time; a process
+//!   that appears is adopted.
+//! * **Held** — an operator took it out of recovery: deaths are told, processes
+//!   registered, and nothing else is done until the hold is over (`hold`).
 //! * **Unverifiable** — there is something that cannot be told apart, or whose
 //!   death could not be noticed; nothing is done to it and nothing is started
 //!   beside it, later looks may resolve it.
@@ -55,8 +58,10 @@ mod attempt;
 mod counts;
 mod dying;
 mod early;
+mod hold;
 mod operator;
 mod quorum;
+mod returning;
 mod sighting;
 mod stage;
 mod status;
@@ -67,7 +72,7 @@ use std::collections::VecDeque;
 
 pub use counts::Starts;
 pub use quorum::Quorum;
-pub use stage::{AfterStop, Phase, Stage};
+pub use stage::{AfterHold, AfterStop, Phase, Stage};
 
 use super::{
     death::Death,
@@ -128,6 +133,8 @@ pub struct Recovery {
     /// When an operator's stop cancelled a start that was under way: what the
     /// start command has left behind may still appear.
     cancelled: Option<Time>,
+    /// When the operator's stop is over, if it is not for good.
+    returns_at: Option<Time>,
     /// Processes that ended since the last attempt that ended their leftovers,
     /// or since the entity was healthy; and when we knew of it.
     leftovers_of: VecDeque<(Identity, Time)>,
@@ -209,6 +216,7 @@ impl Recovery {
             last_death: None,
             ended: None,
             cancelled: None,
+            returns_at: None,
             leftovers_of: VecDeque::new(),
             problem: None,
         };
@@ -233,13 +241,18 @@ impl Recovery {
     }
 
     /// A newly configured entity that an operator had stopped before the
-    /// daemon restarted.
+    /// daemon restarted, and when that is over if it is not for good.
     #[must_use]
-    pub fn new_stopped(spec: &EntitySpec, now: Time) -> (Self, Vec<Effect>) {
+    pub fn new_stopped(
+        spec: &EntitySpec,
+        now: Time,
+        returns_at: Option<Time>,
+    ) -> (Self, Vec<Effect>) {
         let (mut recovery, effects) = Self::new(spec, now);
         if recovery.stage != Stage::Unmonitored {
             recovery.stage = Stage::Stopped;
             recovery.status.rest();
+            recovery.returns_at = returns_at;
         }
         (recovery, effects)
     }
@@ -255,7 +268,8 @@ impl Recovery {
     /// The process that was in the pid table when the daemon ended, and has died
     /// since. Whether that is of any consequence here.
     pub fn recall(&mut self, identity: Identity, generation: u64) -> bool {
-        if self.stage != Stage::Unknown || self.registered.is_some() {
+        let unseen = matches!(self.stage, Stage::Unknown | Stage::Held { .. });
+        if !unseen || self.registered.is_some() {
             return false;
         }
         self.registered = Some(Registered {
@@ -331,6 +345,7 @@ impl Recovery {
             self.alarm.refresh_at(),
             self.pulse.deadline(),
             self.status.deadline(),
+            self.returns_at(),
         ]
         .into_iter()
         .flatten()
@@ -341,6 +356,7 @@ impl Recovery {
         self.refresh_alarm(step);
         self.pulse_tick(step);
         self.status_tick(step);
+        self.return_if_due(step);
         if self.stage.deadline().is_none_or(|due| step.now < due) {
             return;
         }
@@ -351,6 +367,7 @@ impl Recovery {
             Stage::RestartWait { .. } => self.look(step),
             Stage::Waiting { .. } => self.look_again(step),
             Stage::Stopping { then, killed, .. } => self.stop_overdue(step, then, killed),
+            Stage::Held { .. } => self.hold_expired(step),
             Stage::Unknown
             | Stage::Manage
             | Stage::Looking

@@ -107,6 +107,7 @@ impl Recovery {
                 self.finish(step, identity);
             }
             Stage::Manage | Stage::Monitor { .. } => self.successor(step, identity, true),
+            Stage::Held { .. } => self.seen_while_held(step, identity),
             // Whatever it is, it is dealt with when the old one is gone.
             Stage::Stopping { .. } | Stage::Unmonitored => {}
         }
@@ -190,6 +191,7 @@ impl Recovery {
                 step.say(Notice::Missing { reason });
                 self.look(step);
             }
+            Stage::Held { .. } => self.nothing_seen_while_held(step, reason),
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }
@@ -226,6 +228,7 @@ impl Recovery {
             | Stage::Stopping { .. }
             | Stage::Ignore
             | Stage::Stopped
+            | Stage::Held { .. }
             | Stage::Unmonitored => {}
         }
     }
@@ -327,12 +330,13 @@ impl Recovery {
             | Stage::RestartWait { .. }
             | Stage::Ignore
             | Stage::Stopped
+            | Stage::Held { .. }
             | Stage::Unverifiable
             | Stage::Unmonitored => {}
         }
     }
 
-    fn register(&mut self, step: &mut Step<'_>, identity: Identity) {
+    pub(super) fn register(&mut self, step: &mut Step<'_>, identity: Identity) {
         self.registered = Some(Registered {
             identity,
             generation: None,
@@ -373,7 +377,7 @@ impl Recovery {
         }
         self.problem = Some(format!("not registered: {reason}"));
         self.manual = false;
-        if self.stage != Stage::Unverifiable {
+        if self.stage != Stage::Unverifiable && !self.is_held() {
             self.enter(step, Stage::Unverifiable);
         }
     }
@@ -411,6 +415,7 @@ impl Recovery {
                 self.failed = true;
                 self.look(step);
             }
+            Stage::Held { .. } => self.failed = true,
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }

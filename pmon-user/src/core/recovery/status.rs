@@ -31,7 +31,7 @@ impl Recovery {
             return;
         };
         let monitored = match self.stage {
-            Stage::Stopped | Stage::Unmonitored => false,
+            Stage::Stopped | Stage::Held { .. } | Stage::Unmonitored => false,
             Stage::Unknown
             | Stage::Manage
             | Stage::Looking
@@ -151,6 +151,7 @@ impl Recovery {
         }
         self.problem = Some(format!("the status script {reason}"));
         step.say(Notice::StatusBad { reason });
+        self.confirm_alarm(step);
     }
 
     fn start_script_failed(&mut self, step: &mut Step<'_>, reason: String) {
@@ -193,7 +194,9 @@ impl Recovery {
         match action {
             OperatorAction::Start => self.operator_asks(step),
             OperatorAction::Restart => self.operator_starts(step),
-            OperatorAction::Stop => {}
+            OperatorAction::Hold { lasts } => self.operator_hold(step, lasts),
+            OperatorAction::Resume => self.operator_resume(step),
+            OperatorAction::Stop | OperatorAction::StopFor { .. } => {}
         }
     }
 
@@ -244,8 +247,11 @@ impl Recovery {
     pub fn refuses(spec: &EntitySpec, action: OperatorAction) -> Option<String> {
         spec.status.as_ref()?;
         match action {
-            OperatorAction::Start | OperatorAction::Restart => None,
-            OperatorAction::Stop => Some(format!(
+            OperatorAction::Start
+            | OperatorAction::Restart
+            | OperatorAction::Hold { .. }
+            | OperatorAction::Resume => None,
+            OperatorAction::Stop | OperatorAction::StopFor { .. } => Some(format!(
                 "in status mode pmon knows a script that starts `{}` and none that stops it; \
                  stop it with its own tools, and have pmon hold it before, so that it is not \
                  started again",

@@ -74,6 +74,7 @@ impl Fixture {
                 .then(cgroup::mount_point)
                 .flatten()
                 .map(|root| root.join(format!("pmon.test.{}.{next}", std::process::id()))),
+            cpu_cgroup_parent: None,
             environment: minimal_environment(),
             systemctl: directory.path().join("systemctl"),
         };

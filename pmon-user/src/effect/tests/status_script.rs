@@ -101,6 +101,43 @@ fn past_its_deadline_the_whole_group_is_killed_and_nothing_of_the_daemons() {
     daemon.signal(9).unwrap();
 }
 
+/// S19: questions use up nothing of what pmon's own cgroup may use.
+#[test]
+fn a_question_runs_in_cgroups_of_its_own() {
+    let fixture = Fixture::with(|settings| {
+        let name = settings
+            .cgroup_parent
+            .as_ref()
+            .and_then(|it| it.file_name());
+        settings.cpu_cgroup_parent =
+            name.and_then(|name| Some(cgroup::cpu_mount_point()?.join(name)));
+    });
+    let Some(parent) = fixture.settings.cgroup_parent.clone() else {
+        assert!(!is_root("a cgroup of one's own") || cgroup::mount_point().is_none());
+        return;
+    };
+    let name = parent.file_name().unwrap().to_str().unwrap();
+    let own = |controllers: &str| {
+        let line = format!("^[0-9]*:{controllers}:");
+        let asked = fixture.status(&format!("grep '{line}' /proc/self/cgroup"), LONG);
+        fixture.ask(&asked, ScriptTask::Status, 1, false);
+        let (_, StartEnd::Exited { last_line, .. }, _) = fixture.answer() else {
+            panic!("it runs");
+        };
+        last_line.unwrap()
+    };
+    assert_eq!(own(""), format!("0::/{name}/entity"));
+    let cpu_parent = fixture.settings.cpu_cgroup_parent.clone();
+    if cpu_parent.is_some() {
+        let line = own("[^:]*\\bcpu\\b[^:]*");
+        assert!(line.ends_with(&format!(":/{name}/entity")), "{line}");
+    }
+    fixture.shutdown();
+    for parent in cpu_parent.iter().chain([&parent]) {
+        assert!(!parent.exists(), "{}", parent.display());
+    }
+}
+
 #[test]
 fn what_a_script_leaves_behind_in_its_own_group_lives_on() {
     let fixture = Fixture::new();

@@ -58,6 +58,7 @@ unsafe impl Sync for Pointers {}
 /// A cgroup to move into.
 pub(super) struct Join {
     pub(super) directory: OwnedFd,
+    pub(super) cpu: Option<OwnedFd>,
     /// An eventfd that takes the errno.
     pub(super) refused: OwnedFd,
 }
@@ -130,6 +131,9 @@ impl Image {
         dup2_stdout(output).map_err(at(Step::Fork))?;
         dup2_stderr(output).map_err(at(Step::Fork))?;
         setsid().map_err(at(Step::Session))?;
+        if let Some(Join { cpu: Some(cpu), .. }) = &self.cgroup {
+            let _ = rustix::io::write(cpu, b"0");
+        }
         if let Some(join) = &self.cgroup
             && !in_cgroup
         {

@@ -8,6 +8,8 @@ mod alarms;
 mod early;
 mod ending;
 mod following;
+mod holding;
+mod manual;
 mod quorum;
 mod standing;
 mod starts;

@@ -205,6 +205,38 @@ fn s7_the_text_of_the_alarm_stays_until_another_one_is_raised() {
     assert_eq!(world.recovery().failure_text(), None);
 }
 
+#[test]
+fn s7_an_alarm_of_an_earlier_daemon_is_cleared_by_its_own_name_and_soon() {
+    let spec = asked_spec(3);
+    for (scripts, told_kind) in [(GOOD, "alarm_cleared"), (BAD, "alarm_refreshed")] {
+        let (mut recovery, _) = Recovery::new(&spec, DEATH);
+        let raised = Some((Severity::Major, DEATH));
+        let effects = recovery.resume_alarm(&spec, raised, Quorum::default(), DEATH);
+        assert!(effects.is_empty());
+        recovery.recall_failure_text(Some("no quorum".to_owned()));
+        let mut world = Simulation::of(&spec, recovery, DEATH, works());
+        world.set_scripts(scripts);
+        world.set_failure_text(Some("something else"));
+        world.run_until(DEATH);
+        assert_eq!(said(&world, told_kind), [0], "asked at once");
+        world.run_until(second(200));
+        assert_eq!(world.recovery().failure_text(), Some("no quorum"));
+        assert_eq!(said(&world, "alarm_raised"), NEVER);
+    }
+}
+
+#[test]
+fn a_shorter_period_counts_at_once() {
+    let mut shorter = asked_spec(3);
+    let (mut recovery, _) = Recovery::new(&shorter, DEATH);
+    shorter.status.as_mut().unwrap().period = Duration::from_secs(2);
+    recovery.reconfigured(&shorter, second(10));
+    let mut world = Simulation::of(&shorter, recovery, second(10), works());
+    world.run_until(second(15));
+    let asked = times(&world, |effect| matches!(effect, Effect::RunScript { .. }));
+    assert_eq!(asked, [12, 14]);
+}
+
 /// S18: at boot somebody else may be starting it; a daemon that goes on with a
 /// failure asks at once.
 #[test]
@@ -318,7 +350,7 @@ fn a_stop_is_refused_and_says_why() {
 #[test]
 fn one_that_was_stopped_before_is_asked_again_when_it_is_started() {
     let spec = asked_spec(3);
-    let (recovery, effects) = Recovery::new_stopped(&spec, Time::default());
+    let (recovery, effects) = Recovery::new_stopped(&spec, Time::default(), None);
     assert!(effects.is_empty());
     let mut world = Simulation::of(&spec, recovery, Time::default(), works());
     world.run_until(at(500));
