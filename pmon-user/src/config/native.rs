@@ -9,6 +9,7 @@
 mod entity;
 mod overlay;
 pub mod schema;
+pub mod socket;
 pub mod stop;
 pub mod storm;
 pub mod table;
@@ -369,6 +370,9 @@ fn add_entities(loaded: &mut Loaded, files: &[(Source, Vec<EntityTable>)], host:
     }
 }
 
+#[cfg(test)]
+#[path = "tests/early.rs"]
+mod early_tests;
 #[cfg(test)]
 #[path = "tests/native.rs"]
 mod tests;

@@ -33,6 +33,7 @@ mod requests;
 mod scripts;
 pub mod selection;
 mod sightings;
+mod sockets;
 mod status_views;
 mod steps;
 mod sweep;
@@ -79,6 +80,7 @@ use crate::{
     effect::{self, Executor, Report},
     look,
     state::{Store, journal, lock::Lock, registrations},
+    sys::spawn,
     view::incident::IncidentView,
 };
 
@@ -104,7 +106,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if !options.check && pid_one::is_it() {
         return pid_one::run();
     }
+    // While there is one thread.
+    let aside = spawn::set_descriptors_aside();
     let _logging = logging::start();
+    if let Err(error) = aside {
+        tracing::warn!(%error, "sockets cannot be passed to programs");
+    }
     let sources = options.sources.resolve();
     let mut loaded = config::load(&sources, &config::LocalHost::detect());
     options.apply_to(&mut loaded.settings);

@@ -318,6 +318,7 @@ impl Engine {
                 Some(entity) if *entity.spec == spec => {}
                 Some(entity) => {
                     view.changed.push(spec.name.clone());
+                    let had_sockets = !entity.spec.sockets().is_empty();
                     let mode_changed = entity.spec.mode != spec.mode;
                     entity.spec = Arc::new(spec);
                     if mode_changed {
@@ -327,14 +328,18 @@ impl Engine {
                         self.add(spec, record);
                     } else {
                         let name = EntityName::from(entity.spec.name.as_str());
-                        watched.push((name, entity.spec.watched_pidfile().cloned()));
+                        let kept = had_sockets.then(|| entity.spec.sockets().to_vec());
+                        watched.push((name, entity.spec.watched_pidfile().cloned(), kept));
                     }
                 }
             }
         }
-        for (name, pidfile) in watched {
+        for (name, pidfile, sockets) in watched {
             self.reconfigure_alarm(&name);
             self.follow(&name);
+            if let Some(sockets) = sockets {
+                self.keep_sockets(&name, sockets);
+            }
             self.hand_out(Work::Watch(name, pidfile));
         }
         view.removed.sort();
@@ -376,6 +381,8 @@ pub(super) fn ad_hoc_spec(
                 group: None,
                 daemonizes,
                 log: None,
+                early: false,
+                sockets: Vec::new(),
             }),
             None => StartMethod::None {
                 reason: "registered without `--restart`".to_owned(),

@@ -40,6 +40,9 @@ use crate::{
 /// Longest time a pidfile's removal may hold up the signal behind it.
 const PIDFILE_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Longest time that sockets may hold up the job behind theirs.
+const SOCKETS_DEADLINE: Duration = Duration::from_secs(2);
+
 /// Longest time a cancelled command may take to let go: it kills its process
 /// and waits for that for a second at most.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(2);
@@ -89,6 +92,7 @@ impl Voice {
             settings,
             said_no_cgroup: AtomicBool::new(false),
             at_work: super::AtWork::default(),
+            sockets: super::Sockets::default(),
             report: Arc::new(|_, _| {}),
             record: None,
         };
@@ -198,6 +202,20 @@ pub(super) async fn run(
                 let task = tokio::spawn(start::stop_unit(Arc::clone(&voice), spec));
                 stopping = Some(Running { voice, task });
             }
+            Job::KeepSockets { sockets } => {
+                on_sockets(&voice, move |voice| {
+                    voice.shared.sockets.keep(voice.entity(), &sockets);
+                    Ok(())
+                })
+                .await;
+            }
+            Job::TakeSocketsBack { sockets, process } => {
+                on_sockets(&voice, move |voice| {
+                    let held = &voice.shared.sockets;
+                    held.take_back(voice.entity(), &sockets, &process)
+                })
+                .await;
+            }
             Job::CancelStart => {
                 if let Some(running) = started.take() {
                     running.cancel().await;
@@ -243,6 +261,22 @@ async fn remove_pidfile(voice: &Voice, path: PathBuf, identity: Identity) {
         }
     };
     trace::note(voice.entity(), identity, Deed::Pidfile(outcome));
+}
+
+async fn on_sockets(
+    voice: &Arc<Voice>,
+    work: impl FnOnce(&Voice) -> Result<(), String> + Send + 'static,
+) {
+    let working = {
+        let voice = Arc::clone(voice);
+        tokio::task::spawn_blocking(move || work(&voice))
+    };
+    match timeout(SOCKETS_DEADLINE, working).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(reason))) => voice.failed(reason),
+        Ok(Err(error)) => voice.failed(format!("sockets: {error}")),
+        Err(_) => voice.failed(format!("sockets: not done within {SOCKETS_DEADLINE:?}")),
+    }
 }
 
 async fn end_leftovers(voice: &Voice, dead: Identity, died: Time, stop: StopPolicy) {

@@ -590,6 +590,7 @@ impl World {
                 source: SourceName::Ebpf,
                 died_at: Some(self.now),
                 status: Some(status),
+                last_thread: true,
             };
             self.later(Duration::ZERO, Happening::Tell(Event::Hint(hint), None));
         }
