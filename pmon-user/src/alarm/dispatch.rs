@@ -78,7 +78,7 @@ impl Dispatch {
         told: &[AlarmEvent],
         settled: impl Fn(Arc<str>, Timestamp) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let receiver = |sink: &Box<dyn AlarmSink>| {
+        let receiver = |sink: &dyn AlarmSink| {
             Arc::new(Receiver {
                 name: sink.name(),
                 patience: sink.patience(),
@@ -91,7 +91,7 @@ impl Dispatch {
             })
         };
         let dispatch = Self(Arc::new(Shared {
-            receivers: sinks.iter().map(receiver).collect(),
+            receivers: sinks.iter().map(|sink| receiver(&**sink)).collect(),
             submitted: Mutex::default(),
             settled: Box::new(settled),
         }));

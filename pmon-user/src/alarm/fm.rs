@@ -7,7 +7,10 @@
 
 use serde::Serialize;
 
-use super::event::{AlarmEvent, AlarmKind};
+use super::{
+    event::{AlarmEvent, AlarmKind},
+    message,
+};
 use crate::core::entity::Severity;
 
 /// Process monitoring's alarm in the fault manager's catalogue.
@@ -61,6 +64,8 @@ impl FmAlarm {
             | AlarmKind::QuorumFailure
             | AlarmKind::QuorumUnrecoverable
             | AlarmKind::QuorumClear
+            | AlarmKind::Flapping
+            | AlarmKind::FlappingClear
             | AlarmKind::HostDegraded
             | AlarmKind::HostClear => return None,
         };
@@ -122,9 +127,9 @@ const fn what_is_done(event: &AlarmEvent) -> &'static str {
     }
 }
 
-/// As much of a text as the fault manager keeps, in whole characters.
+/// As much of a text as the fault manager keeps.
 fn cut(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
+    message::cut(text, MAX_TEXT).to_owned()
 }
 
 #[cfg(test)]

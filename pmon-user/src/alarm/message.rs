@@ -56,12 +56,21 @@ fn message(event: &AlarmEvent) -> Message<'_> {
         entity: entity.as_deref(),
         severity: *severity,
         instance: one_line(instance),
-        reason: reason[..reason.floor_char_boundary(MAX_REASON)].to_owned(),
+        reason: cut(&reason, MAX_REASON).to_owned(),
         since: *since,
         incident: *incident,
         recovers: *recovers,
         fm: FmAlarm::of(event),
     }
+}
+
+/// The beginning of a text, of whole characters and at most so many bytes.
+pub(super) fn cut(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// Control characters, of which NUL ends a variable, become spaces.
@@ -123,6 +132,7 @@ impl AlarmEvent {
             AlarmKind::QuorumFailure | AlarmKind::QuorumUnrecoverable | AlarmKind::QuorumClear => {
                 "quorum"
             }
+            AlarmKind::Flapping | AlarmKind::FlappingClear => "flapping",
             AlarmKind::HostDegraded | AlarmKind::HostClear => "host",
         };
         format!("{kind} of {}", self.instance)

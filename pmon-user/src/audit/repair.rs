@@ -95,6 +95,8 @@ impl World {
             subfunction: None,
             active: None,
             status: None,
+            storm: crate::core::storm::StormPolicy::PMOND,
+            dependencies: crate::core::dependency::Dependencies::default(),
             origin: Origin::Operator,
         };
         let now = Time::from_boot_ns(1_000_000_000_000);

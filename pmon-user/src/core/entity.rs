@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::{dependency::Dependencies, storm::StormPolicy};
+
 /// Everything the core needs to know about one entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntitySpec {
@@ -48,15 +50,39 @@ pub struct EntitySpec {
     pub active: Option<ActiveSpec>,
     /// Script settings, with [`Mode::Status`] only.
     pub status: Option<StatusSpec>,
+    /// What it is to other entities.
+    pub dependencies: Dependencies,
+    /// How it is restrained when it fails again and again.
+    pub storm: StormPolicy,
     /// Where it was configured.
     pub origin: Origin,
 }
 
 impl EntitySpec {
-    /// Whether a successor is started when the process fails.
+    /// Whether a successor is started when the process fails; in status mode one is
+    /// started whatever `restarts` says.
     #[must_use]
     pub const fn recovers(&self) -> bool {
-        self.restarts > 0 && !matches!(self.start, StartMethod::None { .. })
+        (self.restarts > 0 || self.status.is_some())
+            && !matches!(self.start, StartMethod::None { .. })
+    }
+
+    /// The pidfile, where it is of any consequence: in status mode it is neither
+    /// read nor touched.
+    #[must_use]
+    pub fn watched_pidfile(&self) -> Option<&PathBuf> {
+        self.pidfile.as_ref().filter(|_| self.mode != Mode::Status)
+    }
+
+    /// How a successor is started, in one line.
+    #[must_use]
+    pub fn describe_start(&self) -> String {
+        match (&self.status, &self.start) {
+            (Some(status), StartMethod::Script { path }) => {
+                format!("{} {}", path.display(), status.start_arg)
+            }
+            (Some(_) | None, start) => start.describe(),
+        }
     }
 }
 

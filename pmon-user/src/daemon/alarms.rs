@@ -20,7 +20,7 @@ use crate::{
         effect::{AlarmChange, Effect},
         entity::Severity,
         notice::Notice,
-        recovery::{Quorum, Stage},
+        recovery::{FLAPPING, Quorum, Stage},
         time::Time,
     },
     state::registrations::{AlarmRecord, EntityRecord, Registrations},
@@ -113,6 +113,14 @@ pub(super) const fn of_change(change: AlarmChange) -> AlarmKind {
         AlarmChange::Raise(_) => AlarmKind::Raise,
         AlarmChange::Refresh(_) => AlarmKind::Refresh,
         AlarmChange::Clear => AlarmKind::Clear,
+    }
+}
+
+/// The same of the alarm that says that an entity flaps.
+pub(super) const fn of_flapping(change: AlarmChange) -> AlarmKind {
+    match change {
+        AlarmChange::Raise(_) | AlarmChange::Refresh(_) => AlarmKind::Flapping,
+        AlarmChange::Clear => AlarmKind::FlappingClear,
     }
 }
 
@@ -260,6 +268,8 @@ impl Engine {
         if raised.is_none() && quorum.is_sound() && !cleared {
             return;
         }
+        let text = entity.alarm.as_ref().and_then(|alarm| alarm.text.clone());
+        entity.recovery.recall_failure_text(text);
         let spec = Arc::clone(&entity.spec);
         let effects = entity.recovery.resume_alarm(&spec, raised, quorum, now);
         if cleared {
@@ -371,7 +381,11 @@ fn note(entity: &mut Entity, kind: AlarmKind, at: Timestamp) {
                     .as_ref()
                     .and_then(|alarm| alarm.incident)
                     .or(incident),
-                text: earlier.and_then(|alarm| alarm.text),
+                // A raised alarm keeps its name (field story S7).
+                text: match earlier {
+                    Some(alarm) => alarm.text,
+                    None => entity.recovery.failure_text().map(str::to_owned),
+                },
                 cleared: None,
             });
         }
@@ -386,6 +400,8 @@ fn note(entity: &mut Entity, kind: AlarmKind, at: Timestamp) {
             | AlarmKind::QuorumFailure
             | AlarmKind::QuorumUnrecoverable
             | AlarmKind::QuorumClear
+            | AlarmKind::Flapping
+            | AlarmKind::FlappingClear
             | AlarmKind::HostDegraded
             | AlarmKind::HostClear,
             _,
@@ -413,7 +429,10 @@ fn event_of(
         at,
         host: Arc::clone(host),
         entity: Some(Arc::from(spec.name.as_str())),
-        severity: alarm.as_ref().map_or(spec.severity, |alarm| alarm.severity),
+        severity: match kind {
+            AlarmKind::Flapping | AlarmKind::FlappingClear => FLAPPING,
+            _ => alarm.as_ref().map_or(spec.severity, |alarm| alarm.severity),
+        },
         instance: instance(host, &spec.name, text),
         reason,
         since: alarm.as_ref().map_or(at, |alarm| alarm.since),
@@ -432,6 +451,8 @@ fn reason(entity: &Entity, kind: AlarmKind) -> String {
                 "it has recovered".to_owned()
             }
         }
+        AlarmKind::Flapping => "it fails again and again, each time after a recovery".to_owned(),
+        AlarmKind::FlappingClear => "it has been well for long enough".to_owned(),
         AlarmKind::FirstFailure
         | AlarmKind::Raise
         | AlarmKind::Refresh
@@ -446,10 +467,16 @@ fn reason(entity: &Entity, kind: AlarmKind) -> String {
             });
             let parts = [recovery.problem().map(str::to_owned), died];
             let known: Vec<String> = parts.into_iter().flatten().collect();
-            if known.is_empty() {
-                return "it is not running".to_owned();
+            let reason = if known.is_empty() {
+                "it is not running".to_owned()
+            } else {
+                known.join("; ")
+            };
+            let alarm = entity.alarm.as_ref();
+            match alarm.and_then(|alarm| alarm.text.as_deref()) {
+                Some(text) => format!("{reason} ({text})"),
+                None => reason,
             }
-            known.join("; ")
         }
     }
 }

@@ -31,6 +31,8 @@ use crate::{
     alarm::health::HostHealth,
     audit::{Due, discrepancy::Discrepancies},
     core::{
+        budget::{Budget, Limits},
+        dependency::gate::Gate,
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion},
@@ -82,6 +84,10 @@ pub struct Engine {
     pub(super) exhausted: bool,
     /// Why nobody can be asked in active mode.
     pub(super) unheard: Option<String>,
+    /// Who may start a successor now.
+    pub(super) budget: Budget<EntityName>,
+    /// Who waits for other entities.
+    pub(super) gate: Gate,
     /// There may be more in the inbox.
     more: bool,
     stopping: bool,
@@ -109,6 +115,8 @@ pub struct Facts {
     pub findings: Vec<String>,
     /// Entities that cannot be monitored.
     pub unmonitored: Vec<crate::config::Unmonitored>,
+    /// Whether it stands in for pmond on a StarlingX host.
+    pub starlingx: bool,
     /// Rises with every configuration put into force.
     pub config_generation: u64,
     /// What others may ask of the host at any moment.
@@ -156,6 +164,8 @@ impl Engine {
             counting: Counting::default(),
             exhausted: false,
             unheard: None,
+            budget: Budget::new(Limits::default()),
+            gate: Gate::default(),
             more: false,
             stopping: false,
             inheritance: Inheritance::default(),
@@ -192,6 +202,7 @@ impl Engine {
     fn turn(&mut self) {
         let next = self.schedule.first().map(|(due, _)| *due);
         let next = next.into_iter().chain(self.table.next_due());
+        let next = next.chain(self.turns_due());
         let next = next.chain(self.sources_due()).min();
         let timeout = if self.more {
             Some(Duration::ZERO)
@@ -202,6 +213,7 @@ impl Engine {
         self.tick_table();
         self.read_inbox();
         self.tick_due();
+        self.give_turns();
         self.tick_sources();
         self.inquire();
         self.count_instances();
@@ -244,6 +256,19 @@ impl Engine {
                     self.happen_with(&entity, Event::StartEnded { run, end }, Some(&found));
                     self.table.expect_no_more(&entity);
                 }
+                Message::ScriptEnded {
+                    entity,
+                    run,
+                    end,
+                    failure_text,
+                } => {
+                    let event = Event::ScriptEnded {
+                        run,
+                        end,
+                        failure_text,
+                    };
+                    self.happen(&entity, event, clock::now());
+                }
                 Message::Reaped {
                     entity,
                     process,
@@ -276,6 +301,7 @@ impl Engine {
                 Message::Canary(hatched) => self.canary_hatched(hatched),
                 Message::Pulse(report) => self.pulse_reported(report),
                 Message::Source(started) => self.source_started(started),
+                Message::Degraded(why) => self.facts.degraded.push(why),
                 Message::Request(request) => self.answer(request),
                 Message::Stop => self.stopping = true,
             }

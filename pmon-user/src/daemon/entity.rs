@@ -8,17 +8,18 @@ use super::instances::Instances;
 
 use crate::{
     core::{
+        dependency::Standing,
         discrepancy::Discrepancy,
         entity::{EntitySpec, Severity},
         event::Occasion,
         identity::Identity,
         incident::Incidents,
-        recovery::{AfterStop, Quorum, Recovery, Stage},
+        recovery::{Quorum, Recovery},
         time::Time,
     },
     look::{LookRequest, Remembered},
     pulse::correspondence::{Faults, Strays},
-    state::registrations::{AdHoc, AlarmRecord, EntityRecord, StoppedByOperator},
+    state::registrations::{AdHoc, AlarmRecord, EntityRecord, HeldByOperator, StoppedByOperator},
     view::incident::IncidentView,
 };
 
@@ -34,6 +35,8 @@ pub struct Entity {
     pub known: Option<Remembered>,
     /// Why only the pidfd watches the process, when that is so.
     pub pidfd_only: Option<String>,
+    /// How it stands for others, as they were last told.
+    pub standing: Standing,
     /// The deadline that is in the engine's schedule.
     pub scheduled: Option<Time>,
     /// The last thing an executor could not do for it.
@@ -43,6 +46,8 @@ pub struct Entity {
     pub ended_for: Option<(Identity, String)>,
     /// Who stopped it, while it is stopped.
     pub stopped_by: Option<StoppedByOperator>,
+    /// Who took it out of recovery, while it is held.
+    pub held_by: Option<HeldByOperator>,
     /// How it was registered, if no file describes it.
     pub ad_hoc: Option<AdHoc>,
     /// Who died, other than the known process, and may not be in the journal yet.
@@ -83,6 +88,8 @@ pub struct RecordOf {
     /// How bad, since when, and when it was cleared.
     alarm: Option<(Severity, Timestamp, Option<Timestamp>)>,
     quorum: Quorum,
+    /// Since and until when an operator holds it.
+    held: Option<(Timestamp, Option<Timestamp>)>,
 }
 
 impl Entity {
@@ -92,6 +99,7 @@ impl Entity {
         let EntityRecord {
             process,
             stopped,
+            held,
             ad_hoc,
             mut unsettled,
             launched,
@@ -116,10 +124,12 @@ impl Entity {
             incidents: Incidents::default(),
             known,
             pidfd_only: None,
+            standing: Standing::Unknown,
             scheduled: None,
             last_trouble: None,
             ended_for: None,
             stopped_by: stopped,
+            held_by: held,
             ad_hoc,
             unsettled,
             inherited: Vec::new(),
@@ -151,6 +161,7 @@ impl Entity {
         EntityRecord {
             process: self.known,
             stopped: self.stopped().cloned(),
+            held: self.held().cloned(),
             ad_hoc: self.ad_hoc.clone(),
             // As long as it is the known one it is remembered as that.
             unsettled: self
@@ -174,18 +185,7 @@ impl Entity {
             stopped: self.stopped().map(|stopped| stopped.at),
             alarm: (self.alarm.as_ref()).map(|alarm| (alarm.severity, alarm.since, alarm.cleared)),
             quorum: self.recovery.quorum(),
-        }
-    }
-
-    /// Who stopped it, if it is stopped.
-    fn stopped(&self) -> Option<&StoppedByOperator> {
-        match self.recovery.stage() {
-            Stage::Stopped
-            | Stage::Stopping {
-                then: AfterStop::StayDown,
-                ..
-            } => self.stopped_by.as_ref(),
-            _ => None,
+            held: self.held().map(|held| (held.at, held.until)),
         }
     }
 }

@@ -6,14 +6,17 @@
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
 mod alarms;
+mod aliases;
 mod auditing;
 mod backend;
 pub mod canary;
+mod commands;
 pub mod engine;
 pub mod entity;
 mod following;
 mod handoff;
 mod hearing;
+mod holds;
 mod incident_views;
 mod inheritance;
 mod instances;
@@ -27,12 +30,14 @@ mod pid_one;
 mod pulses;
 mod receiver;
 mod requests;
+mod scripts;
 pub mod selection;
 mod sightings;
 mod status_views;
 mod steps;
 mod sweep;
 mod telling;
+mod turns;
 mod views;
 mod work;
 
@@ -227,6 +232,11 @@ async fn serve_until_stopped(
         handed_over: Arc::clone(&handed_over),
         kernel_log: kernel_side::KernelLog::default(),
     });
+    let restart = Arc::new(Notify::new());
+    if let Some(why) = commands::start(&settings.starlingx, &inbox, &restart).await {
+        tracing::error!("{why}");
+        inbox.send(Message::Degraded(why));
+    }
     let (stop_serving, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = tokio::spawn(serve(socket, access, Arc::clone(&daemon), async {
         // Also when the sender is dropped: then the daemon ends as well.
@@ -243,6 +253,7 @@ async fn serve_until_stopped(
             _ = terminate.recv() => break End::ForGood,
             _ = interrupt.recv() => break End::ForGood,
             () = handed_over.notified() => break End::HandedOver,
+            () = restart.notified() => break End::HandedOver,
             _ = hangup.recv() => {
                 if let Err(refusal) = daemon.reload("SIGHUP".to_owned()).await {
                     tracing::warn!(%refusal, "reload");
@@ -303,6 +314,16 @@ fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
                         .map(|process| look::last_seen::of(process.identity()))
                         .unwrap_or_default(),
                     process,
+                },
+                Report::ScriptEnded {
+                    run,
+                    end,
+                    failure_text,
+                } => Message::ScriptEnded {
+                    entity,
+                    run,
+                    end,
+                    failure_text,
                 },
                 Report::Reaped { process, status } => Message::Reaped {
                     entity,

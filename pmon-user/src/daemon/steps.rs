@@ -68,6 +68,10 @@ impl Engine {
                         notices.push(notice);
                     }
                     Effect::Alarm(change) => alarms.push(alarms::of_change(change)),
+                    Effect::FlappingAlarm(change) => alarms.push(alarms::of_flapping(change)),
+                    Effect::AskTurn => events.push_back(self.ask_turn(name, &spec, now)),
+                    Effect::ReturnTurn => self.return_turn(name),
+                    Effect::Fell => self.gate.fell(name, now),
                     Effect::Register { identity } => {
                         self.gather(name, &effect);
                         events.push_back(self.register(name, identity, found));
@@ -78,6 +82,7 @@ impl Engine {
         }
         self.reschedule(name);
         self.remember(name);
+        self.note_standing(name);
         // Telling people comes last: it must not delay what is to be done.
         for notice in notices {
             self.tell(name, notice, now);
@@ -183,6 +188,16 @@ impl Engine {
                 stop: spec.stop,
             },
             Effect::Start { verb, run } => Job::Start { spec, verb, run },
+            Effect::RunScript {
+                task,
+                run,
+                failure_text,
+            } => Job::RunScript {
+                spec,
+                task,
+                run,
+                failure_text,
+            },
             Effect::StopUnit => Job::StopUnit { spec },
             Effect::CancelStart => {
                 self.table.expect_no_more(name);
@@ -192,8 +207,14 @@ impl Engine {
                 return self.request_pulse(name, &spec, round, sequence);
             }
             Effect::CollectPulse { round } => return self.collect_pulse(name, &spec, round),
-            // Dealt with by the caller.
-            Effect::Register { .. } | Effect::Say(_) | Effect::Alarm(_) => return,
+            // Dealt with by the caller, or told as a notice.
+            Effect::Register { .. }
+            | Effect::AskTurn
+            | Effect::ReturnTurn
+            | Effect::Fell
+            | Effect::Alarm(_)
+            | Effect::FlappingAlarm(_)
+            | Effect::Say(_) => return,
         };
         self.hand_out(Work::Job {
             entity: Arc::clone(name),
@@ -217,6 +238,9 @@ impl Engine {
             .incidents
             .record(&notice, now, &mut self.next_incident);
         let closed = matches!(noted, Some((_, true)));
+        // Whoever has to go on with it must know that it is failing.
+        let opened = matches!(notice, Notice::StatusBad { .. })
+            && (entity.incidents.open()).is_some_and(|incident| incident.timeline.len() == 1);
         let died = match &notice {
             Notice::Died(death) => Some(death.identity),
             _ => None,
@@ -238,6 +262,9 @@ impl Engine {
                 incident: Box::new(view),
                 identity,
             });
+        }
+        if opened && let Some(view) = self.newest_incident_view(name) {
+            self.hand_out(Work::Opened(Box::new(view)));
         }
         if closed
             && let Some((number, _)) = noted
@@ -287,7 +314,8 @@ impl Engine {
     pub(super) fn adopt(&mut self, entity: Entity, effects: Vec<Effect>) {
         let name: EntityName = Arc::from(entity.spec.name.as_str());
         let spec = Arc::clone(&entity.spec);
-        self.hand_out(Work::Watch(Arc::clone(&name), spec.pidfile.clone()));
+        let pidfile = spec.watched_pidfile().cloned();
+        self.hand_out(Work::Watch(Arc::clone(&name), pidfile));
         self.entities.insert(Arc::clone(&name), entity);
         self.follow(&name);
         for effect in effects {
@@ -303,6 +331,8 @@ impl Engine {
         {
             self.schedule.remove(&(due, Arc::clone(name)));
         }
+        self.return_turn(name);
+        self.gate.changed(name);
         self.table.forget(name, &self.epoll);
         self.hand_out(Work::Forget(Arc::clone(name)));
     }

@@ -202,8 +202,15 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Operator(_)
         | Notice::StatusKnown { .. }
         | Notice::Stopped
+        | Notice::StopExpired
+        | Notice::Held { .. }
+        | Notice::Resumed { .. }
         | Notice::Waiting { .. }
         | Notice::AwaitingAnswers { .. }
+        | Notice::StatusGood
+        | Notice::FlappingEnded
+        | Notice::Cycled { .. }
+        | Notice::Delayed { .. }
         | Notice::AwaitingSuccessor { .. }
         | Notice::DuplicateCleared(_)
         | Notice::AlarmCleared
@@ -220,6 +227,12 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Audited { .. }
         | Notice::Unanswered { .. }
         | Notice::AttemptFailed { .. }
+        | Notice::StatusBad { .. }
+        | Notice::Refused { .. }
+        | Notice::Flapping { .. }
+        | Notice::StillFlapping { .. }
+        | Notice::WaitedInVain { .. }
+        | Notice::StillDelayed { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)
         | Notice::DuplicateInstance { .. }

@@ -7,12 +7,13 @@ use super::{
     entity::Entity,
     incident_views::{certificate, container_of, incident_view},
     pulses::{active_view, correspondence, heartbeat_view, misses},
+    scripts,
 };
 use crate::{
     core::{
         death::WaitStatus,
         entity::{EntitySpec, StopPolicy},
-        forecast::if_it_died_now,
+        forecast::{Forecast, if_it_died_now, if_its_status_were_bad},
         recovery::{AfterStop, Phase, Recovery, Stage},
         time::Time,
     },
@@ -56,17 +57,19 @@ impl Engine {
 
     pub(super) fn explain_view(&self, entity: &Entity) -> ExplainView {
         let now = clock::now();
-        let forecast = if_it_died_now(&entity.spec, &entity.recovery, now);
+        let steps = |forecast: Vec<Forecast>| {
+            let step = |line: Forecast| ForecastStep {
+                after_ms: milliseconds(line.after),
+                what: line.what,
+            };
+            forecast.into_iter().map(step).collect()
+        };
+        let (spec, recovery) = (&entity.spec, &entity.recovery);
         ExplainView {
             entity: entity_view(entity, now),
             because: because(entity, &self.table),
-            if_it_died_now: forecast
-                .into_iter()
-                .map(|line| ForecastStep {
-                    after_ms: milliseconds(line.after),
-                    what: line.what,
-                })
-                .collect(),
+            if_it_died_now: steps(if_it_died_now(spec, recovery, now)),
+            if_its_status_were_bad: steps(if_its_status_were_bad(spec, recovery, now)),
             last_incident: entity
                 .incidents
                 .newest()
@@ -104,7 +107,11 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         mode: spec.mode,
         state: state_word(spec, recovery),
         since: Some(clock::wall(recovery.since())),
-        stage: recovery.stage().as_str().to_owned(),
+        stage: match &spec.status {
+            Some(_) => scripts::stage(recovery),
+            None => recovery.stage().as_str(),
+        }
+        .to_owned(),
         pid: current.map(|current| current.identity.pid),
         start_time: current.map(|c| clock::wall(Time::from_start_ticks(c.identity.start_time))),
         identity: current.map(|current| current.identity.to_string()),
@@ -118,17 +125,26 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
             auto: starts.auto,
             operator: starts.operator,
             external: starts.external,
+            dependency: starts.dependency,
         },
         deaths_1h: recovery.deaths_within(HOUR, now),
         deaths_24h: recovery.deaths_within(DAY, now),
+        flapping_since: recovery.flapping_since().map(clock::wall),
         problem: problem(entity),
         next_action: next_action(spec, recovery),
-        next_action_at: recovery.stage().deadline().map(clock::wall),
+        next_action_at: match &spec.status {
+            Some(_) => scripts::next_action_at(spec, recovery),
+            None => (recovery.stage().deadline())
+                .or_else(|| recovery.returns_at())
+                .map(clock::wall),
+        },
         last_death: recovery.last_death().map(|death| {
             let (number, recovered_at) = last_death.unwrap_or((0, None));
             certificate(death, number, recovered_at)
         }),
         heartbeat: heartbeat_view(entity),
+        script: scripts::script_view(entity),
+        held: entity.hold_view(),
         quorum: spec.quorum,
         quorum_state: spec.quorum.then(|| recovery.quorum()),
         source_file: spec.origin.to_string(),
@@ -145,8 +161,14 @@ fn problem(entity: &Entity) -> Option<String> {
             "the kernel reports its death; its memory and files are being released".into(),
         );
     }
+    if let Some(delay) = entity.recovery.delay() {
+        return Some(format!("its recovery waits {delay}"));
+    }
     if let Some(problem) = entity.recovery.problem() {
         return Some(problem.to_owned());
+    }
+    if entity.recovery.flapping_since().is_some() {
+        return Some("it is flapping: it fails again and again".to_owned());
     }
     misses(entity).or_else(|| beside(entity))
 }
@@ -176,7 +198,10 @@ fn beside(entity: &Entity) -> Option<String> {
     })
 }
 
-const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
+fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
+    if spec.status.is_some() {
+        return scripts::state_word(recovery);
+    }
     // It exists, and has to answer.
     let unproven = recovery.pulse().wanted().is_some();
     let has_failed = recovery.last_death().is_some() || recovery.pulse().counts().failures > 0;
@@ -194,6 +219,7 @@ const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
         | Stage::MonitorWait { .. }
         | Stage::Monitor { .. }
         | Stage::RestartWait { .. }
+        | Stage::Queued
         | Stage::Stopping {
             then: AfterStop::Respawn,
             ..
@@ -203,6 +229,7 @@ const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
             ..
         } => StateWord::Stopping,
         Stage::Stopped => StateWord::Down,
+        Stage::Held { .. } => StateWord::Held,
         Stage::Ignore => StateWord::Failed,
         Stage::Unverifiable => StateWord::Unverifiable,
         Stage::Unknown | Stage::Unmonitored => StateWord::Unknown,
@@ -210,6 +237,9 @@ const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
 }
 
 fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
+    if spec.status.is_some() {
+        return scripts::next_action(spec, recovery);
+    }
     let text = match recovery.stage() {
         Stage::Manage => {
             let wanted = recovery.pulse().wanted()?;
@@ -232,6 +262,13 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
             Phase::Verdict => "look for the process".to_owned(),
         },
         Stage::Monitor { .. } => "call it recovered if it stays alive".to_owned(),
+        Stage::Queued => match recovery.delay() {
+            Some(delay) => format!("waits {delay}; then starts"),
+            None => "start".to_owned(),
+        },
+        Stage::RestartWait { .. } if recovery.backs_off() => {
+            "backs off, then starts again".to_owned()
+        }
         Stage::RestartWait { .. } => {
             if recovery.attempts() >= spec.restarts {
                 format!("{} alarm, then start again", spec.severity)
@@ -240,7 +277,14 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
             }
         }
         Stage::Ignore => format!("nothing; `pmon start {}`", spec.name),
+        Stage::Stopped if recovery.returns_at().is_some() => {
+            "monitor it again: the stop is over".to_owned()
+        }
         Stage::Stopped => format!("nothing until `pmon start {}`", spec.name),
+        Stage::Held { until: None, .. } => {
+            format!("nothing until `pmon resume {}`", spec.name)
+        }
+        Stage::Held { until: Some(_), .. } => "take it back into recovery".to_owned(),
         Stage::Unverifiable => "look again when the pidfile changes".to_owned(),
     };
     Some(text)
@@ -264,10 +308,18 @@ fn because(entity: &Entity, table: &Table) -> Vec<String> {
                 current.identity
             ));
         }
+        None if entity.spec.status.is_some() => lines.extend(scripts::questioning(entity)),
         None => lines.push("no process is registered".to_owned()),
     }
     if let Some(problem) = problem(entity) {
         lines.push(problem);
+    }
+    if let Some(held) = entity.held() {
+        let reason = held
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |it| format!(": {it}"));
+        lines.push(format!("it is held by {}{reason}", held.by));
     }
     if let Some(death) = recovery.last_death() {
         lines.push(format!(
@@ -283,6 +335,9 @@ fn because(entity: &Entity, table: &Table) -> Vec<String> {
             recovery.attempts(),
             entity.spec.restarts
         ));
+    }
+    if let Some(since) = recovery.flapping_since() {
+        lines.push(format!("it has been flapping since {}", clock::wall(since)));
     }
     if let Some(trouble) = &entity.last_trouble {
         lines.push(format!("last trouble: {trouble}"));
@@ -310,7 +365,7 @@ fn spec_view(spec: &EntitySpec) -> SpecView {
         adoption_window_ms: milliseconds(spec.adoption_window),
         pidfile: spec.pidfile.as_ref().map(|path| path.display().to_string()),
         follow: spec.follow,
-        start: spec.start.describe(),
+        start: spec.describe_start(),
         stop: match spec.stop {
             StopPolicy::Graceful { signal, timeout } => {
                 format!("signal {signal}, then SIGKILL after {timeout:?}")
@@ -319,6 +374,7 @@ fn spec_view(spec: &EntitySpec) -> SpecView {
         },
         subfunction: spec.subfunction.clone(),
         active: spec.active.as_ref().map(active_view),
+        status: spec.status.as_ref().map(scripts::settings_view),
     }
 }
 

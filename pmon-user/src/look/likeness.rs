@@ -143,6 +143,8 @@ mod tests {
             subfunction: None,
             active: None,
             status: None,
+            storm: crate::core::storm::StormPolicy::PMOND,
+            dependencies: crate::core::dependency::Dependencies::default(),
             origin: Origin::Operator,
         }
     }

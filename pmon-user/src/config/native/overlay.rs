@@ -6,13 +6,14 @@ use toml::Spanned;
 
 use super::{
     Source,
-    table::{AlarmTable, ControlTable, DaemonTable, DefaultsTable},
+    table::{AlarmTable, ControlTable, DaemonTable, DefaultsTable, StarlingxTable},
     value::{Argument, PathOrNone},
 };
 use crate::config::{
     finding::{Finding, Level},
     host::{Host, ScriptState},
     settings::Settings,
+    storm::StormKeys,
 };
 
 /// A program cannot do anything in less.
@@ -37,6 +38,7 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
         pidfd_budget,
         active_reply_port,
         initialised_file,
+        recovery_budget,
     } = table;
     let daemon = &mut settings.daemon;
     let mut problems = Vec::new();
@@ -94,6 +96,12 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
     }
     if let Some(port) = active_reply_port {
         daemon.active_reply_port = port.get();
+    }
+    if let Some(given) = recovery_budget {
+        match given.get_ref().limits(daemon.recovery_budget) {
+            Ok(limits) => daemon.recovery_budget = limits,
+            Err(why) => problem(given.span(), &why),
+        }
     }
     if let Some(path) = initialised_file {
         daemon.initialised_file = Some(path.0);
@@ -181,13 +189,39 @@ pub(super) fn control(settings: &mut Settings, table: ControlTable) {
     set(&mut settings.control.write_gids, write_gids);
 }
 
+pub(super) fn starlingx(settings: &mut Settings, table: &StarlingxTable) {
+    let StarlingxTable {
+        enabled,
+        command_inbox,
+        command_port,
+        stop_recovers_after,
+    } = table;
+    let starlingx = &mut settings.starlingx;
+    set(&mut starlingx.enabled, *enabled);
+    set(&mut starlingx.command_inbox, *command_inbox);
+    set(&mut starlingx.command_port, *command_port);
+    set(
+        &mut starlingx.stop_recovers_after,
+        stop_recovers_after.map(|given| given.0),
+    );
+}
+
 pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
     let DefaultsTable {
         stop,
         start_timeout,
+        backoff,
+        intensity,
+        flapping,
         adoption_window,
     } = table;
     let defaults = &mut settings.defaults;
+    let storm = StormKeys {
+        backoff: backoff.map(|given| given.0),
+        intensity: intensity.map(|given| given.0),
+        flapping: flapping.map(|given| given.0),
+    };
+    defaults.storm = storm.over(defaults.storm);
     set(
         &mut defaults.stop,
         stop.map(|stop| stop.policy(Settings::default().defaults.stop)),

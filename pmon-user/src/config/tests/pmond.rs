@@ -104,6 +104,8 @@ fn a_complete_file_is_taken_as_it_is_and_without_a_word() {
             subfunction: None,
             active: None,
             status: None,
+            dependencies: crate::core::dependency::Dependencies::default(),
+            storm: crate::core::storm::StormPolicy::PMOND,
             origin: Origin::File {
                 path: "/p".into(),
                 line: 2

@@ -41,11 +41,15 @@ impl Recovery {
         self.last_death = Some(death);
         self.has_ended(identity, step.now);
         step.ask(Effect::Unregister { identity });
-        step.ask(Effect::RemovePidfile { identity });
+        if !self.is_held() {
+            step.ask(Effect::RemovePidfile { identity });
+        }
         match self.stage {
             // Unknown: it died before the daemon restarted.
             Stage::Manage | Stage::Unknown => {
-                self.failed = true;
+                if !std::mem::replace(&mut self.failed, true) {
+                    self.fell(step);
+                }
                 self.open_adoption_window(step);
                 self.look(step);
             }
@@ -57,7 +61,9 @@ impl Recovery {
             Stage::Looking
             | Stage::Waiting { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Unverifiable => self.look(step),
+            Stage::Held { .. } => self.died_while_held(identity),
             Stage::Stopping { .. } | Stage::Ignore | Stage::Stopped | Stage::Unmonitored => {}
         }
     }
@@ -103,10 +109,15 @@ impl Recovery {
             | Effect::EndLeftovers { .. }
             | Effect::Start { .. }
             | Effect::StopUnit
+            | Effect::RunScript { .. }
             | Effect::CancelStart
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
+            | Effect::AskTurn
+            | Effect::ReturnTurn
+            | Effect::Fell
             | Effect::Alarm(_)
+            | Effect::FlappingAlarm(_)
             | Effect::Say(_) => false,
         })
     }

@@ -6,7 +6,8 @@
 //! * **Manage** — pmond's resting stage: a verified process is in the pid
 //!   table, or is on its way into it, and nothing is due. In active mode it is
 //!   asked from here on (`core::pulse`); after a failure it counts as recovered
-//!   only when it has answered.
+//!   only when it has answered. In status mode there is no process; the entity
+//!   rests here, and a script is asked (`core::status`).
 //! * **Looking** — there is no process as far as we know; before anything is
 //!   started, the pidfile is looked at once more, because somebody may have
 //!   started a successor already. The answer leads to *Monitor* (adopted),
@@ -26,10 +27,17 @@
 //!   the window is an event; it may still be replaced (daemons that fork
 //!   twice), so its death is a failure only when the window closes.
 //! * **Monitor** — the successor must stay alive for `debounce`.
-//! * **RestartWait** — an attempt failed; wait for `interval`.
+//! * **RestartWait** — an attempt failed; wait for `interval`, or longer after the
+//!   alarm (back-off).
+//! * **Queued** — an attempt is due and waits for its turn: for other
+//!   entities (`core::dependency`) or the host's recovery budget. Then we look once
+//!   more. What appears meanwhile is adopted.
 //! * **Ignore** — no automatic recovery (any more); a process that appears is
 //!   adopted at once.
-//! * **Stopped** — an operator stopped it; a process that appears is adopted.
+//! * **Stopped** — an operator stopped it, for good or for some time; a process
+//!   that appears is adopted.
+//! * **Held** — an operator took it out of recovery: deaths are told, processes
+//!   registered, and nothing else is done until the hold is over (`hold`).
 //! * **Unverifiable** — there is something that cannot be told apart, or whose
 //!   death could not be noticed; nothing is done to it and nothing is started
 //!   beside it, later looks may resolve it.
@@ -53,10 +61,15 @@ mod alarm;
 mod attempt;
 mod counts;
 mod dying;
+mod group;
+mod hold;
 mod operator;
 mod quorum;
+mod returning;
 mod sighting;
 mod stage;
+mod status;
+mod storm;
 #[cfg(test)]
 mod tests;
 
@@ -64,7 +77,8 @@ use std::collections::VecDeque;
 
 pub use counts::Starts;
 pub use quorum::Quorum;
-pub use stage::{AfterStop, Phase, Stage};
+pub use stage::{AfterHold, AfterStop, Phase, Stage};
+pub use storm::FLAPPING;
 
 use super::{
     death::Death,
@@ -74,10 +88,12 @@ use super::{
     identity::Identity,
     notice::Notice,
     pulse::Pulse,
+    status::StatusMonitor,
     time::Time,
 };
 use alarm::Alarm;
 use counts::Deaths;
+use storm::Storm;
 
 /// The state of one entity's recovery.
 #[derive(Clone, Debug)]
@@ -95,12 +111,18 @@ pub struct Recovery {
     failed: bool,
     /// An operator's start or restart is being carried out.
     manual: bool,
+    /// It is being restarted because another member of its group has failed.
+    cycled: bool,
     /// pmond's `restarts_cnt`: attempts in this cycle.
     attempts: u32,
     /// The failure that is being dealt with has been told and counted already.
     judged: bool,
     /// Active monitoring.
     pulse: Pulse,
+    /// Status monitoring.
+    status: StatusMonitor,
+    /// What the script had to say when the alarm was raised last.
+    failure_text: Option<String>,
     /// How the running or last start command ended, and whether it still runs.
     start: StartCommand,
     /// Number of the last run of the start method.
@@ -119,11 +141,15 @@ pub struct Recovery {
     /// When an operator's stop cancelled a start that was under way: what the
     /// start command has left behind may still appear.
     cancelled: Option<Time>,
+    /// When the operator's stop is over, if it is not for good.
+    returns_at: Option<Time>,
     /// Processes that ended since the last attempt that ended their leftovers,
     /// or since the entity was healthy; and when we knew of it.
     leftovers_of: VecDeque<(Identity, Time)>,
     /// Why it is not healthy, for people.
     problem: Option<String>,
+    /// What restrains it.
+    storm: Storm,
 }
 
 /// The registered process.
@@ -185,9 +211,12 @@ impl Recovery {
             leaving: None,
             failed: false,
             manual: false,
+            cycled: false,
             attempts: 0,
             judged: false,
             pulse: Pulse::default(),
+            status: StatusMonitor::default(),
+            failure_text: None,
             start: StartCommand::None,
             run: 0,
             alarm: Alarm::default(),
@@ -198,8 +227,10 @@ impl Recovery {
             ended: None,
             adoption_until: None,
             cancelled: None,
+            returns_at: None,
             leftovers_of: VecDeque::new(),
             problem: None,
+            storm: Storm::new(spec, now),
         };
         let effects = match spec.mode {
             Mode::Passive | Mode::Active => vec![Effect::Look {
@@ -211,8 +242,10 @@ impl Recovery {
                 Vec::new()
             }
             Mode::Status => {
-                recovery.stage = Stage::Unmonitored;
-                recovery.problem = Some("status mode is not available in this version".to_owned());
+                match &spec.status {
+                    Some(status) => recovery.begin_status(status),
+                    None => recovery.stage = Stage::Unmonitored,
+                }
                 Vec::new()
             }
         };
@@ -220,26 +253,35 @@ impl Recovery {
     }
 
     /// A newly configured entity that an operator had stopped before the
-    /// daemon restarted.
+    /// daemon restarted, and when that is over if it is not for good.
     #[must_use]
-    pub fn new_stopped(spec: &EntitySpec, now: Time) -> (Self, Vec<Effect>) {
+    pub fn new_stopped(
+        spec: &EntitySpec,
+        now: Time,
+        returns_at: Option<Time>,
+    ) -> (Self, Vec<Effect>) {
         let (mut recovery, effects) = Self::new(spec, now);
-        if recovery.stage == Stage::Unknown {
+        if recovery.stage != Stage::Unmonitored {
             recovery.stage = Stage::Stopped;
+            recovery.status.rest();
+            recovery.returns_at = returns_at;
         }
         (recovery, effects)
     }
 
     /// The daemon restarted in the middle of a recovery: what is found alive has
-    /// to prove itself once more before the entity is called healthy.
+    /// to prove itself once more before the entity is called healthy. A script is
+    /// asked at once.
     pub const fn resume(&mut self) {
         self.failed = true;
+        self.status.hurry();
     }
 
     /// The process that was in the pid table when the daemon ended, and has died
     /// since. Whether that is of any consequence here.
     pub fn recall(&mut self, identity: Identity, generation: u64) -> bool {
-        if self.stage != Stage::Unknown || self.registered.is_some() {
+        let unseen = matches!(self.stage, Stage::Unknown | Stage::Held { .. });
+        if !unseen || self.registered.is_some() {
             return false;
         }
         self.registered = Some(Registered {
@@ -262,6 +304,8 @@ impl Recovery {
     pub fn step(&mut self, spec: &EntitySpec, event: Event, now: Time) -> Vec<Effect> {
         let mut step = Step::new(spec, now);
         match event {
+            // Processes are nobody's in status mode.
+            Event::Seen(_) if spec.status.is_some() => {}
             Event::Seen(sighting) => self.seen(&mut step, sighting),
             Event::Registered {
                 identity,
@@ -283,11 +327,25 @@ impl Recovery {
             } => self.status_known(&mut step, identity, generation, status),
             Event::Gone { identity } => self.gone(&mut step, identity),
             Event::StartEnded { run, end } => self.start_ended(&mut step, run, end),
+            Event::ScriptEnded {
+                run,
+                end,
+                failure_text,
+            } => self.script_ended(&mut step, run, &end, failure_text.as_deref()),
+            Event::Operator(request) if spec.status.is_some() => {
+                self.status_operator(&mut step, request);
+            }
             Event::Operator(request) => self.operator(&mut step, request),
             Event::Pulse(event) => self.pulse_event(&mut step, event),
+            Event::Turn => self.turn(&mut step),
+            Event::Cycle { group } => self.cycle(&mut step, group),
+            Event::Delayed(why) => self.delayed(&mut step, why),
             Event::Tick => self.tick(&mut step),
         }
         self.attend_pulse(&mut step);
+        self.attend_status(&mut step);
+        self.attend_turn(&mut step);
+        self.attend_reminder(now);
         step.effects
     }
 
@@ -295,9 +353,12 @@ impl Recovery {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         [
+            self.storm_deadline(),
             self.stage.deadline(),
             self.alarm.refresh_at(),
             self.pulse.deadline(),
+            self.status.deadline(),
+            self.returns_at(),
         ]
         .into_iter()
         .flatten()
@@ -307,6 +368,9 @@ impl Recovery {
     fn tick(&mut self, step: &mut Step<'_>) {
         self.refresh_alarm(step);
         self.pulse_tick(step);
+        self.status_tick(step);
+        self.return_if_due(step);
+        self.storm_tick(step);
         if self.stage.deadline().is_none_or(|due| step.now < due) {
             return;
         }
@@ -316,9 +380,11 @@ impl Recovery {
             Stage::RestartWait { .. } => self.look(step),
             Stage::Waiting { .. } => self.look_again(step),
             Stage::Stopping { then, killed, .. } => self.stop_overdue(step, then, killed),
+            Stage::Held { .. } => self.hold_expired(step),
             Stage::Unknown
             | Stage::Manage
             | Stage::Looking
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable

@@ -90,7 +90,7 @@ impl Recovery {
                     self.attempt_succeeded(step, identity);
                 }
             }
-            Stage::Looking | Stage::Waiting { .. } | Stage::RestartWait { .. } => {
+            Stage::Looking | Stage::Waiting { .. } | Stage::RestartWait { .. } | Stage::Queued => {
                 self.successor(step, identity, true);
                 self.monitor(step, identity);
             }
@@ -106,6 +106,7 @@ impl Recovery {
                 self.finish(step, identity);
             }
             Stage::Manage | Stage::Monitor { .. } => self.successor(step, identity, true),
+            Stage::Held { .. } => self.seen_while_held(step, identity),
             // Whatever it is, it is dealt with when the old one is gone.
             Stage::Stopping { .. } | Stage::Unmonitored => {}
         }
@@ -185,16 +186,20 @@ impl Recovery {
             }
             Stage::Manage => {
                 // The sweep found what no source reported.
-                self.failed = true;
+                if !std::mem::replace(&mut self.failed, true) {
+                    self.fell(step);
+                }
                 step.say(Notice::Missing { reason });
                 self.look(step);
             }
+            Stage::Held { .. } => self.nothing_seen_while_held(step, reason),
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Stopping { .. }
             | Stage::Ignore
             | Stage::Stopped
@@ -222,9 +227,11 @@ impl Recovery {
             Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Stopping { .. }
             | Stage::Ignore
             | Stage::Stopped
+            | Stage::Held { .. }
             | Stage::Unmonitored => {}
         }
     }
@@ -340,14 +347,16 @@ impl Recovery {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
+            | Stage::Held { .. }
             | Stage::Unverifiable
             | Stage::Unmonitored => {}
         }
     }
 
-    fn register(&mut self, step: &mut Step<'_>, identity: Identity) {
+    pub(super) fn register(&mut self, step: &mut Step<'_>, identity: Identity) {
         self.registered = Some(Registered {
             identity,
             generation: None,
@@ -388,7 +397,7 @@ impl Recovery {
         }
         self.problem = Some(format!("not registered: {reason}"));
         self.manual = false;
-        if self.stage != Stage::Unverifiable {
+        if self.stage != Stage::Unverifiable && !self.is_held() {
             self.enter(step, Stage::Unverifiable);
         }
     }
@@ -423,15 +432,19 @@ impl Recovery {
         match self.stage {
             Stage::Monitor { .. } => self.attempt_failed(step, reason),
             Stage::Manage => {
-                self.failed = true;
+                if !std::mem::replace(&mut self.failed, true) {
+                    self.fell(step);
+                }
                 self.look(step);
             }
+            Stage::Held { .. } => self.failed = true,
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable

@@ -78,6 +78,8 @@ fn subject(name: &str, main: Identity) -> Subject {
         subfunction: None,
         active: None,
         status: None,
+        storm: crate::core::storm::StormPolicy::PMOND,
+        dependencies: crate::core::dependency::Dependencies::default(),
         origin: Origin::Operator,
     };
     Subject {

@@ -226,7 +226,10 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::Pulse(_)
             | Work::Launched { .. }
             | Work::Forget(_)
+            | Work::Opened(_)
+            | Work::Alarm { .. }
             | Work::Closed(_)
+            | Work::Opened(_)
             | Work::Remember(..)
             | Work::Watch(..)
             | Work::Sweep(_)

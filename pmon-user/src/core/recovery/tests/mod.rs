@@ -7,9 +7,14 @@ mod adoption;
 mod alarms;
 mod ending;
 mod following;
+mod holding;
+mod manual;
 mod quorum;
+mod relations;
 mod standing;
 mod starts;
+mod status;
+mod storms;
 mod vectors;
 mod window;
 
@@ -22,6 +27,7 @@ use crate::core::{
     entity::{Origin, Severity, StartMethod, StopPolicy},
     event::{Occasion, OperatorAction, OperatorRequest, Outcome, Sighting},
     simulation::{Simulation, StartBehaviour},
+    storm::StormPolicy,
 };
 
 const FIRST: Identity = Identity {
@@ -55,6 +61,8 @@ fn spec(severity: Severity, restarts: u32) -> EntitySpec {
         subfunction: None,
         active: None,
         status: None,
+        dependencies: crate::core::dependency::Dependencies::default(),
+        storm: StormPolicy::PMOND,
         origin: Origin::Operator,
     }
 }
