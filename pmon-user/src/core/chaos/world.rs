@@ -483,6 +483,8 @@ impl World {
                 let identity = self.new_identity();
                 self.processes.insert(identity);
                 self.pidfile = Some(identity);
+                // On record before it executes anything.
+                self.known = Some(identity);
                 let died = self.perhaps_doomed(identity, luck);
                 self.start_ends(run, StartEnd::Running(identity), Some(identity));
                 self.note(|_| format!("({}) runs, doomed: {died}", identity.pid));
