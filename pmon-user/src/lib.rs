@@ -7,6 +7,7 @@ pub mod alarm;
 pub mod audit;
 pub mod causes;
 pub mod cli;
+pub mod compat;
 pub mod config;
 pub mod control;
 pub mod core;

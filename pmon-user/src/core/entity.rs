@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::{dependency::Dependencies, socket::SocketSpec, storm::StormPolicy};
+
 /// Everything the core needs to know about one entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntitySpec {
@@ -28,6 +30,9 @@ pub struct EntitySpec {
     pub startuptime: Duration,
     /// Deadline of the start command itself; never less than `startuptime`.
     pub start_timeout: Duration,
+    /// After a death, how long a successor that somebody else starts is waited
+    /// for before one is started; zero = not at all.
+    pub adoption_window: Duration,
     /// File that names the process, where there is one.
     pub pidfile: Option<PathBuf>,
     /// How a successor is started.
@@ -45,15 +50,48 @@ pub struct EntitySpec {
     pub active: Option<ActiveSpec>,
     /// Script settings, with [`Mode::Status`] only.
     pub status: Option<StatusSpec>,
+    /// What it is to other entities.
+    pub dependencies: Dependencies,
+    /// How it is restrained when it fails again and again.
+    pub storm: StormPolicy,
     /// Where it was configured.
     pub origin: Origin,
 }
 
 impl EntitySpec {
-    /// Whether a successor is started when the process fails.
+    /// Whether a successor is started when the process fails; in status mode one is
+    /// started whatever `restarts` says.
     #[must_use]
     pub const fn recovers(&self) -> bool {
-        self.restarts > 0 && !matches!(self.start, StartMethod::None { .. })
+        (self.restarts > 0 || self.status.is_some())
+            && !matches!(self.start, StartMethod::None { .. })
+    }
+
+    /// The sockets that pmon holds for it.
+    #[must_use]
+    pub fn sockets(&self) -> &[SocketSpec] {
+        match &self.start {
+            StartMethod::Command(command) => &command.sockets,
+            StartMethod::Unit { .. } | StartMethod::Script { .. } | StartMethod::None { .. } => &[],
+        }
+    }
+
+    /// The pidfile, where it is of any consequence: in status mode it is neither
+    /// read nor touched.
+    #[must_use]
+    pub fn watched_pidfile(&self) -> Option<&PathBuf> {
+        self.pidfile.as_ref().filter(|_| self.mode != Mode::Status)
+    }
+
+    /// How a successor is started, in one line.
+    #[must_use]
+    pub fn describe_start(&self) -> String {
+        match (&self.status, &self.start) {
+            (Some(status), StartMethod::Script { path }) => {
+                format!("{} {}", path.display(), status.start_arg)
+            }
+            (Some(_) | None, start) => start.describe(),
+        }
     }
 }
 
@@ -146,6 +184,12 @@ pub struct CommandSpec {
     pub daemonizes: bool,
     /// File that takes stdout and stderr instead of the default log.
     pub log: Option<PathBuf>,
+    /// A successor is started as soon as the old process can run no code any more,
+    /// although its memory, files and sockets are still held. Never with
+    /// `daemonizes`.
+    pub early: bool,
+    /// Listening sockets that pmon holds, in the order in which they are passed.
+    pub sockets: Vec<SocketSpec>,
 }
 
 /// How a live process is ended.

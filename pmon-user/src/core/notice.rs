@@ -12,7 +12,7 @@ use super::{
     discrepancy::Discrepancy,
     effect::StartVerb,
     entity::Severity,
-    event::OperatorRequest,
+    event::{Delay, OperatorAction, OperatorRequest},
     evidence::Sender,
     identity::Identity,
 };
@@ -130,11 +130,40 @@ pub enum Notice {
     Operator(OperatorRequest),
     /// The entity was stopped by an operator and is down.
     Stopped,
+    /// An operator's stop was for some time only, and that is over.
+    StopExpired,
+    /// Taken out of recovery by an operator.
+    Held {
+        /// For how long; until it is resumed when absent.
+        lasts: Option<Duration>,
+    },
+    /// Back in recovery.
+    Resumed {
+        /// By time, not by request.
+        expired: bool,
+    },
     /// Somebody else is starting or stopping the entity; wait for the result.
     Waiting {
         /// The pid of the foreign script.
         script: u32,
     },
+    /// The adoption window is open: a successor that somebody else starts is
+    /// waited for.
+    AwaitingSuccessor {
+        /// For how long.
+        window: Duration,
+    },
+    /// Processes beside the registered one are instances of the entity as well.
+    DuplicateInstance {
+        /// The registered one.
+        main: Identity,
+        /// The others, each with what ties it to the entity.
+        others: Vec<(Identity, String)>,
+    },
+    /// There is one instance again, the registered one, or none at all.
+    DuplicateCleared(Option<Identity>),
+    /// After a recovery, or an operator's restart: there is one instance.
+    OneInstance(Identity),
     /// A request of active monitoring has come to nothing, not for the first
     /// time in a row.
     PulseMissed {
@@ -169,6 +198,20 @@ pub enum Notice {
         /// What was done, in order; empty when nothing was.
         done: Vec<String>,
     },
+    /// A script says that the service is well: for the first time, or again.
+    StatusGood,
+    /// A script says that the service is not well, or could not say anything.
+    StatusBad {
+        /// How it ended.
+        reason: String,
+    },
+    /// What an operator asked for is not done.
+    Refused {
+        /// What that was.
+        request: OperatorRequest,
+        /// Why not.
+        why: String,
+    },
     /// First failure of a cycle (pmond's LOG event).
     FirstFailure,
     /// The alarm is raised.
@@ -177,6 +220,42 @@ pub enum Notice {
     AlarmRefreshed(Severity),
     /// The alarm is cleared.
     AlarmCleared,
+    /// It fails again and again although each recovery succeeds.
+    Flapping {
+        /// Falls from health.
+        deaths: u32,
+        /// Within this time.
+        within: Duration,
+    },
+    /// It still does.
+    StillFlapping {
+        /// For so long.
+        lasts: Duration,
+    },
+    /// It has been well for long enough.
+    FlappingEnded,
+    /// It is restarted because another member of its group has failed.
+    Cycled {
+        /// Which group.
+        group: String,
+    },
+    /// It does not wait any longer for one that is to be started first.
+    WaitedInVain {
+        /// For whom.
+        name: String,
+    },
+    /// An attempt is due and has to wait.
+    Delayed {
+        /// Why.
+        why: Delay,
+    },
+    /// It still has to.
+    StillDelayed {
+        /// Why.
+        why: Delay,
+        /// For so long.
+        waited: Duration,
+    },
     /// A quorum member has its first strike.
     QuorumFailure,
     /// It has its second: the host should not go on.
@@ -214,15 +293,32 @@ impl Notice {
             Self::GaveUp { .. } => "gave_up",
             Self::Operator(_) => "operator",
             Self::Stopped => "stopped",
+            Self::StopExpired => "stop_expired",
+            Self::Held { .. } => "held",
+            Self::Resumed { .. } => "resumed",
             Self::Waiting { .. } => "waiting",
+            Self::AwaitingSuccessor { .. } => "awaiting_successor",
+            Self::DuplicateInstance { .. } => "duplicate_instance",
+            Self::DuplicateCleared(_) => "duplicate_cleared",
+            Self::OneInstance(_) => "one_instance",
             Self::PulseMissed { .. } => "pulse_missed",
             Self::Unanswered { .. } => "unanswered",
             Self::AwaitingAnswers { .. } => "awaiting_answers",
             Self::Audited { .. } => "audit",
+            Self::StatusGood => "status_good",
+            Self::StatusBad { .. } => "status_bad",
+            Self::Refused { .. } => "refused",
             Self::FirstFailure => "first_failure",
             Self::AlarmRaised(_) => "alarm_raised",
             Self::AlarmRefreshed(_) => "alarm_refreshed",
             Self::AlarmCleared => "alarm_cleared",
+            Self::Flapping { .. } => "flapping",
+            Self::StillFlapping { .. } => "still_flapping",
+            Self::FlappingEnded => "flapping_ended",
+            Self::Cycled { .. } => "cycled",
+            Self::WaitedInVain { .. } => "waited_in_vain",
+            Self::Delayed { .. } => "delayed",
+            Self::StillDelayed { .. } => "still_delayed",
             Self::QuorumFailure => "quorum_failure",
             Self::QuorumUnrecoverable => "quorum_unrecoverable",
             Self::QuorumCleared => "quorum_cleared",
@@ -248,6 +344,9 @@ impl Notice {
             | Self::PulseMissed { identity, .. }
             | Self::Unanswered { identity, .. }
             | Self::AwaitingAnswers { identity, .. }
+            | Self::DuplicateInstance { main: identity, .. }
+            | Self::DuplicateCleared(Some(identity))
+            | Self::OneInstance(identity)
             | Self::Monitoring(identity)
             | Self::Stable(identity)
             | Self::Recovered(identity)
@@ -262,12 +361,27 @@ impl Notice {
             | Self::GaveUp { .. }
             | Self::Operator(_)
             | Self::Stopped
+            | Self::StopExpired
+            | Self::Held { .. }
+            | Self::Resumed { .. }
             | Self::Waiting { .. }
+            | Self::AwaitingSuccessor { .. }
+            | Self::DuplicateCleared(None)
             | Self::Audited { .. }
+            | Self::StatusGood
+            | Self::StatusBad { .. }
+            | Self::Refused { .. }
             | Self::FirstFailure
             | Self::AlarmRaised(_)
             | Self::AlarmRefreshed(_)
             | Self::AlarmCleared
+            | Self::Flapping { .. }
+            | Self::StillFlapping { .. }
+            | Self::FlappingEnded
+            | Self::Cycled { .. }
+            | Self::WaitedInVain { .. }
+            | Self::Delayed { .. }
+            | Self::StillDelayed { .. }
             | Self::QuorumFailure
             | Self::QuorumUnrecoverable
             | Self::QuorumCleared => None,
@@ -340,16 +454,58 @@ impl fmt::Display for Notice {
             Self::Restarted(identity) => write!(f, "Restarted ({})", identity.pid),
             Self::GaveUp { reason } => write!(f, "no automatic recovery: {reason}"),
             Self::Operator(request) => {
-                write!(f, "{:?} asked for by {}", request.action, request.by)?;
+                write!(
+                    f,
+                    "{} asked for by {}",
+                    capitalised(request.action),
+                    request.by
+                )?;
                 match &request.reason {
                     Some(reason) => write!(f, ": {reason}"),
                     None => Ok(()),
                 }
             }
             Self::Stopped => f.write_str("stopped by operator"),
+            Self::StopExpired => f.write_str("the stop is over; monitored again"),
+            Self::Held { lasts: None } => f.write_str("held: taken out of recovery"),
+            Self::Held { lasts: Some(lasts) } => {
+                write!(f, "held: taken out of recovery for {lasts:?}")
+            }
+            Self::Resumed { expired: false } => f.write_str("resumed: back in recovery"),
+            Self::Resumed { expired: true } => f.write_str("the hold is over: back in recovery"),
             Self::Waiting { script } => {
                 write!(f, "init script ({script}) is at work; waiting for it")
             }
+            Self::AwaitingSuccessor { window } => {
+                write!(f, "waiting {window:?} for a successor of somebody else's")
+            }
+            Self::DuplicateInstance { main, others } => {
+                let named: Vec<_> = others
+                    .iter()
+                    .map(|(other, tie)| format!("({}), {tie}", other.pid))
+                    .collect();
+                let pids: Vec<_> = others
+                    .iter()
+                    .map(|(other, _)| other.pid.to_string())
+                    .collect();
+                write!(
+                    f,
+                    "minor alarm raised: duplicate instance: ({}) is monitored, and beside it runs \
+                     {}; end what is too much: `kill {}`",
+                    main.pid,
+                    named.join("; "),
+                    pids.join(" ")
+                )
+            }
+            Self::DuplicateCleared(Some(main)) => write!(
+                f,
+                "duplicate instance alarm cleared: ({}) is the only one",
+                main.pid
+            ),
+            Self::DuplicateCleared(None) => {
+                f.write_str("duplicate instance alarm cleared: none is monitored")
+            }
+            Self::OneInstance(main) => write!(f, "({}) is the only instance", main.pid),
             Self::PulseMissed {
                 identity,
                 misses,
@@ -379,16 +535,52 @@ impl fmt::Display for Notice {
                     write!(f, "done: {}", done.join(", "))
                 }
             }
+            Self::StatusGood => f.write_str("the status is good"),
+            Self::StatusBad { reason } => write!(f, "the status is bad: the script {reason}"),
+            Self::Refused { request, why } => write!(
+                f,
+                "{:?} asked for by {} is not done: {why}",
+                request.action, request.by
+            ),
             Self::FirstFailure => f.write_str("is down; recovery begins"),
             Self::AlarmRaised(severity) => write!(f, "{severity} alarm raised"),
             Self::AlarmRefreshed(severity) => write!(f, "{severity} alarm still raised"),
             Self::AlarmCleared => f.write_str("alarm cleared"),
+            Self::Flapping { deaths, within } => write!(
+                f,
+                "is flapping: it failed {deaths} times within {within:?}, each time after a recovery"
+            ),
+            Self::StillFlapping { lasts } => {
+                write!(f, "is still flapping, for {} s", lasts.as_secs())
+            }
+            Self::FlappingEnded => f.write_str("is no longer flapping"),
+            Self::Cycled { group } => write!(
+                f,
+                "is restarted, because another member of its group `{group}` has failed"
+            ),
+            Self::WaitedInVain { name } => {
+                write!(f, "does not wait for `{name}` any longer")
+            }
+            Self::Delayed { why } => write!(f, "recovery waits {why}"),
+            Self::StillDelayed { why, waited } => {
+                write!(f, "recovery has waited {} s {why}", waited.as_secs())
+            }
             Self::QuorumFailure => f.write_str("quorum failure"),
             Self::QuorumUnrecoverable => {
                 f.write_str("quorum failure, unrecoverable: the host should not go on")
             }
             Self::QuorumCleared => f.write_str("quorum failure cleared"),
         }
+    }
+}
+
+const fn capitalised(action: OperatorAction) -> &'static str {
+    match action {
+        OperatorAction::Start => "Start",
+        OperatorAction::Stop | OperatorAction::StopFor { .. } => "Stop",
+        OperatorAction::Restart => "Restart",
+        OperatorAction::Hold { .. } => "Hold",
+        OperatorAction::Resume => "Resume",
     }
 }
 

@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use super::{
-    death::{Death, LastSeen, SourceName, WaitStatus},
-    effect::Effect,
-    entity::EntitySpec,
+    death::{Death, Hint, LastSeen, SourceName, WaitStatus},
+    effect::{Effect, ScriptTask},
+    entity::{EntitySpec, Severity, StartMethod},
     event::{Event, Occasion, Outcome, Sighting, StartEnd},
     evidence::Evidence,
     identity::Identity,
@@ -47,6 +47,27 @@ pub enum AnswerBehaviour {
     Silent,
 }
 
+/// What the script of an entity in status mode does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScriptBehaviour {
+    /// Exit code when asked for the status.
+    pub status: i32,
+    /// Exit code when told to start.
+    pub start: i32,
+    /// How long it takes, either way.
+    pub takes: Duration,
+}
+
+/// What happens when an entity asks for its turn to start a successor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TurnBehaviour {
+    /// It is its turn: nobody else is being recovered.
+    #[default]
+    AtOnce,
+    /// Whoever drives the simulation decides, with [`Event::Turn`].
+    Withheld,
+}
+
 /// One entity and its simulated world.
 #[derive(Debug)]
 pub struct Simulation<'a> {
@@ -55,6 +76,9 @@ pub struct Simulation<'a> {
     now: Time,
     start: StartBehaviour,
     answers: AnswerBehaviour,
+    scripts: ScriptBehaviour,
+    failure_text: Option<String>,
+    turns: TurnBehaviour,
     pending: Vec<(Time, Pending)>,
     alive: Option<Identity>,
     foreign_script: Option<u32>,
@@ -82,6 +106,9 @@ impl<'a> Simulation<'a> {
             now,
             start,
             answers: AnswerBehaviour::default(),
+            scripts: ScriptBehaviour::default(),
+            failure_text: None,
+            turns: TurnBehaviour::default(),
             pending: Vec::new(),
             alive,
             foreign_script: None,
@@ -106,6 +133,12 @@ impl<'a> Simulation<'a> {
     #[must_use]
     pub const fn recovery(&self) -> &Recovery {
         &self.recovery
+    }
+
+    /// How bad a lasting failure of the entity is.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        self.spec.severity
     }
 
     /// The present.
@@ -141,6 +174,28 @@ impl<'a> Simulation<'a> {
         self.answers = answers;
     }
 
+    /// From now on the script of status mode does this.
+    pub fn set_scripts(&mut self, scripts: ScriptBehaviour) {
+        self.scripts = scripts;
+    }
+
+    /// From now on this is found where the script explains a failure.
+    pub fn set_failure_text(&mut self, text: Option<&str>) {
+        self.failure_text = text.map(str::to_owned);
+    }
+
+    /// A script that was under way when this began comes to its end as well.
+    pub fn end_script_under_way(&mut self) {
+        if let Some((task, run)) = self.recovery.status().running() {
+            self.run_script(task, run, false);
+        }
+    }
+
+    /// From now on turns are given like this.
+    pub fn set_turns(&mut self, turns: TurnBehaviour) {
+        self.turns = turns;
+    }
+
     /// Somebody else's init script begins or ends.
     pub fn set_foreign_script(&mut self, pid: Option<u32>) {
         self.foreign_script = pid;
@@ -151,6 +206,11 @@ impl<'a> Simulation<'a> {
         if let Some(identity) = self.alive {
             self.die(identity, status);
         }
+    }
+
+    /// The pidfile names nobody any more, and nothing is told.
+    pub fn lose(&mut self) {
+        self.alive = None;
     }
 
     /// Somebody else starts a process; its pidfile change is noticed.
@@ -233,7 +293,25 @@ impl<'a> Simulation<'a> {
         if let Some(registered) = self.recovery.current()
             && registered.identity == identity
         {
+            let early = matches!(&self.spec.start, StartMethod::Command(it) if it.early);
+            if early {
+                self.happen(Event::Hint(self.hint(identity, status)));
+            }
             self.happen(Event::Died(self.death(identity, status)));
+        }
+    }
+
+    /// How the kernel side would tell that the last thread of the process exits at
+    /// this moment.
+    #[must_use]
+    pub const fn hint(&self, identity: Identity, status: WaitStatus) -> Hint {
+        Hint {
+            identity,
+            generation: self.generation,
+            source: SourceName::Ebpf,
+            died_at: Some(self.now),
+            status: Some(status),
+            last_thread: true,
         }
     }
 
@@ -313,12 +391,24 @@ impl<'a> Simulation<'a> {
                     let silent = PulseEvent::Silent { round, initialised };
                     self.happen(Event::Pulse(silent));
                 }
+                Effect::RunScript {
+                    task,
+                    run,
+                    failure_text,
+                } => self.run_script(task, run, failure_text),
+                Effect::AskTurn => match self.turns {
+                    TurnBehaviour::AtOnce => self.happen(Event::Turn),
+                    TurnBehaviour::Withheld => {}
+                },
                 Effect::EndLeftovers { .. }
                 | Effect::Unregister { .. }
                 | Effect::Release { .. }
                 | Effect::RemovePidfile { .. }
                 | Effect::CancelStart
+                | Effect::ReturnTurn
+                | Effect::Fell
                 | Effect::Alarm(_)
+                | Effect::FlappingAlarm(_)
                 | Effect::Say(_) => {}
             }
         }
@@ -341,6 +431,22 @@ impl<'a> Simulation<'a> {
             StartBehaviour::Fails(code) => self.exit_later(run, Duration::ZERO, code),
             StartBehaviour::Hangs => {}
         }
+    }
+
+    fn run_script(&mut self, task: ScriptTask, run: u64, failure_text: bool) {
+        let code = match task {
+            ScriptTask::Status => self.scripts.status,
+            ScriptTask::Start => self.scripts.start,
+        };
+        let ended = Event::ScriptEnded {
+            run,
+            end: StartEnd::Exited {
+                code,
+                last_line: None,
+            },
+            failure_text: self.failure_text.clone().filter(|_| failure_text),
+        };
+        self.later(self.scripts.takes, Pending::Event(ended));
     }
 
     fn exit_later(&mut self, run: u64, delay: Duration, code: i32) {

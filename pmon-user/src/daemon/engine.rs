@@ -17,17 +17,22 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
+    alarms::Alarms,
     auditing::Deeds,
     canary::Leash,
     entity::Entity,
     inheritance::Inheritance,
+    instances::Counting,
     message::{Message, Work},
     steps::Found,
     sweep::Sweeping,
 };
 use crate::{
+    alarm::health::HostHealth,
     audit::{Due, discrepancy::Discrepancies},
     core::{
+        budget::{Budget, Limits},
+        dependency::gate::Gate,
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion},
@@ -73,14 +78,22 @@ pub struct Engine {
     pub(super) sweeping: Option<Sweeping>,
     /// What is being done about a disagreement.
     pub(super) deeds: Option<Deeds>,
+    /// Which instances are to be counted.
+    pub(super) counting: Counting,
     /// Looks have to wait for descriptors.
     pub(super) exhausted: bool,
     /// Why nobody can be asked in active mode.
     pub(super) unheard: Option<String>,
+    /// Who may start a successor now.
+    pub(super) budget: Budget<EntityName>,
+    /// Who waits for other entities.
+    pub(super) gate: Gate,
     /// There may be more in the inbox.
     more: bool,
     stopping: bool,
     pub(super) inheritance: Inheritance,
+    /// What is raised, and what is not known to be cleared everywhere.
+    pub(super) alarms: Alarms,
 }
 
 /// What the daemon knows of itself, for `status`.
@@ -102,8 +115,12 @@ pub struct Facts {
     pub findings: Vec<String>,
     /// Entities that cannot be monitored.
     pub unmonitored: Vec<crate::config::Unmonitored>,
+    /// Whether it stands in for pmond on a StarlingX host.
+    pub starlingx: bool,
     /// Rises with every configuration put into force.
     pub config_generation: u64,
+    /// What others may ask of the host at any moment.
+    pub health: HostHealth,
 }
 
 impl Engine {
@@ -123,6 +140,7 @@ impl Engine {
     ) -> Result<Self, rustix::io::Errno> {
         let epoll = Epoll::new()?;
         epoll.add(&wake, INBOX)?;
+        let alarms = Alarms::new(facts.health.clone());
         let engine = Self {
             table,
             entities: HashMap::new(),
@@ -143,11 +161,15 @@ impl Engine {
             deferred: Vec::new(),
             sweeping: None,
             deeds: None,
+            counting: Counting::default(),
             exhausted: false,
             unheard: None,
+            budget: Budget::new(Limits::default()),
+            gate: Gate::default(),
             more: false,
             stopping: false,
             inheritance: Inheritance::default(),
+            alarms,
         };
         if let Some(kernel) = engine.table.kernel() {
             engine.watch_ring(kernel)?;
@@ -180,6 +202,7 @@ impl Engine {
     fn turn(&mut self) {
         let next = self.schedule.first().map(|(due, _)| *due);
         let next = next.into_iter().chain(self.table.next_due());
+        let next = next.chain(self.turns_due());
         let next = next.chain(self.sources_due()).min();
         let timeout = if self.more {
             Some(Duration::ZERO)
@@ -190,8 +213,10 @@ impl Engine {
         self.tick_table();
         self.read_inbox();
         self.tick_due();
+        self.give_turns();
         self.tick_sources();
         self.inquire();
+        self.count_instances();
     }
 
     fn inquire(&mut self) {
@@ -231,6 +256,19 @@ impl Engine {
                     self.happen_with(&entity, Event::StartEnded { run, end }, Some(&found));
                     self.table.expect_no_more(&entity);
                 }
+                Message::ScriptEnded {
+                    entity,
+                    run,
+                    end,
+                    failure_text,
+                } => {
+                    let event = Event::ScriptEnded {
+                        run,
+                        end,
+                        failure_text,
+                    };
+                    self.happen(&entity, event, clock::now());
+                }
                 Message::Reaped {
                     entity,
                     process,
@@ -238,6 +276,7 @@ impl Engine {
                 } => self.reaped(&entity, process, status),
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
+                Message::AlarmSettled { entity, cleared } => self.alarm_settled(&entity, cleared),
                 Message::Settled { entity, identity } => {
                     self.table.on_record(identity);
                     if let Some(entity) = self.entities.get_mut(&entity) {
@@ -257,9 +296,12 @@ impl Engine {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }
                 Message::Audit(Due::Sweep(_)) => self.sweep(),
+                Message::Counted(counted) => self.counted(counted),
+                Message::CountAgain(names) => self.count_again(names),
                 Message::Canary(hatched) => self.canary_hatched(hatched),
                 Message::Pulse(report) => self.pulse_reported(report),
                 Message::Source(started) => self.source_started(started),
+                Message::Degraded(why) => self.facts.degraded.push(why),
                 Message::Request(request) => self.answer(request),
                 Message::Stop => self.stopping = true,
             }
@@ -284,9 +326,16 @@ impl Engine {
 
     pub(super) fn look(&self, name: &EntityName, occasion: Occasion, foreign_script: bool) {
         if let Some(entity) = self.entities.get(name) {
+            let mut request = entity.look_request(occasion, foreign_script);
+            if entity.spec.pidfile.is_none()
+                && entity.recovery.is_adopting()
+                && let Some(traits) = &entity.instances.traits
+            {
+                request.former = Some((Arc::clone(traits), self.registered_pids()));
+            }
             self.hand_out(Work::Look {
                 entity: Arc::clone(name),
-                request: Box::new(entity.look_request(occasion, foreign_script)),
+                request: Box::new(request),
             });
         }
     }

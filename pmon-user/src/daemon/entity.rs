@@ -4,19 +4,22 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::instances::Instances;
+
 use crate::{
     core::{
+        dependency::Standing,
         discrepancy::Discrepancy,
-        entity::EntitySpec,
+        entity::{EntitySpec, Severity},
         event::Occasion,
         identity::Identity,
         incident::Incidents,
-        recovery::{AfterStop, Recovery, Stage},
+        recovery::{Quorum, Recovery},
         time::Time,
     },
     look::{LookRequest, Remembered},
     pulse::correspondence::{Faults, Strays},
-    state::registrations::{AdHoc, EntityRecord, StoppedByOperator},
+    state::registrations::{AdHoc, AlarmRecord, EntityRecord, HeldByOperator, StoppedByOperator},
     view::incident::IncidentView,
 };
 
@@ -32,6 +35,8 @@ pub struct Entity {
     pub known: Option<Remembered>,
     /// Why only the pidfd watches the process, when that is so.
     pub pidfd_only: Option<String>,
+    /// How it stands for others, as they were last told.
+    pub standing: Standing,
     /// The deadline that is in the engine's schedule.
     pub scheduled: Option<Time>,
     /// The last thing an executor could not do for it.
@@ -41,6 +46,8 @@ pub struct Entity {
     pub ended_for: Option<(Identity, String)>,
     /// Who stopped it, while it is stopped.
     pub stopped_by: Option<StoppedByOperator>,
+    /// Who took it out of recovery, while it is held.
+    pub held_by: Option<HeldByOperator>,
     /// How it was registered, if no file describes it.
     pub ad_hoc: Option<AdHoc>,
     /// Who died, other than the known process, and may not be in the journal yet.
@@ -52,6 +59,10 @@ pub struct Entity {
     pub continued: Option<IncidentView>,
     /// What was wrong with answers of its process, and on their port.
     pub tally: Tally,
+    /// How many of it there are.
+    pub instances: Instances,
+    /// Its alarm, as receivers may believe it to be.
+    pub alarm: Option<AlarmRecord>,
     /// What the last sweep found in disagreement, and with whom registered.
     pub disagreement: Option<(Discrepancy, Option<Identity>)>,
     /// What the record was made of that was last given away to be remembered.
@@ -74,6 +85,11 @@ pub struct RecordOf {
     process: Option<Remembered>,
     /// When the operator stopped it.
     stopped: Option<Timestamp>,
+    /// How bad, since when, and when it was cleared.
+    alarm: Option<(Severity, Timestamp, Option<Timestamp>)>,
+    quorum: Quorum,
+    /// Since and until when an operator holds it.
+    held: Option<(Timestamp, Option<Timestamp>)>,
 }
 
 impl Entity {
@@ -83,9 +99,13 @@ impl Entity {
         let EntityRecord {
             process,
             stopped,
+            held,
             ad_hoc,
             mut unsettled,
             launched,
+            alarm,
+            // The recovery's.
+            quorum: _,
         } = record;
         // The last one that may have become its process.
         let known = match launched {
@@ -104,15 +124,19 @@ impl Entity {
             incidents: Incidents::default(),
             known,
             pidfd_only: None,
+            standing: Standing::Unknown,
             scheduled: None,
             last_trouble: None,
             ended_for: None,
             stopped_by: stopped,
+            held_by: held,
             ad_hoc,
             unsettled,
             inherited: Vec::new(),
             continued: None,
             tally: Tally::default(),
+            instances: Instances::default(),
+            alarm,
             disagreement: None,
             remembered: None,
         }
@@ -127,6 +151,7 @@ impl Entity {
             occasion,
             check_foreign_script: foreign_script,
             own_scripts: Arc::default(),
+            former: None,
         }
     }
 
@@ -136,6 +161,7 @@ impl Entity {
         EntityRecord {
             process: self.known,
             stopped: self.stopped().cloned(),
+            held: self.held().cloned(),
             ad_hoc: self.ad_hoc.clone(),
             // As long as it is the known one it is remembered as that.
             unsettled: self
@@ -146,6 +172,8 @@ impl Entity {
                 .collect(),
             // Kept where the record is.
             launched: None,
+            alarm: self.alarm.clone(),
+            quorum: self.recovery.quorum(),
         }
     }
 
@@ -155,18 +183,9 @@ impl Entity {
         RecordOf {
             process: self.known,
             stopped: self.stopped().map(|stopped| stopped.at),
-        }
-    }
-
-    /// Who stopped it, if it is stopped.
-    fn stopped(&self) -> Option<&StoppedByOperator> {
-        match self.recovery.stage() {
-            Stage::Stopped
-            | Stage::Stopping {
-                then: AfterStop::StayDown,
-                ..
-            } => self.stopped_by.as_ref(),
-            _ => None,
+            alarm: (self.alarm.as_ref()).map(|alarm| (alarm.severity, alarm.since, alarm.cleared)),
+            quorum: self.recovery.quorum(),
+            held: self.held().map(|held| (held.at, held.until)),
         }
     }
 }

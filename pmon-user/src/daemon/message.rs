@@ -3,9 +3,13 @@
 //! The engine never blocks: everything that could is asked for as [`Work`] and
 //! comes back as a [`Message`].
 
-use std::sync::{Arc, mpsc};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use aya_log::EbpfLogger;
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::{
@@ -15,7 +19,9 @@ use super::{
     selection::{SourceWork, Started},
 };
 use crate::{
+    alarm::event::AlarmEvent,
     audit::Due,
+    compat::inbox::{Outcome, datagram::Command},
     config::Loaded,
     control::backend::{Refusal, RegisterRequest},
     core::{
@@ -26,7 +32,10 @@ use crate::{
         time::Time,
     },
     effect::Job,
-    look::{Look, LookRequest},
+    look::{
+        Look, LookRequest,
+        instances::{Census, Counted},
+    },
     pulse::endpoint,
     source::{
         ebpf::{Plan, Replaced, Replacement},
@@ -81,6 +90,17 @@ pub enum Message {
         /// What was seen of it.
         last_seen: LastSeen,
     },
+    /// The script of an entity in status mode ended.
+    ScriptEnded {
+        /// Whose.
+        entity: EntityName,
+        /// Number of the run.
+        run: u64,
+        /// How.
+        end: StartEnd,
+        /// What it left for the alarm.
+        failure_text: Option<String>,
+    },
     /// A process that pmon itself had started was reaped.
     Reaped {
         /// Whose.
@@ -104,6 +124,13 @@ pub enum Message {
         /// What.
         what: String,
     },
+    /// Every receiver knows that an alarm was cleared.
+    AlarmSettled {
+        /// Whose.
+        entity: EntityName,
+        /// When it was.
+        cleared: Timestamp,
+    },
     /// A death is in the journal.
     Settled {
         /// Whose.
@@ -113,6 +140,10 @@ pub enum Message {
     },
     /// What was asked with [`Work::Inquire`].
     Answered(Vec<Answer>),
+    /// Instances were counted.
+    Counted(Vec<Counted>),
+    /// It is time to count the instances of these again.
+    CountAgain(Vec<EntityName>),
     /// The audit says where to look.
     Audit(Due),
     /// A canary waits to be registered and released, or why there is none.
@@ -121,6 +152,8 @@ pub enum Message {
     Pulse(endpoint::Report),
     /// A source was started, or why not.
     Source(Result<Started, (SourceName, String)>),
+    /// Something that pmon does beside watching does not work in this run.
+    Degraded(String),
     /// The control service asks.
     Request(Request),
     /// End the loop.
@@ -145,6 +178,17 @@ pub enum Request {
         by: String,
         /// Answered once accepted.
         reply: Reply<EntityView>,
+    },
+    /// A command of the original's datagrams.
+    Command {
+        /// What.
+        command: Command,
+        /// When a stop is over.
+        stop_lasts: Duration,
+        /// By whom.
+        by: String,
+        /// What came of it.
+        reply: Reply<Outcome>,
     },
     /// An ad-hoc entity.
     Register {
@@ -210,6 +254,10 @@ pub enum Work {
     },
     /// Something for the endpoint of active monitoring.
     Pulse(endpoint::Order),
+    /// Count instances; answered by [`Message::Counted`].
+    Count(Census),
+    /// Say in a moment that these are to be counted again.
+    CountAgain(Vec<EntityName>),
     /// Hatch a canary.
     Hatch,
     /// Start or stop a source.
@@ -220,6 +268,8 @@ pub enum Work {
     Tell(Told),
     /// An incident was closed.
     Closed(Box<IncidentView>),
+    /// An incident has begun without a death, and is to survive the daemon.
+    Opened(Box<IncidentView>),
     /// An incident has one more death; answered by [`Message::Settled`].
     Died {
         /// Whose.
@@ -250,6 +300,15 @@ pub enum Work {
     },
     /// What should survive the daemon has changed.
     Remember(EntityName, Arc<EntityRecord>),
+    /// Receivers of alarms are to be told, once it is on record.
+    Alarm {
+        /// Whose.
+        entity: EntityName,
+        /// What is remembered of it now.
+        memory: Arc<EntityRecord>,
+        /// What they are told.
+        events: Vec<AlarmEvent>,
+    },
     /// An entity's pidfile is to be watched from now on; none when it has none.
     Watch(EntityName, Option<std::path::PathBuf>),
     /// Look for the processes of these entities, for the sweep.
@@ -315,7 +374,7 @@ impl Inbox {
         const SECONDS: u64 = 10;
         let (reply, answer) = oneshot::channel();
         self.send(Message::Request(request(reply)));
-        let deadline = std::time::Duration::from_secs(SECONDS);
+        let deadline = Duration::from_secs(SECONDS);
         match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(Refusal::TimedOut { seconds: SECONDS }),

@@ -5,16 +5,21 @@
 //! directory, load the kernel program, start the engine, open the control
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
+mod alarms;
+mod aliases;
 mod auditing;
 mod backend;
 pub mod canary;
+mod commands;
 pub mod engine;
 pub mod entity;
 mod following;
 mod handoff;
 mod hearing;
+mod holds;
 mod incident_views;
 mod inheritance;
+mod instances;
 mod kernel_side;
 mod kernel_views;
 mod logging;
@@ -25,12 +30,15 @@ mod pid_one;
 mod pulses;
 mod receiver;
 mod requests;
+mod scripts;
 pub mod selection;
 mod sightings;
+mod sockets;
 mod status_views;
 mod steps;
 mod sweep;
 mod telling;
+mod turns;
 mod views;
 mod work;
 
@@ -59,6 +67,7 @@ use self::{
     work::Workers,
 };
 use crate::{
+    alarm::{self, dispatch::Dispatch, event::AlarmEvent},
     audit::{self, AuditSettings},
     causes::in_full,
     config::{self, Loaded, Sources, settings::Settings},
@@ -71,6 +80,7 @@ use crate::{
     effect::{self, Executor, Report},
     look,
     state::{Store, journal, lock::Lock, registrations},
+    sys::spawn,
     view::incident::IncidentView,
 };
 
@@ -78,6 +88,9 @@ use crate::{
 const EXIT_USAGE: u8 = 2;
 /// How long jobs under way may take at the end.
 const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// How long receivers may take to be told the last alarms at the end.
+const LAST_ALARMS: Duration = Duration::from_secs(2);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -93,7 +106,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if !options.check && pid_one::is_it() {
         return pid_one::run();
     }
+    // While there is one thread.
+    let aside = spawn::set_descriptors_aside();
     let _logging = logging::start();
+    if let Err(error) = aside {
+        tracing::warn!(%error, "sockets cannot be passed to programs");
+    }
     let sources = options.sources.resolve();
     let mut loaded = config::load(&sources, &config::LocalHost::detect());
     options.apply_to(&mut loaded.settings);
@@ -161,6 +179,7 @@ async fn serve_until_stopped(
     let (past, history) = Past::of(journalled.incidents, backend::HISTORY);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
+    let told_earlier = alarms::told_earlier(&receiver::host_name(), &registrations);
     let store = Store::start(state_dir, registrations.clone())?;
     let volatile = Store::start_volatile(run_dir, registrations.clone())?;
 
@@ -188,7 +207,10 @@ async fn serve_until_stopped(
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);
+    let alarms = start_alarms(settings, &told_earlier, &inbox)?;
     let helpers = Helpers {
+        alarms: alarms.clone(),
+        health: engine.health.clone(),
         audit: audit.as_ref().map(audit::AuditHandle::status),
         store: store.status(),
     };
@@ -201,6 +223,7 @@ async fn serve_until_stopped(
         volatile,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
+        alarms: alarms.clone(),
         looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
         inbox: inbox.clone(),
     };
@@ -216,6 +239,11 @@ async fn serve_until_stopped(
         handed_over: Arc::clone(&handed_over),
         kernel_log: kernel_side::KernelLog::default(),
     });
+    let restart = Arc::new(Notify::new());
+    if let Some(why) = commands::start(&settings.starlingx, &inbox, &restart).await {
+        tracing::error!("{why}");
+        inbox.send(Message::Degraded(why));
+    }
     let (stop_serving, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = tokio::spawn(serve(socket, access, Arc::clone(&daemon), async {
         // Also when the sender is dropped: then the daemon ends as well.
@@ -232,6 +260,7 @@ async fn serve_until_stopped(
             _ = terminate.recv() => break End::ForGood,
             _ = interrupt.recv() => break End::ForGood,
             () = handed_over.notified() => break End::HandedOver,
+            () = restart.notified() => break End::HandedOver,
             _ = hangup.recv() => {
                 if let Err(refusal) = daemon.reload("SIGHUP".to_owned()).await {
                     tracing::warn!(%refusal, "reload");
@@ -250,6 +279,9 @@ async fn serve_until_stopped(
     receiver::end(engine, end).await;
     executor.shutdown(SHUTDOWN).await;
     let (store, volatile) = workers.await.context("the workers failed")?;
+    // What is not told now is on record.
+    let told = tokio::task::spawn_blocking(move || alarms.close(LAST_ALARMS)).await;
+    told.context("telling the last alarms failed")?;
     save_all(&store, &volatile, run_dir).await;
     Ok(ExitCode::SUCCESS)
 }
@@ -290,6 +322,16 @@ fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
                         .unwrap_or_default(),
                     process,
                 },
+                Report::ScriptEnded {
+                    run,
+                    end,
+                    failure_text,
+                } => Message::ScriptEnded {
+                    entity,
+                    run,
+                    end,
+                    failure_text,
+                },
                 Report::Reaped { process, status } => Message::Reaped {
                     entity,
                     process,
@@ -328,6 +370,23 @@ fn start_audit(settings: &Settings, inbox: &Inbox) -> Option<audit::AuditHandle>
             None
         }
     }
+}
+
+/// Receivers of alarms, each on its thread.
+fn start_alarms(
+    settings: &Settings,
+    told: &[AlarmEvent],
+    inbox: &Inbox,
+) -> anyhow::Result<Dispatch> {
+    let inbox = inbox.clone();
+    Dispatch::start(
+        alarm::sinks(&settings.alarm),
+        told,
+        move |entity, cleared| {
+            inbox.send(Message::AlarmSettled { entity, cleared });
+        },
+    )
+    .context("cannot start the receivers of alarms")
 }
 
 fn access_rules(settings: &Settings) -> AccessRules {

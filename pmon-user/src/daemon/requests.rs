@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 use super::{
     engine::Engine,
     entity::Entity,
+    holds::{self, Resumption},
     incident_views::incident_view,
     logging::KernelLines,
     message::{Reply, Request, Work},
@@ -14,17 +15,19 @@ use aya_log::EbpfLogger;
 
 use crate::{
     causes::in_full,
-    config::{Loaded, finding::nearest},
+    config::Loaded,
     control::backend::{Refusal, RegisterRequest},
     core::{
+        dependency::Dependencies,
         entity::{CommandSpec, EntitySpec, Mode, Origin, Severity, StartMethod, StopPolicy},
         event::{Event, OperatorAction, OperatorRequest},
         identity::Identity,
         recovery::{Recovery, Stage},
+        storm::StormPolicy,
     },
     look::Remembered,
     source::ebpf::{Plan, Replaced, Replacement},
-    state::registrations::{AdHoc, EntityRecord, StoppedByOperator},
+    state::registrations::{AdHoc, EntityRecord},
     sys::clock,
     table::EntityName,
     view::{diagnosis::ReloadView, entity::EntityView, incident::IncidentView},
@@ -49,11 +52,8 @@ impl Engine {
     pub(super) fn answer(&mut self, request: Request) {
         match request {
             Request::Status(names, to) => {
-                let unknown = names.iter().find_map(|name| self.entity(name).err());
-                reply(
-                    to,
-                    unknown.map_or_else(|| Ok(self.status_view(&names)), Err),
-                );
+                let names = self.names_of(&names);
+                reply(to, names.map(|names| self.status_view(&names)));
             }
             Request::Show(name, to) => {
                 reply(to, self.entity(&name).map(|entity| self.show_view(entity)));
@@ -74,6 +74,12 @@ impl Engine {
                 let request = OperatorRequest { action, reason, by };
                 reply(to, self.operate(&name, request));
             }
+            Request::Command {
+                command,
+                stop_lasts,
+                by,
+                reply: to,
+            } => reply(to, Ok(self.command(command, stop_lasts, by))),
             Request::Register {
                 request,
                 process,
@@ -133,23 +139,24 @@ impl Engine {
         }
     }
 
-    fn entity(&self, name: &str) -> Result<&Entity, Refusal> {
-        self.entities.get(name).ok_or_else(|| {
-            let names: Vec<&str> = self.entities.keys().map(|name| &**name).collect();
-            Refusal::UnknownEntity {
-                name: name.to_owned(),
-                nearest: nearest(name, &names).map(str::to_owned),
-            }
-        })
-    }
-
-    fn operate(&mut self, name: &str, request: OperatorRequest) -> Result<EntityView, Refusal> {
+    pub(super) fn operate(
+        &mut self,
+        name: &str,
+        request: OperatorRequest,
+    ) -> Result<EntityView, Refusal> {
         let entity = self.entity(name)?;
+        let name = &*entity.spec.name.clone();
         if *entity.recovery.stage() == Stage::Unmonitored {
             let why = entity.recovery.problem().unwrap_or("it is not monitored");
             return Err(Refusal::Refused {
                 reason: format!("`{name}` is not acted upon: {why}"),
             });
+        }
+        if let Some(why) = Recovery::refuses(&entity.spec, request.action) {
+            return Err(Refusal::Refused { reason: why });
+        }
+        if let Some(refusal) = entity.refuses(request.action) {
+            return Err(refusal);
         }
         let no_start = match &entity.spec.start {
             StartMethod::None { reason } => Some(reason.clone()),
@@ -164,15 +171,8 @@ impl Engine {
         }
         let now = clock::now();
         let why = format!("{} of `{name}` by {}", request.action.as_str(), request.by);
-        if request.action == OperatorAction::Stop {
-            let by_whom = StoppedByOperator {
-                by: request.by.clone(),
-                reason: request.reason.clone(),
-                at: clock::wall(now),
-            };
-            if let Some(entity) = self.entities.get_mut(name) {
-                entity.stopped_by = Some(by_whom);
-            }
+        if let Some(entity) = self.entities.get_mut(name) {
+            entity.note_who(&request, now);
         }
         self.happen(&Arc::from(name), Event::Operator(request), now);
         if let Some(entity) = self.entities.get_mut(name)
@@ -248,19 +248,23 @@ impl Engine {
             }
         }
         tracing::info!(entity = name, by, "unregistered by an operator");
-        self.abandon(&Arc::from(name));
+        self.remove(&Arc::from(name));
         Ok(())
     }
 
     /// Puts an entity into force that was not there before.
     pub(super) fn add(&mut self, spec: Arc<EntitySpec>, record: EntityRecord) {
         let now = clock::now();
-        let (recovery, effects) = if record.stopped.is_some() {
-            Recovery::new_stopped(&spec, now)
-        } else {
-            Recovery::new(&spec, now)
-        };
+        let Resumption {
+            recovery,
+            effects,
+            notices,
+        } = holds::resume(&spec, &record, now);
+        let quorum = record.quorum;
+        let name = EntityName::from(spec.name.as_str());
         self.adopt(Entity::new(spec, recovery, record), effects);
+        self.take_over_alarm(&name, quorum, now);
+        self.tell_all(&name, notices, now);
     }
 
     fn open_incidents(&self, name: Option<&str>) -> Vec<IncidentView> {
@@ -300,9 +304,10 @@ impl Engine {
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in removed {
-            self.abandon(&name);
+            self.remove(&name);
             view.removed.push(name.to_string());
         }
+        self.limit(loaded.settings.daemon.recovery_budget);
         let mut watched = Vec::new();
         for spec in loaded.entities {
             match self.entities.get_mut(spec.name.as_str()) {
@@ -313,6 +318,7 @@ impl Engine {
                 Some(entity) if *entity.spec == spec => {}
                 Some(entity) => {
                     view.changed.push(spec.name.clone());
+                    let had_sockets = !entity.spec.sockets().is_empty();
                     let mode_changed = entity.spec.mode != spec.mode;
                     entity.spec = Arc::new(spec);
                     if mode_changed {
@@ -322,16 +328,22 @@ impl Engine {
                         self.add(spec, record);
                     } else {
                         let name = EntityName::from(entity.spec.name.as_str());
-                        watched.push((name, entity.spec.pidfile.clone()));
+                        let kept = had_sockets.then(|| entity.spec.sockets().to_vec());
+                        watched.push((name, entity.spec.watched_pidfile().cloned(), kept));
                     }
                 }
             }
         }
-        for (name, pidfile) in watched {
+        for (name, pidfile, sockets) in watched {
+            self.reconfigure_alarm(&name);
             self.follow(&name);
+            if let Some(sockets) = sockets {
+                self.keep_sockets(&name, sockets);
+            }
             self.hand_out(Work::Watch(name, pidfile));
         }
         view.removed.sort();
+        self.relate();
         self.facts.findings = findings;
         self.facts.unmonitored = loaded.unmonitored;
         self.facts.config_generation += 1;
@@ -348,15 +360,17 @@ pub(super) fn ad_hoc_spec(
     restart: Option<String>,
 ) -> EntitySpec {
     let daemonizes = pidfile.is_some();
+    let interval = Duration::from_secs(5);
     EntitySpec {
         name: name.to_owned(),
         mode: Mode::Passive,
         severity: Severity::Major,
         restarts: 3,
-        interval: Duration::from_secs(5),
+        interval,
         debounce: Duration::from_secs(20),
         startuptime: Duration::from_secs(5),
         start_timeout: Duration::from_secs(30),
+        adoption_window: Duration::ZERO,
         pidfile,
         start: match restart {
             Some(command) => StartMethod::Command(CommandSpec {
@@ -367,6 +381,8 @@ pub(super) fn ad_hoc_spec(
                 group: None,
                 daemonizes,
                 log: None,
+                early: false,
+                sockets: Vec::new(),
             }),
             None => StartMethod::None {
                 reason: "registered without `--restart`".to_owned(),
@@ -381,6 +397,8 @@ pub(super) fn ad_hoc_spec(
         subfunction: None,
         active: None,
         status: None,
+        dependencies: Dependencies::default(),
+        storm: StormPolicy::native(interval),
         origin: Origin::Operator,
     }
 }

@@ -76,14 +76,19 @@ impl Engine {
                     .kernel()
                     .and_then(Ebpf::pins)
                     .map(|pins| pins.path().display().to_string()),
+                starlingx: self.facts.starlingx,
             },
             sources: self.sources(),
             audit: AuditView {
                 last_sweep: self.last_sweep.map(clock::wall),
                 sweeps: self.sweeps,
+                one_instance: self.counting.verified,
                 discrepancies: self.discrepancies.by_kind(),
             },
             degraded: self.degraded(),
+            // Known to whoever holds the host's health.
+            host_degraded: None,
+            unrecoverable: None,
             config_findings: findings,
             entities,
         }

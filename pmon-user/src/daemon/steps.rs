@@ -7,6 +7,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
+    alarms,
     engine::Engine,
     entity::Entity,
     message::{Tale, Told, Work},
@@ -53,6 +54,7 @@ impl Engine {
     fn happen_at(&mut self, name: &EntityName, event: Event, found: Option<&Found>, now: Time) {
         let mut events = VecDeque::from([event]);
         let mut notices = Vec::new();
+        let mut alarms = Vec::new();
         while let Some(event) = events.pop_front() {
             let Some(entity) = self.entities.get_mut(name) else {
                 return;
@@ -61,7 +63,15 @@ impl Engine {
             let effects = entity.recovery.step(&spec, event, now);
             for effect in effects {
                 match effect {
-                    Effect::Say(notice) => notices.push(notice),
+                    Effect::Say(notice) => {
+                        alarms.extend(alarms::of_notice(&notice));
+                        notices.push(notice);
+                    }
+                    Effect::Alarm(change) => alarms.push(alarms::of_change(change)),
+                    Effect::FlappingAlarm(change) => alarms.push(alarms::of_flapping(change)),
+                    Effect::AskTurn => events.push_back(self.ask_turn(name, &spec, now)),
+                    Effect::ReturnTurn => self.return_turn(name),
+                    Effect::Fell => self.gate.fell(name, now),
                     Effect::Register { identity } => {
                         self.gather(name, &effect);
                         events.push_back(self.register(name, identity, found));
@@ -72,10 +82,12 @@ impl Engine {
         }
         self.reschedule(name);
         self.remember(name);
+        self.note_standing(name);
         // Telling people comes last: it must not delay what is to be done.
         for notice in notices {
             self.tell(name, notice, now);
         }
+        self.sound(name, &alarms, now);
     }
 
     fn register(&mut self, name: &EntityName, identity: Identity, found: Option<&Found>) -> Event {
@@ -118,6 +130,7 @@ impl Engine {
                     entity.pidfd_only = registered.pidfd_only;
                 }
                 trace::note(name, identity, Deed::Registered);
+                self.take_sockets_back(name, process);
                 Event::Registered {
                     identity,
                     generation: registered.generation,
@@ -176,6 +189,16 @@ impl Engine {
                 stop: spec.stop,
             },
             Effect::Start { verb, run } => Job::Start { spec, verb, run },
+            Effect::RunScript {
+                task,
+                run,
+                failure_text,
+            } => Job::RunScript {
+                spec,
+                task,
+                run,
+                failure_text,
+            },
             Effect::StopUnit => Job::StopUnit { spec },
             Effect::CancelStart => {
                 self.table.expect_no_more(name);
@@ -185,9 +208,14 @@ impl Engine {
                 return self.request_pulse(name, &spec, round, sequence);
             }
             Effect::CollectPulse { round } => return self.collect_pulse(name, &spec, round),
-            // Told as a notice; other receivers are not configured.
-            Effect::Alarm(_) => return,
-            Effect::Register { .. } | Effect::Say(_) => return,
+            // Dealt with by the caller, or told as a notice.
+            Effect::Register { .. }
+            | Effect::AskTurn
+            | Effect::ReturnTurn
+            | Effect::Fell
+            | Effect::Alarm(_)
+            | Effect::FlappingAlarm(_)
+            | Effect::Say(_) => return,
         };
         self.hand_out(Work::Job {
             entity: Arc::clone(name),
@@ -203,6 +231,7 @@ impl Engine {
     }
 
     pub(super) fn tell(&mut self, name: &EntityName, notice: Notice, now: Time) {
+        self.count_after(name, &notice);
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };
@@ -210,11 +239,16 @@ impl Engine {
             .incidents
             .record(&notice, now, &mut self.next_incident);
         let closed = matches!(noted, Some((_, true)));
+        // Whoever has to go on with it must know that it is failing.
+        let opened = matches!(notice, Notice::StatusBad { .. })
+            && (entity.incidents.open()).is_some_and(|incident| incident.timeline.len() == 1);
         let died = match &notice {
             Notice::Died(death) => Some(death.identity),
             _ => None,
         };
-        if let Some(identity) = died {
+        if let Some(identity) = died
+            && !entity.unsettled.contains(&identity)
+        {
             entity.unsettled.push(identity);
         }
         self.hand_out(Work::Tell(Told {
@@ -231,6 +265,9 @@ impl Engine {
                 incident: Box::new(view),
                 identity,
             });
+        }
+        if opened && let Some(view) = self.newest_incident_view(name) {
+            self.hand_out(Work::Opened(Box::new(view)));
         }
         if closed
             && let Some((number, _)) = noted
@@ -252,7 +289,7 @@ impl Engine {
         }));
     }
 
-    fn remember(&mut self, name: &EntityName) {
+    pub(super) fn remember(&mut self, name: &EntityName) {
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };
@@ -263,7 +300,7 @@ impl Engine {
         }
     }
 
-    fn reschedule(&mut self, name: &EntityName) {
+    pub(super) fn reschedule(&mut self, name: &EntityName) {
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };
@@ -280,7 +317,8 @@ impl Engine {
     pub(super) fn adopt(&mut self, entity: Entity, effects: Vec<Effect>) {
         let name: EntityName = Arc::from(entity.spec.name.as_str());
         let spec = Arc::clone(&entity.spec);
-        self.hand_out(Work::Watch(Arc::clone(&name), spec.pidfile.clone()));
+        let pidfile = spec.watched_pidfile().cloned();
+        self.hand_out(Work::Watch(Arc::clone(&name), pidfile));
         self.entities.insert(Arc::clone(&name), entity);
         self.follow(&name);
         for effect in effects {
@@ -296,6 +334,8 @@ impl Engine {
         {
             self.schedule.remove(&(due, Arc::clone(name)));
         }
+        self.return_turn(name);
+        self.gate.changed(name);
         self.table.forget(name, &self.epoll);
         self.hand_out(Work::Forget(Arc::clone(name)));
     }

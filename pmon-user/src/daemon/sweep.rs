@@ -42,7 +42,11 @@ impl Engine {
         self.check_pins();
         self.table.begin_comparison();
         self.sweeping = Some(Sweeping {
-            left: self.entities.keys().cloned().collect(),
+            left: (self.entities.iter())
+                // There a script is asked.
+                .filter(|(_, entity)| entity.spec.status.is_none())
+                .map(|(name, _)| EntityName::clone(name))
+                .collect(),
             under_way: 0,
         });
         self.sweep_on();
@@ -67,7 +71,10 @@ impl Engine {
         match (slice.is_empty(), compared) {
             (false, _) => self.hand_out(Work::Sweep(slice)),
             (true, Some(())) => self.sweep_on(),
-            (true, None) => self.sweeping = None,
+            (true, None) => {
+                self.sweeping = None;
+                self.count_all();
+            }
         }
     }
 

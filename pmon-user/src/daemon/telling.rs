@@ -202,11 +202,20 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Operator(_)
         | Notice::StatusKnown { .. }
         | Notice::Stopped
+        | Notice::StopExpired
+        | Notice::Held { .. }
+        | Notice::Resumed { .. }
         | Notice::Waiting { .. }
         | Notice::AwaitingAnswers { .. }
+        | Notice::StatusGood
+        | Notice::FlappingEnded
+        | Notice::Cycled { .. }
+        | Notice::Delayed { .. }
+        | Notice::AwaitingSuccessor { .. }
+        | Notice::DuplicateCleared(_)
         | Notice::AlarmCleared
         | Notice::QuorumCleared => Level::Info,
-        Notice::Hinted(_) => Level::Debug,
+        Notice::Hinted(_) | Notice::OneInstance(_) => Level::Debug,
         Notice::Died(_)
         | Notice::NotRegistered { .. }
         | Notice::Missing { .. }
@@ -218,8 +227,15 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Audited { .. }
         | Notice::Unanswered { .. }
         | Notice::AttemptFailed { .. }
+        | Notice::StatusBad { .. }
+        | Notice::Refused { .. }
+        | Notice::Flapping { .. }
+        | Notice::StillFlapping { .. }
+        | Notice::WaitedInVain { .. }
+        | Notice::StillDelayed { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)
+        | Notice::DuplicateInstance { .. }
         | Notice::GaveUp { .. }
         | Notice::AlarmRaised(_)
         | Notice::AlarmRefreshed(_)
@@ -262,6 +278,7 @@ mod tests {
             source: SourceName::Ebpf,
             died_at: Some(Time::from_boot_ns(died_us * 1000)),
             status: None,
+            last_thread: true,
         })
     }
 

@@ -7,12 +7,13 @@ use super::{
     entity::Entity,
     incident_views::{certificate, container_of, incident_view},
     pulses::{active_view, correspondence, heartbeat_view, misses},
+    scripts,
 };
 use crate::{
     core::{
         death::WaitStatus,
-        entity::{EntitySpec, StopPolicy},
-        forecast::if_it_died_now,
+        entity::{EntitySpec, StartMethod, StopPolicy},
+        forecast::{Forecast, if_it_died_now, if_its_status_were_bad},
         recovery::{AfterStop, Phase, Recovery, Stage},
         time::Time,
     },
@@ -56,17 +57,19 @@ impl Engine {
 
     pub(super) fn explain_view(&self, entity: &Entity) -> ExplainView {
         let now = clock::now();
-        let forecast = if_it_died_now(&entity.spec, &entity.recovery, now);
+        let steps = |forecast: Vec<Forecast>| {
+            let step = |line: Forecast| ForecastStep {
+                after_ms: milliseconds(line.after),
+                what: line.what,
+            };
+            forecast.into_iter().map(step).collect()
+        };
+        let (spec, recovery) = (&entity.spec, &entity.recovery);
         ExplainView {
             entity: entity_view(entity, now),
             because: because(entity, &self.table),
-            if_it_died_now: forecast
-                .into_iter()
-                .map(|line| ForecastStep {
-                    after_ms: milliseconds(line.after),
-                    what: line.what,
-                })
-                .collect(),
+            if_it_died_now: steps(if_it_died_now(spec, recovery, now)),
+            if_its_status_were_bad: steps(if_its_status_were_bad(spec, recovery, now)),
             last_incident: entity
                 .incidents
                 .newest()
@@ -104,7 +107,11 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         mode: spec.mode,
         state: state_word(spec, recovery),
         since: Some(clock::wall(recovery.since())),
-        stage: recovery.stage().as_str().to_owned(),
+        stage: match &spec.status {
+            Some(_) => scripts::stage(recovery),
+            None => recovery.stage().as_str(),
+        }
+        .to_owned(),
         pid: current.map(|current| current.identity.pid),
         start_time: current.map(|c| clock::wall(Time::from_start_ticks(c.identity.start_time))),
         identity: current.map(|current| current.identity.to_string()),
@@ -112,22 +119,34 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         generation: current.and_then(|current| current.generation),
         severity: spec.severity,
         alarm: recovery.alarm(),
+        duplicates: duplicates(entity),
+        alarm_since: (recovery.alarm()).and(entity.alarm.as_ref().map(|alarm| alarm.since)),
         restarts: RestartsView {
             auto: starts.auto,
             operator: starts.operator,
             external: starts.external,
+            dependency: starts.dependency,
         },
         deaths_1h: recovery.deaths_within(HOUR, now),
         deaths_24h: recovery.deaths_within(DAY, now),
+        flapping_since: recovery.flapping_since().map(clock::wall),
         problem: problem(entity),
         next_action: next_action(spec, recovery),
-        next_action_at: recovery.stage().deadline().map(clock::wall),
+        next_action_at: match &spec.status {
+            Some(_) => scripts::next_action_at(spec, recovery),
+            None => (recovery.stage().deadline())
+                .or_else(|| recovery.returns_at())
+                .map(clock::wall),
+        },
         last_death: recovery.last_death().map(|death| {
             let (number, recovered_at) = last_death.unwrap_or((0, None));
             certificate(death, number, recovered_at)
         }),
         heartbeat: heartbeat_view(entity),
+        script: scripts::script_view(entity),
+        held: entity.hold_view(),
         quorum: spec.quorum,
+        quorum_state: spec.quorum.then(|| recovery.quorum()),
         source_file: spec.origin.to_string(),
     }
 }
@@ -142,13 +161,47 @@ fn problem(entity: &Entity) -> Option<String> {
             "the kernel reports its death; its memory and files are being released".into(),
         );
     }
+    if let Some(delay) = entity.recovery.delay() {
+        return Some(format!("its recovery waits {delay}"));
+    }
     if let Some(problem) = entity.recovery.problem() {
         return Some(problem.to_owned());
     }
-    misses(entity)
+    if entity.recovery.flapping_since().is_some() {
+        return Some("it is flapping: it fails again and again".to_owned());
+    }
+    misses(entity).or_else(|| beside(entity))
 }
 
-const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
+/// Who runs beside the registered process.
+fn duplicates(entity: &Entity) -> Vec<String> {
+    let duplicates = entity.instances.duplicates.iter();
+    duplicates.map(|one| one.identity.to_string()).collect()
+}
+
+fn beside(entity: &Entity) -> Option<String> {
+    let duplicates = &entity.instances.duplicates;
+    let named: Vec<_> = duplicates
+        .iter()
+        .map(|one| format!("{} ({})", one.identity.pid, one.tie))
+        .collect();
+    let pids: Vec<_> = duplicates
+        .iter()
+        .map(|one| one.identity.pid.to_string())
+        .collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "minor alarm: duplicate instance beside it: {}; end what is too much: `kill {}`",
+            named.join(", "),
+            pids.join(" ")
+        )
+    })
+}
+
+fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
+    if spec.status.is_some() {
+        return scripts::state_word(recovery);
+    }
     // It exists, and has to answer.
     let unproven = recovery.pulse().wanted().is_some();
     let has_failed = recovery.last_death().is_some() || recovery.pulse().counts().failures > 0;
@@ -166,6 +219,7 @@ const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
         | Stage::MonitorWait { .. }
         | Stage::Monitor { .. }
         | Stage::RestartWait { .. }
+        | Stage::Queued
         | Stage::Stopping {
             then: AfterStop::Respawn,
             ..
@@ -175,6 +229,7 @@ const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
             ..
         } => StateWord::Stopping,
         Stage::Stopped => StateWord::Down,
+        Stage::Held { .. } => StateWord::Held,
         Stage::Ignore => StateWord::Failed,
         Stage::Unverifiable => StateWord::Unverifiable,
         Stage::Unknown | Stage::Unmonitored => StateWord::Unknown,
@@ -182,6 +237,9 @@ const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
 }
 
 fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
+    if spec.status.is_some() {
+        return scripts::next_action(spec, recovery);
+    }
     let text = match recovery.stage() {
         Stage::Manage => {
             let wanted = recovery.pulse().wanted()?;
@@ -189,7 +247,13 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
         }
         Stage::Unmonitored => return None,
         Stage::Unknown | Stage::Looking => "look for the process".to_owned(),
-        Stage::Waiting { script, .. } => format!("wait for init script ({script})"),
+        Stage::Waiting {
+            script: Some(script),
+            ..
+        } => format!("wait for init script ({script})"),
+        Stage::Waiting { script: None, .. } => {
+            "start it, unless somebody else does before".to_owned()
+        }
         Stage::Stopping { killed: false, .. } => "SIGKILL if it does not end by itself".to_owned(),
         Stage::Stopping { killed: true, .. } => "wait until it is gone".to_owned(),
         Stage::MonitorWait { phase, .. } => match phase {
@@ -198,6 +262,13 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
             Phase::Verdict => "look for the process".to_owned(),
         },
         Stage::Monitor { .. } => "call it recovered if it stays alive".to_owned(),
+        Stage::Queued => match recovery.delay() {
+            Some(delay) => format!("waits {delay}; then starts"),
+            None => "start".to_owned(),
+        },
+        Stage::RestartWait { .. } if recovery.backs_off() => {
+            "backs off, then starts again".to_owned()
+        }
         Stage::RestartWait { .. } => {
             if recovery.attempts() >= spec.restarts {
                 format!("{} alarm, then start again", spec.severity)
@@ -206,7 +277,14 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
             }
         }
         Stage::Ignore => format!("nothing; `pmon start {}`", spec.name),
+        Stage::Stopped if recovery.returns_at().is_some() => {
+            "monitor it again: the stop is over".to_owned()
+        }
         Stage::Stopped => format!("nothing until `pmon start {}`", spec.name),
+        Stage::Held { until: None, .. } => {
+            format!("nothing until `pmon resume {}`", spec.name)
+        }
+        Stage::Held { until: Some(_), .. } => "take it back into recovery".to_owned(),
         Stage::Unverifiable => "look again when the pidfile changes".to_owned(),
     };
     Some(text)
@@ -230,10 +308,18 @@ fn because(entity: &Entity, table: &Table) -> Vec<String> {
                 current.identity
             ));
         }
+        None if entity.spec.status.is_some() => lines.extend(scripts::questioning(entity)),
         None => lines.push("no process is registered".to_owned()),
     }
     if let Some(problem) = problem(entity) {
         lines.push(problem);
+    }
+    if let Some(held) = entity.held() {
+        let reason = held
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |it| format!(": {it}"));
+        lines.push(format!("it is held by {}{reason}", held.by));
     }
     if let Some(death) = recovery.last_death() {
         lines.push(format!(
@@ -249,6 +335,9 @@ fn because(entity: &Entity, table: &Table) -> Vec<String> {
             recovery.attempts(),
             entity.spec.restarts
         ));
+    }
+    if let Some(since) = recovery.flapping_since() {
+        lines.push(format!("it has been flapping since {}", clock::wall(since)));
     }
     if let Some(trouble) = &entity.last_trouble {
         lines.push(format!("last trouble: {trouble}"));
@@ -267,15 +356,26 @@ fn cause_text(status: Option<WaitStatus>) -> String {
 
 /// The configuration as understood.
 fn spec_view(spec: &EntitySpec) -> SpecView {
+    let command = match &spec.start {
+        StartMethod::Command(command) => Some(command),
+        StartMethod::Unit { .. } | StartMethod::Script { .. } | StartMethod::None { .. } => None,
+    };
     SpecView {
         restarts: spec.restarts,
         interval_ms: milliseconds(spec.interval),
         debounce_ms: milliseconds(spec.debounce),
         startuptime_ms: milliseconds(spec.startuptime),
         start_timeout_ms: milliseconds(spec.start_timeout),
+        adoption_window_ms: milliseconds(spec.adoption_window),
         pidfile: spec.pidfile.as_ref().map(|path| path.display().to_string()),
         follow: spec.follow,
-        start: spec.start.describe(),
+        start: spec.describe_start(),
+        early: command.is_some_and(|command| command.early),
+        sockets: spec
+            .sockets()
+            .iter()
+            .map(|one| one.listen.to_string())
+            .collect(),
         stop: match spec.stop {
             StopPolicy::Graceful { signal, timeout } => {
                 format!("signal {signal}, then SIGKILL after {timeout:?}")
@@ -284,6 +384,7 @@ fn spec_view(spec: &EntitySpec) -> SpecView {
         },
         subfunction: spec.subfunction.clone(),
         active: spec.active.as_ref().map(active_view),
+        status: spec.status.as_ref().map(scripts::settings_view),
     }
 }
 

@@ -3,7 +3,8 @@
 //! A lane waits for a pidfile's removal, as the signal behind it must come
 //! later, and for the end of leftovers, as the start behind it must, but at most
 //! for a deadline; it waits for no command. States of the
-//! start slot (and likewise of the stop slot):
+//! start slot (and likewise of the stop slot), which scripts of status mode use
+//! as start commands do:
 //!
 //! * empty: `Start` fills it, `CancelStart` does nothing;
 //! * filled: the command runs, or has ended (perhaps as a program that runs in the
@@ -29,7 +30,7 @@ use tokio::{
 };
 
 use super::{
-    Job, Report, Shared, errno_name, leftovers, pidfile, start,
+    Job, Report, Shared, errno_name, leftovers, pidfile, start, status_script,
     trace::{self, Deed},
 };
 use crate::{
@@ -39,6 +40,9 @@ use crate::{
 
 /// Longest time a pidfile's removal may hold up the signal behind it.
 const PIDFILE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Longest time that sockets may hold up the job behind theirs.
+const SOCKETS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Longest time a cancelled command may take to let go: it kills its process
 /// and waits for that for a second at most.
@@ -89,6 +93,7 @@ impl Voice {
             settings,
             said_no_cgroup: AtomicBool::new(false),
             at_work: super::AtWork::default(),
+            sockets: super::Sockets::default(),
             report: Arc::new(|_, _| {}),
             record: None,
         };
@@ -146,6 +151,7 @@ pub(super) async fn run(
 ) {
     let mut started: Option<Running> = None;
     let mut stopping: Option<Running> = None;
+    let turns = Arc::new(tokio::sync::Mutex::new(()));
     while let Some(order) = orders.recv().await {
         let job = match order {
             Order::Job(job) => job,
@@ -173,6 +179,25 @@ pub(super) async fn run(
                 let task = tokio::spawn(start::start(Arc::clone(&voice), spec, verb, run));
                 started = Some(Running { voice, task });
             }
+            Job::RunScript {
+                spec,
+                task,
+                run,
+                failure_text,
+            } => {
+                if let Some(running) = started.take() {
+                    running.cancel().await;
+                }
+                let asked = status_script::Asked {
+                    spec,
+                    task,
+                    run,
+                    failure_text,
+                };
+                let turns = Arc::clone(&turns);
+                let task = tokio::spawn(status_script::run(Arc::clone(&voice), asked, turns));
+                started = Some(Running { voice, task });
+            }
             Job::StopUnit { spec } => {
                 if let Some(running) = stopping.take() {
                     running.cancel().await;
@@ -183,6 +208,20 @@ pub(super) async fn run(
                     None
                 });
                 stopping = Some(Running { voice, task });
+            }
+            Job::KeepSockets { sockets } => {
+                on_sockets(&voice, move |voice| {
+                    voice.shared.sockets.keep(voice.entity(), &sockets);
+                    Ok(())
+                })
+                .await;
+            }
+            Job::TakeSocketsBack { sockets, process } => {
+                on_sockets(&voice, move |voice| {
+                    let held = &voice.shared.sockets;
+                    held.take_back(voice.entity(), &sockets, &process)
+                })
+                .await;
             }
             Job::CancelStart => {
                 // Whoever cancels has not heard yet that it runs, and never will:
@@ -238,6 +277,22 @@ async fn remove_pidfile(voice: &Voice, path: PathBuf, identity: Identity) {
         }
     };
     trace::note(voice.entity(), identity, Deed::Pidfile(outcome));
+}
+
+async fn on_sockets(
+    voice: &Arc<Voice>,
+    work: impl FnOnce(&Voice) -> Result<(), String> + Send + 'static,
+) {
+    let working = {
+        let voice = Arc::clone(voice);
+        tokio::task::spawn_blocking(move || work(&voice))
+    };
+    match timeout(SOCKETS_DEADLINE, working).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(reason))) => voice.failed(reason),
+        Ok(Err(error)) => voice.failed(format!("sockets: {error}")),
+        Err(_) => voice.failed(format!("sockets: not done within {SOCKETS_DEADLINE:?}")),
+    }
 }
 
 async fn end_leftovers(voice: &Voice, dead: Identity, died: Time, stop: StopPolicy) {

@@ -4,8 +4,14 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::incident::{DeathCertificate, IncidentView};
-use crate::core::entity::{Mode, Severity};
+use super::{
+    incident::{DeathCertificate, IncidentView},
+    script::{ScriptView, StatusSettingsView},
+};
+use crate::core::{
+    entity::{Mode, Severity},
+    recovery::Quorum,
+};
 
 /// The state words of `pmon status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -63,12 +69,25 @@ pub struct EntityView {
     /// Severity of the alarm that is raised, if one is.
     #[schemars(with = "Option<String>")]
     pub alarm: Option<Severity>,
+    /// Instances that run beside the registered process, `PID@TICKS`: the alarm
+    /// `duplicate_instance` is raised while there are any.
+    #[serde(default)]
+    pub duplicates: Vec<String>,
+    /// Since when it has been raised.
+    #[schemars(with = "Option<String>")]
+    #[serde(default)]
+    pub alarm_since: Option<Timestamp>,
     /// Starts by who caused them.
     pub restarts: RestartsView,
     /// Deaths in the last hour.
     pub deaths_1h: u32,
     /// Deaths in the last 24 hours.
     pub deaths_24h: u32,
+    /// Since when it has been failing again and again although each recovery
+    /// succeeds.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub flapping_since: Option<Timestamp>,
     /// What is wrong, in one sentence.
     pub problem: Option<String>,
     /// What pmon will do next, in one sentence.
@@ -80,10 +99,35 @@ pub struct EntityView {
     pub last_death: Option<DeathCertificate>,
     /// Requests and answers; none unless in active mode.
     pub heartbeat: Option<HeartbeatView>,
+    /// The script and its runs; none unless in status mode.
+    #[serde(default)]
+    pub script: Option<ScriptView>,
+    /// Who has taken it out of recovery; none unless held.
+    #[serde(default)]
+    pub held: Option<HoldView>,
     /// Member of the host watchdog quorum.
     pub quorum: bool,
+    /// Strikes of a quorum member: `sound`, `failure`, `unrecoverable`.
+    #[schemars(with = "Option<String>")]
+    #[serde(default)]
+    pub quorum_state: Option<Quorum>,
     /// `FILE:LINE` it was configured in, or `register`.
     pub source_file: String,
+}
+
+/// An operator's hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HoldView {
+    /// Who, for instance `uid 0 (pid 4711)`.
+    pub by: String,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// Since when.
+    #[schemars(with = "String")]
+    pub since: Timestamp,
+    /// When it is over by itself; when it is resumed if absent.
+    #[schemars(with = "Option<String>")]
+    pub until: Option<Timestamp>,
 }
 
 /// Starts by who caused them.
@@ -95,6 +139,9 @@ pub struct RestartsView {
     pub operator: u64,
     /// Somebody else started a successor.
     pub external: u64,
+    /// Restarted because another member of its group had failed.
+    #[serde(default)]
+    pub dependency: u64,
 }
 
 /// Requests to a process in active mode, and its answers. Counts are since the
@@ -182,6 +229,10 @@ pub struct SpecView {
     pub startuptime_ms: u64,
     /// Deadline of the start command, in milliseconds.
     pub start_timeout_ms: u64,
+    /// How long a successor of somebody else's is waited for after a death, in
+    /// milliseconds.
+    #[serde(default)]
+    pub adoption_window_ms: u64,
     /// File that names the process.
     pub pidfile: Option<String>,
     /// Whether the process is followed into the background.
@@ -189,12 +240,21 @@ pub struct SpecView {
     pub follow: bool,
     /// How a successor is started, in one line.
     pub start: String,
+    /// Whether that is done as soon as the old process runs no code any more.
+    #[serde(default)]
+    pub early: bool,
+    /// Sockets that pmon holds for it.
+    #[serde(default)]
+    pub sockets: Vec<String>,
     /// How the process is ended, in one line.
     pub stop: String,
     /// Platform condition.
     pub subfunction: Option<String>,
     /// Request/response messaging, in active mode.
     pub active: Option<ActiveView>,
+    /// The script, in status mode.
+    #[serde(default)]
+    pub status: Option<StatusSettingsView>,
 }
 
 /// Request/response messaging as configured.
@@ -222,6 +282,10 @@ pub struct ExplainView {
     /// What the policy would do on a death at this moment: made by stepping the
     /// real state machine on a copy, one line per effect or deadline.
     pub if_it_died_now: Vec<ForecastStep>,
+    /// The same for status mode, where no process is watched: what would be done
+    /// if the status were bad from now on.
+    #[serde(default)]
+    pub if_its_status_were_bad: Vec<ForecastStep>,
     /// The newest incident.
     pub last_incident: Option<IncidentView>,
 }

@@ -47,15 +47,21 @@ pub(crate) fn entity(name: &str, state: StateWord) -> EntityView {
         generation: Some(7),
         severity: Severity::Major,
         alarm: None,
+        duplicates: Vec::new(),
+        alarm_since: None,
         restarts: RestartsView::default(),
         deaths_1h: 0,
         deaths_24h: 0,
+        flapping_since: None,
         problem: None,
         next_action: None,
         next_action_at: None,
         last_death: None,
         heartbeat: None,
+        script: None,
+        held: None,
         quorum: false,
+        quorum_state: None,
         source_file: format!("/etc/pmon.d/{name}.conf:2"),
     }
 }
@@ -143,6 +149,7 @@ pub(crate) fn status(entities: Vec<EntityView>) -> StatusView {
             receiver_scheduling: "fifo:50".to_owned(),
             socket: "/run/pmon/pmon.sock".to_owned(),
             pin_dir: Some("/sys/fs/bpf/pmon/v2".to_owned()),
+            starlingx: false,
         },
         sources: vec![
             SourceView {
@@ -176,9 +183,12 @@ pub(crate) fn status(entities: Vec<EntityView>) -> StatusView {
         audit: AuditView {
             last_sweep: Some(before(12)),
             sweeps: 384,
+            one_instance: 0,
             discrepancies: BTreeMap::new(),
         },
         degraded: Vec::new(),
+        host_degraded: None,
+        unrecoverable: None,
         config_findings: Vec::new(),
         entities,
     }
@@ -191,12 +201,16 @@ pub(crate) fn spec() -> SpecView {
         debounce_ms: 10_000,
         startuptime_ms: 5_000,
         start_timeout_ms: 30_000,
+        adoption_window_ms: 0,
         pidfile: Some("/run/web.pid".to_owned()),
         follow: false,
         start: "/etc/init.d/web restart".to_owned(),
+        early: false,
+        sockets: Vec::new(),
         stop: "SIGTERM, after 10 s SIGKILL".to_owned(),
         subfunction: None,
         active: None,
+        status: None,
     }
 }
 
@@ -217,6 +231,7 @@ pub(crate) fn explain(entity: EntityView) -> ExplainView {
     ExplainView {
         entity,
         because: vec!["pid 4711 is registered with the kernel".to_owned()],
+        if_its_status_were_bad: Vec::new(),
         if_it_died_now: vec![
             ForecastStep {
                 after_ms: 0,

@@ -11,9 +11,9 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    Source,
-    table::{ActiveTable, EntityTable, ModeText, SeverityText, StatusTable},
-    value::{Argument, DurationText},
+    Source, socket,
+    table::{ActiveTable, EntityTable, ModeText, SeverityText, StartText, StatusTable},
+    value::{Argument, DurationText, EntityName},
 };
 use crate::{
     config::{
@@ -22,8 +22,13 @@ use crate::{
         pmond::{DEFAULT_RESTARTS, DEFAULT_SEVERITY, MAX_ACTIVE_PERIOD_S},
         resolve::{self, About, Offer},
         settings::Settings,
+        storm::StormKeys,
     },
-    core::entity::{ActiveSpec, CommandSpec, EntitySpec, Mode, Origin, StartMethod, StatusSpec},
+    core::{
+        dependency::Dependencies,
+        entity::{ActiveSpec, CommandSpec, EntitySpec, Mode, Origin, StartMethod, StatusSpec},
+        storm::StormPolicy,
+    },
     pulse::wire,
 };
 
@@ -85,17 +90,20 @@ pub(super) fn build(
         }
         start
     };
+    findings.extend(needs_own_start(source, table, &start));
     let follow = follow(source, table)?;
+    let interval = duration(table.interval, DEFAULT_INTERVAL);
     let startuptime = duration(table.startuptime, DEFAULT_STARTUPTIME);
     let entity = EntitySpec {
         mode,
         severity: table.severity.map_or(DEFAULT_SEVERITY, SeverityText::into),
         restarts: table.restarts.unwrap_or(DEFAULT_RESTARTS),
-        interval: duration(table.interval, DEFAULT_INTERVAL),
+        interval,
         debounce: duration(table.debounce, DEFAULT_DEBOUNCE),
         startuptime,
         start_timeout: duration(table.start_timeout, settings.defaults.start_timeout)
             .max(startuptime),
+        adoption_window: duration(table.adoption_window, settings.defaults.adoption_window),
         pidfile: table.pidfile.as_ref().map(|path| path.0.clone()),
         start,
         stop: table.stop.map_or(settings.defaults.stop, |stop| {
@@ -106,10 +114,35 @@ pub(super) fn build(
         subfunction: table.subfunction.as_ref().map(|text| text.0.clone()),
         active,
         status,
+        dependencies: Dependencies {
+            after: names(table.after.as_ref()),
+            requires: names(table.requires.as_ref()),
+            group: None,
+        },
+        storm: storm(table)
+            .over(settings.defaults.storm)
+            .policy(StormPolicy::native(interval), interval),
         origin: source.origin(table.name.span()),
         name,
     };
     Ok((entity, findings))
+}
+
+/// Names as plain texts.
+fn names(given: Option<&Vec<EntityName>>) -> Vec<String> {
+    given
+        .into_iter()
+        .flatten()
+        .map(|name| name.0.clone())
+        .collect()
+}
+
+fn storm(table: &EntityTable) -> StormKeys {
+    StormKeys {
+        backoff: table.backoff.map(|given| given.0),
+        intensity: table.intensity.map(|given| given.0),
+        flapping: table.flapping.map(|given| given.0),
+    }
 }
 
 fn duration(given: Option<DurationText>, default: Duration) -> Duration {
@@ -166,8 +199,11 @@ fn command(source: &Source, table: &EntityTable) -> Result<Option<CommandSpec>, 
         group,
         daemonizes,
         log,
+        start,
+        socket,
         ..
     } = table;
+    let early = early(source, table)?;
     let Some(command) = &table.command else {
         let stray = [
             ("environment", environment.is_some()),
@@ -176,6 +212,8 @@ fn command(source: &Source, table: &EntityTable) -> Result<Option<CommandSpec>, 
             ("group", group.is_some()),
             ("daemonizes", daemonizes.is_some()),
             ("log", log.is_some()),
+            ("start", start.is_some()),
+            ("socket", socket.is_some()),
         ];
         return match stray.into_iter().find(|(_, given)| *given) {
             None => Ok(None),
@@ -219,7 +257,56 @@ fn command(source: &Source, table: &EntityTable) -> Result<Option<CommandSpec>, 
         group: account(group),
         daemonizes: daemonizes.unwrap_or(false),
         log: log.as_ref().map(|path| path.0.clone()),
+        early,
+        sockets: socket::sockets(source, table)?,
     }))
+}
+
+/// Beside the old process, a successor can only be started where pmon itself
+/// executes it and knows it from the first moment.
+fn early(source: &Source, table: &EntityTable) -> Result<bool, Finding> {
+    let Some(start) = &table.start else {
+        return Ok(false);
+    };
+    match start.get_ref() {
+        StartText::Released => return Ok(false),
+        StartText::Early => {}
+    }
+    let refused = |with: &str| {
+        let message = format!("`start = \"early\"` is not possible with {with}");
+        source
+            .finding(Level::Error, start.span(), message)
+            .hint("it needs a `command` that stays in the foreground")
+    };
+    if table.daemonizes == Some(true) {
+        return Err(refused("`daemonizes`"));
+    }
+    if table
+        .follow
+        .as_ref()
+        .is_some_and(|follow| *follow.get_ref())
+    {
+        return Err(refused("`follow`"));
+    }
+    Ok(true)
+}
+
+/// What only `command` can do, while something else comes before it on this host.
+fn needs_own_start(source: &Source, table: &EntityTable, start: &StartMethod) -> Vec<Finding> {
+    match start {
+        StartMethod::Command(_) | StartMethod::None { .. } => return Vec::new(),
+        StartMethod::Unit { .. } | StartMethod::Script { .. } => {}
+    }
+    let early = table.start.as_ref().map(|start| ("start", start.span()));
+    let socket = table.socket.iter().flatten().next();
+    let socket = socket.map(|socket| ("socket", socket.listen.span()));
+    let warn = |(key, span)| {
+        let message = format!("`{key}` has no effect on this host, where `command` is not used");
+        source
+            .finding(Level::Warning, span, message)
+            .hint(format!("the start method here: {}", start.describe()))
+    };
+    [early, socket].into_iter().flatten().map(warn).collect()
 }
 
 /// Accounts may come from a name service that is not up yet: said, not refused.

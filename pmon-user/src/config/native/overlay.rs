@@ -1,18 +1,25 @@
 //! Lays the settings of one file over those of the files before it.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, path::Path, time::Duration};
 
 use toml::Spanned;
 
 use super::{
     Source,
-    table::{ControlTable, DaemonTable, DefaultsTable},
-    value::PathOrNone,
+    table::{AlarmTable, ControlTable, DaemonTable, DefaultsTable, StarlingxTable},
+    value::{Argument, PathOrNone},
 };
 use crate::config::{
     finding::{Finding, Level},
+    host::{Host, ScriptState},
     settings::Settings,
+    storm::StormKeys,
 };
+
+/// A program cannot do anything in less.
+const SHORTEST_HOOK: Duration = Duration::from_millis(100);
+/// Alarms of others wait for it.
+const LONGEST_HOOK: Duration = Duration::from_secs(60);
 
 /// Lays `[daemon]` over what earlier files said. Returns what is out of range.
 pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Source) -> Vec<Finding> {
@@ -31,6 +38,7 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
         pidfd_budget,
         active_reply_port,
         initialised_file,
+        recovery_budget,
     } = table;
     let daemon = &mut settings.daemon;
     let mut problems = Vec::new();
@@ -89,8 +97,62 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
     if let Some(port) = active_reply_port {
         daemon.active_reply_port = port.get();
     }
+    if let Some(given) = recovery_budget {
+        match given.get_ref().limits(daemon.recovery_budget) {
+            Ok(limits) => daemon.recovery_budget = limits,
+            Err(why) => problem(given.span(), &why),
+        }
+    }
     if let Some(path) = initialised_file {
         daemon.initialised_file = Some(path.0);
+    }
+    problems
+}
+
+/// Lays `[alarm]` over what earlier files said. Returns what is wrong with it.
+pub(super) fn alarm(
+    settings: &mut Settings,
+    table: AlarmTable,
+    source: &Source,
+    host: &dyn Host,
+) -> Vec<Finding> {
+    let AlarmTable {
+        hook,
+        hook_timeout,
+        file,
+    } = table;
+    let alarm = &mut settings.alarm;
+    let mut problems = Vec::new();
+    if let Some(hook) = hook {
+        let span = hook.span();
+        let argument = |argument: Argument| argument.0;
+        alarm.hook = hook.into_inner().into_iter().map(argument).collect();
+        if let Some(program) = alarm.hook.first() {
+            let path = Path::new(program);
+            let (level, what) = if !path.is_absolute() {
+                (Level::Error, "is not an absolute path")
+            } else {
+                match host.script(path) {
+                    ScriptState::Executable => (Level::Note, ""),
+                    ScriptState::NotExecutable => (Level::Warning, "is not executable"),
+                    ScriptState::Absent => (Level::Warning, "does not exist"),
+                }
+            };
+            if level != Level::Note {
+                problems.push(source.finding(level, span, format!("hook `{program}` {what}")));
+            }
+        }
+    }
+    if let Some(timeout) = hook_timeout {
+        if (SHORTEST_HOOK..=LONGEST_HOOK).contains(&timeout.get_ref().0) {
+            alarm.hook_timeout = timeout.get_ref().0;
+        } else {
+            let message = "`hook_timeout` must be 100ms to 60s";
+            problems.push(source.finding(Level::Error, timeout.span(), message));
+        }
+    }
+    if let Some(file) = file {
+        alarm.file = file.path();
     }
     problems
 }
@@ -127,12 +189,39 @@ pub(super) fn control(settings: &mut Settings, table: ControlTable) {
     set(&mut settings.control.write_gids, write_gids);
 }
 
+pub(super) fn starlingx(settings: &mut Settings, table: &StarlingxTable) {
+    let StarlingxTable {
+        enabled,
+        command_inbox,
+        command_port,
+        stop_recovers_after,
+    } = table;
+    let starlingx = &mut settings.starlingx;
+    set(&mut starlingx.enabled, *enabled);
+    set(&mut starlingx.command_inbox, *command_inbox);
+    set(&mut starlingx.command_port, *command_port);
+    set(
+        &mut starlingx.stop_recovers_after,
+        stop_recovers_after.map(|given| given.0),
+    );
+}
+
 pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
     let DefaultsTable {
         stop,
         start_timeout,
+        backoff,
+        intensity,
+        flapping,
+        adoption_window,
     } = table;
     let defaults = &mut settings.defaults;
+    let storm = StormKeys {
+        backoff: backoff.map(|given| given.0),
+        intensity: intensity.map(|given| given.0),
+        flapping: flapping.map(|given| given.0),
+    };
+    defaults.storm = storm.over(defaults.storm);
     set(
         &mut defaults.stop,
         stop.map(|stop| stop.policy(Settings::default().defaults.stop)),
@@ -140,5 +229,9 @@ pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
     set(
         &mut defaults.start_timeout,
         start_timeout.map(|given| given.0),
+    );
+    set(
+        &mut defaults.adoption_window,
+        adoption_window.map(|given| given.0),
     );
 }

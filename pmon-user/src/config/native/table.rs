@@ -12,12 +12,21 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
+    socket::SocketTable,
     stop::StopText,
+    storm::{BudgetTable, OrNone},
     value::{AbsolutePath, Argument, DurationText, EntityName, PathOrNone, VariableName},
 };
 use crate::{
-    config::settings::SourceChoice,
-    core::entity::{Mode, Severity},
+    config::{
+        settings::SourceChoice,
+        storm::{BackoffKeys, FlappingKeys},
+    },
+    core::{
+        dependency::Strategy,
+        entity::{Mode, Severity},
+        storm::IntensityPolicy,
+    },
 };
 
 /// A configuration file of pmon: `/etc/pmon/pmon.toml` or `/etc/pmon/conf.d/*.toml`.
@@ -31,12 +40,19 @@ pub struct NativeFile {
     pub control: ControlTable,
     /// What holds for every entity that does not say otherwise.
     pub defaults: DefaultsTable,
+    /// Who is told of alarms, beside log and `pmon status`.
+    pub alarm: AlarmTable,
     /// Files in the dialect of the original pmond.
     pub pmon_d: PmonDTable,
+    /// Other systems' programs that expect another process monitor.
+    pub compat: CompatTable,
     /// Exceptions for single entities of pmon.d files, by process name.
     #[serde(rename = "override")]
     #[schemars(with = "BTreeMap<String, OverrideTable>")]
     pub overrides: BTreeMap<Spanned<String>, OverrideTable>,
+    /// Entities that belong together, by the group's name.
+    #[schemars(with = "BTreeMap<String, GroupTable>")]
+    pub group: BTreeMap<Spanned<String>, GroupTable>,
     /// Monitored entities.
     pub entity: Vec<EntityTable>,
 }
@@ -81,6 +97,9 @@ pub struct DaemonTable {
     /// File whose existence says that the host is fully initialised, for
     /// `full_init_required`. Default: the goenabled flag of StarlingX
     pub initialised_file: Option<AbsolutePath>,
+    /// How many recoveries may begin at once. Default: { at_once = 32, starts = 100, within = "1s" }
+    #[schemars(with = "Option<BudgetTable>")]
+    pub recovery_budget: Option<Spanned<BudgetTable>>,
 }
 
 /// Who may use the control socket, beside root.
@@ -103,6 +122,31 @@ pub struct DefaultsTable {
     pub stop: Option<StopText>,
     /// Deadline of a start command; `startuptime` raises it. Default: 30s
     pub start_timeout: Option<DurationText>,
+    /// Longer and longer pauses between attempts once the alarm is raised, or "none". Default:
+    /// on for entities of TOML files, none for those of pmon.d
+    pub backoff: Option<OrNone<BackoffKeys>>,
+    /// Most restarts within a time; then it rests until an operator starts it. Default: none
+    pub intensity: Option<OrNone<IntensityPolicy>>,
+    /// When it is called flapping, or "none". Default: 5 failures in 10min
+    pub flapping: Option<OrNone<FlappingKeys>>,
+    /// After a death, how long a successor that somebody else starts is waited for.
+    /// Default: 0s
+    pub adoption_window: Option<DurationText>,
+}
+
+/// Who is told of alarms, beside log and `pmon status`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlarmTable {
+    /// Program (absolute path) and arguments that are executed for each event;
+    /// empty for none. Default: []
+    #[schemars(with = "Option<Vec<Argument>>")]
+    pub hook: Option<Spanned<Vec<Argument>>>,
+    /// After that long the hook is killed, 100ms to 60s. Default: 10s
+    #[schemars(with = "Option<DurationText>")]
+    pub hook_timeout: Option<Spanned<DurationText>>,
+    /// File that gets a line of JSON for each event, or "none". Default: none
+    pub file: Option<PathOrNone>,
 }
 
 /// Files in the dialect of the original pmond.
@@ -113,6 +157,30 @@ pub struct PmonDTable {
     pub directory: Option<PathOrNone>,
 }
 
+/// Other systems' programs that expect another process monitor.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompatTable {
+    /// Standing in for pmond on a StarlingX host.
+    pub starlingx: StarlingxTable,
+}
+
+/// Standing in for pmond on a StarlingX host.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StarlingxTable {
+    /// What has no switch of its own. Default: false
+    pub enabled: Option<bool>,
+    /// Take commands from UDP datagrams on 127.0.0.1, as pmond does. There is no
+    /// authentication: anybody on the host can stop whatever is monitored. Default: false
+    pub command_inbox: Option<bool>,
+    /// UDP port of these commands. Default: 2117
+    pub command_port: Option<std::num::NonZeroU16>,
+    /// When a stop by such a command is over, and the process is monitored again.
+    /// Default: 30min
+    pub stop_recovers_after: Option<DurationText>,
+}
+
 /// What a pmon.d file cannot express.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -121,6 +189,29 @@ pub struct OverrideTable {
     pub stop: Option<StopText>,
     /// Deadline of the start command; `startuptime` raises it.
     pub start_timeout: Option<DurationText>,
+    /// After a death, how long a successor that somebody else starts is waited for.
+    pub adoption_window: Option<DurationText>,
+    /// Entities after which it is started.
+    pub after: Option<Vec<EntityName>>,
+    /// Entities without which it is not started, and after which it is.
+    pub requires: Option<Vec<EntityName>>,
+    /// Longer and longer pauses between attempts once the alarm is raised, or "none".
+    pub backoff: Option<OrNone<BackoffKeys>>,
+    /// Most restarts within a time; then it rests until an operator starts it. Default: none
+    pub intensity: Option<OrNone<IntensityPolicy>>,
+    /// When it is called flapping, or "none".
+    pub flapping: Option<OrNone<FlappingKeys>>,
+}
+
+/// Entities that belong together.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupTable {
+    /// Who is restarted when a member fails: `one`, that one; `all`, all members;
+    /// `rest`, that one and those that are started after it. Default: one
+    pub strategy: Option<StrategyText>,
+    /// The members, in the order in which they are started.
+    pub members: Vec<EntityName>,
 }
 
 /// One monitored entity.
@@ -144,6 +235,9 @@ pub struct EntityTable {
     pub startuptime: Option<DurationText>,
     /// Deadline of the start command; never less than `startuptime`. Default: 30s
     pub start_timeout: Option<DurationText>,
+    /// After a death, how long a successor that somebody else starts is waited for.
+    /// Default: 0s
+    pub adoption_window: Option<DurationText>,
     /// How a live process is ended. Default: { signal = "TERM", timeout = "10s" }
     pub stop: Option<StopText>,
     /// File that names the process. Not needed with a `command` that stays in the foreground.
@@ -174,12 +268,28 @@ pub struct EntityTable {
     /// Default: false
     #[schemars(with = "Option<bool>")]
     pub follow: Option<Spanned<bool>>,
+    /// When a successor is started: once the old process has released what it held, or
+    /// as soon as it runs no code any more. Default: released
+    #[schemars(with = "Option<StartText>")]
+    pub start: Option<Spanned<StartText>>,
+    /// Sockets that pmon holds and passes to `command`.
+    pub socket: Option<Vec<SocketTable>>,
     /// File for the output of `command`. Default: the log
     pub log: Option<AbsolutePath>,
     /// Member of the host watchdog quorum. Default: false
     pub quorum: Option<bool>,
     /// Platform condition under which monitoring begins: worker, storage or last-config.
     pub subfunction: Option<Argument>,
+    /// Entities after which it is started. Default: none
+    pub after: Option<Vec<EntityName>>,
+    /// Entities without which it is not started, and after which it is. Default: none
+    pub requires: Option<Vec<EntityName>>,
+    /// Longer and longer pauses between attempts once the alarm is raised, or "none". Default: on
+    pub backoff: Option<OrNone<BackoffKeys>>,
+    /// Most restarts within a time; then it rests until an operator starts it. Default: none
+    pub intensity: Option<OrNone<IntensityPolicy>>,
+    /// When it is called flapping, or "none". Default: 5 failures in 10min
+    pub flapping: Option<OrNone<FlappingKeys>>,
     /// Request/response messaging, with `mode = "active"`.
     #[schemars(with = "Option<ActiveTable>")]
     pub active: Option<Spanned<ActiveTable>>,
@@ -227,6 +337,38 @@ pub struct StatusTable {
     pub timeout: Spanned<DurationText>,
     /// File whose first line explains a failure.
     pub failure_text: Option<AbsolutePath>,
+}
+
+/// `strategy` of a group.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StrategyText {
+    /// The member that failed.
+    One,
+    /// All members.
+    All,
+    /// The member that failed and those that are started after it.
+    Rest,
+}
+
+impl From<StrategyText> for Strategy {
+    fn from(strategy: StrategyText) -> Self {
+        match strategy {
+            StrategyText::One => Self::One,
+            StrategyText::All => Self::All,
+            StrategyText::Rest => Self::Rest,
+        }
+    }
+}
+
+/// `start`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StartText {
+    /// Memory, files and sockets of the old process are released.
+    Released,
+    /// No thread of the old process can run its code any more.
+    Early,
 }
 
 /// `mode`.

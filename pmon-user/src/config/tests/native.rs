@@ -10,8 +10,12 @@ use crate::{
         host::invented::InventedHost,
         settings::{Settings, SourceChoice},
     },
-    core::entity::{
-        ActiveSpec, CommandSpec, EntitySpec, Mode, Severity, StartMethod, StatusSpec, StopPolicy,
+    core::{
+        entity::{
+            ActiveSpec, CommandSpec, EntitySpec, Mode, Severity, StartMethod, StatusSpec,
+            StopPolicy,
+        },
+        storm::StormPolicy,
     },
 };
 
@@ -56,7 +60,7 @@ fn settings(text: &str) -> Settings {
     loaded.settings
 }
 
-fn entity(keys: &str) -> (EntitySpec, Vec<String>) {
+pub(super) fn entity(keys: &str) -> (EntitySpec, Vec<String>) {
     let text = format!("[[entity]]\nname = \"x\"\n{keys}");
     let (loaded, texts) = loaded(&[("pmon.toml", &text)]);
     assert!(!loaded.refused(), "{texts:#?}");
@@ -64,7 +68,7 @@ fn entity(keys: &str) -> (EntitySpec, Vec<String>) {
 }
 
 /// The one error of a refused `pmon.toml`.
-fn error(text: &str) -> String {
+pub(super) fn error(text: &str) -> String {
     let (loaded, texts) = loaded(&[("pmon.toml", text)]);
     assert!(loaded.refused(), "{text}");
     assert_eq!(texts.len(), 1, "{texts:#?}");
@@ -175,6 +179,7 @@ fn a_foreground_command_with_all_defaults() {
             debounce: Duration::from_secs(20),
             startuptime: Duration::from_secs(5),
             start_timeout: Duration::from_secs(30),
+            adoption_window: Duration::ZERO,
             pidfile: None,
             start: StartMethod::Command(CommandSpec {
                 argv: vec!["/usr/bin/x".into(), "a b".into()],
@@ -184,6 +189,8 @@ fn a_foreground_command_with_all_defaults() {
                 group: None,
                 daemonizes: false,
                 log: None,
+                early: false,
+                sockets: Vec::new(),
             }),
             stop: StopPolicy::Graceful {
                 signal: 15,
@@ -194,6 +201,8 @@ fn a_foreground_command_with_all_defaults() {
             subfunction: None,
             active: None,
             status: None,
+            dependencies: crate::core::dependency::Dependencies::default(),
+            storm: StormPolicy::native(Duration::from_secs(5)),
             origin: x.origin.clone(),
         }
     );
@@ -251,6 +260,8 @@ fn every_entity_key_can_be_set() {
             group: Some("www".into()),
             daemonizes: true,
             log: Some("/var/log/x".into()),
+            early: false,
+            sockets: Vec::new(),
         })
     );
     assert!(x.quorum);

@@ -17,7 +17,7 @@ use crate::core::{
     death::{Death, Hint, LastSeen, SourceName, WaitStatus},
     effect::Effect,
     entity::{EntitySpec, StartMethod},
-    event::{Event, Occasion, OperatorAction, OperatorRequest, Outcome, Sighting, StartEnd},
+    event::{Delay, Event, Occasion, OperatorAction, OperatorRequest, Outcome, Sighting, StartEnd},
     evidence::Evidence,
     identity::Identity,
     notice::Notice,
@@ -221,6 +221,10 @@ impl World {
             | Event::Gone { .. }
             | Event::Operator(_)
             | Event::Pulse(_)
+            | Event::ScriptEnded { .. }
+            | Event::Turn
+            | Event::Delayed(_)
+            | Event::Cycle { .. }
             | Event::Tick => {}
         }
         let effects = self.recovery.step(&self.spec, event, self.now);
@@ -264,7 +268,21 @@ impl World {
                 }
                 Effect::Say(Notice::Recovered(_) | Notice::Restarted(_)) => self.recoveries += 1,
                 Effect::Say(Notice::Died(_)) => self.deaths += 1,
-                Effect::Alarm(_) | Effect::Say(_) => {}
+                Effect::AskTurn => {
+                    if self.random.percent(70) {
+                        events.push(Event::Turn);
+                    } else {
+                        let ahead = 1;
+                        events.push(Event::Delayed(Delay::Budget { ahead }));
+                        self.soon(Happening::Tell(Event::Turn, None));
+                    }
+                }
+                Effect::ReturnTurn
+                | Effect::RunScript { .. }
+                | Effect::Fell
+                | Effect::Alarm(_)
+                | Effect::FlappingAlarm(_)
+                | Effect::Say(_) => {}
             }
         }
         for event in events {
@@ -433,9 +451,14 @@ impl World {
             | Effect::Release { .. }
             | Effect::EndLeftovers { .. }
             | Effect::CancelStart
+            | Effect::RunScript { .. }
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
+            | Effect::AskTurn
+            | Effect::ReturnTurn
+            | Effect::Fell
             | Effect::Alarm(_)
+            | Effect::FlappingAlarm(_)
             | Effect::Say(_) => {}
         }
     }
@@ -576,6 +599,7 @@ impl World {
                 source: SourceName::Ebpf,
                 died_at: Some(self.now),
                 status: Some(status),
+                last_thread: true,
             };
             self.later(Duration::ZERO, Happening::Tell(Event::Hint(hint), None));
         }
@@ -711,7 +735,7 @@ impl World {
         self.now = self.now + away;
         self.rules.begin_anew();
         let (recovery, effects) = if stopped {
-            Recovery::new_stopped(&self.spec, self.now)
+            Recovery::new_stopped(&self.spec, self.now, None)
         } else {
             Recovery::new(&self.spec, self.now)
         };
@@ -729,6 +753,12 @@ impl World {
             return self.step(Event::Died(death), None);
         }
         self.carry_out(effects, None)
+    }
+
+    /// Another member of its group has failed.
+    pub(super) fn cycle(&mut self) -> Result<(), String> {
+        let group = "group".to_owned();
+        self.step(Event::Cycle { group }, None)
     }
 
     /// What is wrong although everything has gone well for long.
@@ -764,12 +794,14 @@ impl World {
             Stage::Stopped if self.stopped => Ok(()),
             Stage::Ignore if !self.spec.recovers() => Ok(()),
             stage @ (Stage::Unknown
+            | Stage::Held { .. }
             | Stage::Looking
             | Stage::Waiting { .. }
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable

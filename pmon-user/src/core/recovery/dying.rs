@@ -1,6 +1,7 @@
 //! A death, from the hint to its status: what it means in every stage.
 //!
-//! Must stay true: a hint changes nothing but what is shown.
+//! Must stay true: a hint changes nothing but what is shown, except as `early`
+//! tells.
 
 use super::{Recovery, Stage, Step};
 use crate::core::{
@@ -26,11 +27,15 @@ impl Recovery {
         {
             registered.hinted = true;
             step.say(Notice::Hinted(hint));
+            self.start_early(step, hint);
         }
     }
 
     pub(super) fn died(&mut self, step: &mut Step<'_>, death: Death) {
         let identity = death.identity;
+        if self.released(step, &death) {
+            return;
+        }
         if self.registered.is_none_or(|r| r.identity != identity) {
             return;
         }
@@ -41,11 +46,16 @@ impl Recovery {
         self.last_death = Some(death);
         self.has_ended(identity, step.now);
         step.ask(Effect::Unregister { identity });
-        step.ask(Effect::RemovePidfile { identity });
+        if !self.is_held() {
+            step.ask(Effect::RemovePidfile { identity });
+        }
         match self.stage {
             // Unknown: it died before the daemon restarted.
             Stage::Manage | Stage::Unknown => {
-                self.failed = true;
+                if !std::mem::replace(&mut self.failed, true) {
+                    self.fell(step);
+                }
+                self.open_adoption_window(step);
                 self.look(step);
             }
             Stage::MonitorWait { .. } => {}
@@ -56,7 +66,9 @@ impl Recovery {
             Stage::Looking
             | Stage::Waiting { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Unverifiable => self.look(step),
+            Stage::Held { .. } => self.died_while_held(identity),
             Stage::Stopping { .. } | Stage::Ignore | Stage::Stopped | Stage::Unmonitored => {}
         }
     }
@@ -102,10 +114,15 @@ impl Recovery {
             | Effect::EndLeftovers { .. }
             | Effect::Start { .. }
             | Effect::StopUnit
+            | Effect::RunScript { .. }
             | Effect::CancelStart
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
+            | Effect::AskTurn
+            | Effect::ReturnTurn
+            | Effect::Fell
             | Effect::Alarm(_)
+            | Effect::FlappingAlarm(_)
             | Effect::Say(_) => false,
         })
     }

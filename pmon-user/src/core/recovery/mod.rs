@@ -6,13 +6,14 @@
 //! * **Manage** — pmond's resting stage: a verified process is in the pid
 //!   table, or is on its way into it, and nothing is due. In active mode it is
 //!   asked from here on (`core::pulse`); after a failure it counts as recovered
-//!   only when it has answered.
+//!   only when it has answered. In status mode there is no process; the entity
+//!   rests here, and a script is asked (`core::status`).
 //! * **Looking** — there is no process as far as we know; before anything is
 //!   started, the pidfile is looked at once more, because somebody may have
 //!   started a successor already. The answer leads to *Monitor* (adopted),
 //!   *Waiting* (an init script of this entity is at work) or to the decision.
-//! * **Waiting** — somebody else's init script is starting or stopping the
-//!   process; we look again until it has ended, and then for `startuptime`,
+//! * **Waiting** — the adoption window is open (`adoption`), or somebody else's
+//!   init script is starting or stopping the process; we look again until it has ended, and then for `startuptime`,
 //!   which a start of ours would get as well: a daemon may write its pidfile
 //!   after its script has ended.
 //! * **Stopping** — the process was unregistered, its pidfile removed, and it
@@ -26,10 +27,17 @@
 //!   the window is an event; it may still be replaced (daemons that fork
 //!   twice), so its death is a failure only when the window closes.
 //! * **Monitor** — the successor must stay alive for `debounce`.
-//! * **RestartWait** — an attempt failed; wait for `interval`.
+//! * **RestartWait** — an attempt failed; wait for `interval`, or longer after the
+//!   alarm (back-off).
+//! * **Queued** — an attempt is due and waits for its turn: for other
+//!   entities (`core::dependency`) or the host's recovery budget. Then we look once
+//!   more. What appears meanwhile is adopted.
 //! * **Ignore** — no automatic recovery (any more); a process that appears is
 //!   adopted at once.
-//! * **Stopped** — an operator stopped it; a process that appears is adopted.
+//! * **Stopped** — an operator stopped it, for good or for some time; a process
+//!   that appears is adopted.
+//! * **Held** — an operator took it out of recovery: deaths are told, processes
+//!   registered, and nothing else is done until the hold is over (`hold`).
 //! * **Unverifiable** — there is something that cannot be told apart, or whose
 //!   death could not be noticed; nothing is done to it and nothing is started
 //!   beside it, later looks may resolve it.
@@ -38,7 +46,8 @@
 //! # What must stay true
 //!
 //! * No recovery starts from a hint; only from a verified death or a look that
-//!   found nothing.
+//!   found nothing. The one exception is asked for in the configuration and told
+//!   in `early`.
 //! * The order of a kill is unregister, remove the pidfile, signal
 //!   (spec/pmond.md §2.8, field story S1).
 //! * A start is only asked for while no process of the entity is known alive.
@@ -48,14 +57,21 @@
 //!   restart that fails is (FIX of spec/pmond.md §2.4, S5).
 
 mod active;
+mod adoption;
 mod alarm;
 mod attempt;
 mod counts;
 mod dying;
+mod early;
+mod group;
+mod hold;
 mod operator;
 mod quorum;
+mod returning;
 mod sighting;
 mod stage;
+mod status;
+mod storm;
 #[cfg(test)]
 mod tests;
 
@@ -63,7 +79,8 @@ use std::collections::VecDeque;
 
 pub use counts::Starts;
 pub use quorum::Quorum;
-pub use stage::{AfterStop, Phase, Stage};
+pub use stage::{AfterHold, AfterStop, Phase, Stage};
+pub use storm::FLAPPING;
 
 use super::{
     death::Death,
@@ -73,10 +90,12 @@ use super::{
     identity::Identity,
     notice::Notice,
     pulse::Pulse,
+    status::StatusMonitor,
     time::Time,
 };
 use alarm::Alarm;
 use counts::Deaths;
+use storm::Storm;
 
 /// The state of one entity's recovery.
 #[derive(Clone, Debug)]
@@ -90,16 +109,25 @@ pub struct Recovery {
     unwatched: Option<Identity>,
     /// A process that was unregistered and is being ended.
     leaving: Option<Identity>,
+    /// A process that runs no code any more and has not been seen gone yet, while
+    /// its successor has been started; see [`early`].
+    releasing: Option<Identity>,
     /// pmond's `failed`: a recovery is under way or was given up.
     failed: bool,
     /// An operator's start or restart is being carried out.
     manual: bool,
+    /// It is being restarted because another member of its group has failed.
+    cycled: bool,
     /// pmond's `restarts_cnt`: attempts in this cycle.
     attempts: u32,
     /// The failure that is being dealt with has been told and counted already.
     judged: bool,
     /// Active monitoring.
     pulse: Pulse,
+    /// Status monitoring.
+    status: StatusMonitor,
+    /// What the script had to say when the alarm was raised last.
+    failure_text: Option<String>,
     /// How the running or last start command ended, and whether it still runs.
     start: StartCommand,
     /// Number of the last run of the start method.
@@ -113,14 +141,20 @@ pub struct Recovery {
     /// The last process that is known to have ended: a look that was made
     /// before may still show it.
     ended: Option<Identity>,
+    /// Until then a successor that somebody else starts is waited for.
+    adoption_until: Option<Time>,
     /// When an operator's stop cancelled a start that was under way: what the
     /// start command has left behind may still appear.
     cancelled: Option<Time>,
+    /// When the operator's stop is over, if it is not for good.
+    returns_at: Option<Time>,
     /// Processes that ended since the last attempt that ended their leftovers,
     /// or since the entity was healthy; and when we knew of it.
     leftovers_of: VecDeque<(Identity, Time)>,
     /// Why it is not healthy, for people.
     problem: Option<String>,
+    /// What restrains it.
+    storm: Storm,
 }
 
 /// The registered process.
@@ -180,11 +214,15 @@ impl Recovery {
             registered: None,
             unwatched: None,
             leaving: None,
+            releasing: None,
             failed: false,
             manual: false,
+            cycled: false,
             attempts: 0,
             judged: false,
             pulse: Pulse::default(),
+            status: StatusMonitor::default(),
+            failure_text: None,
             start: StartCommand::None,
             run: 0,
             alarm: Alarm::default(),
@@ -193,9 +231,12 @@ impl Recovery {
             deaths: Deaths::default(),
             last_death: None,
             ended: None,
+            adoption_until: None,
             cancelled: None,
+            returns_at: None,
             leftovers_of: VecDeque::new(),
             problem: None,
+            storm: Storm::new(spec, now),
         };
         let effects = match spec.mode {
             Mode::Passive | Mode::Active => vec![Effect::Look {
@@ -207,8 +248,10 @@ impl Recovery {
                 Vec::new()
             }
             Mode::Status => {
-                recovery.stage = Stage::Unmonitored;
-                recovery.problem = Some("status mode is not available in this version".to_owned());
+                match &spec.status {
+                    Some(status) => recovery.begin_status(status),
+                    None => recovery.stage = Stage::Unmonitored,
+                }
                 Vec::new()
             }
         };
@@ -216,26 +259,35 @@ impl Recovery {
     }
 
     /// A newly configured entity that an operator had stopped before the
-    /// daemon restarted.
+    /// daemon restarted, and when that is over if it is not for good.
     #[must_use]
-    pub fn new_stopped(spec: &EntitySpec, now: Time) -> (Self, Vec<Effect>) {
+    pub fn new_stopped(
+        spec: &EntitySpec,
+        now: Time,
+        returns_at: Option<Time>,
+    ) -> (Self, Vec<Effect>) {
         let (mut recovery, effects) = Self::new(spec, now);
-        if recovery.stage == Stage::Unknown {
+        if recovery.stage != Stage::Unmonitored {
             recovery.stage = Stage::Stopped;
+            recovery.status.rest();
+            recovery.returns_at = returns_at;
         }
         (recovery, effects)
     }
 
     /// The daemon restarted in the middle of a recovery: what is found alive has
-    /// to prove itself once more before the entity is called healthy.
+    /// to prove itself once more before the entity is called healthy. A script is
+    /// asked at once.
     pub const fn resume(&mut self) {
         self.failed = true;
+        self.status.hurry();
     }
 
     /// The process that was in the pid table when the daemon ended, and has died
     /// since. Whether that is of any consequence here.
     pub fn recall(&mut self, identity: Identity, generation: u64) -> bool {
-        if self.stage != Stage::Unknown || self.registered.is_some() {
+        let unseen = matches!(self.stage, Stage::Unknown | Stage::Held { .. });
+        if !unseen || self.registered.is_some() {
             return false;
         }
         self.registered = Some(Registered {
@@ -258,6 +310,8 @@ impl Recovery {
     pub fn step(&mut self, spec: &EntitySpec, event: Event, now: Time) -> Vec<Effect> {
         let mut step = Step::new(spec, now);
         match event {
+            // Processes are nobody's in status mode.
+            Event::Seen(_) if spec.status.is_some() => {}
             Event::Seen(sighting) => self.seen(&mut step, sighting),
             Event::Registered {
                 identity,
@@ -279,21 +333,43 @@ impl Recovery {
             } => self.status_known(&mut step, identity, generation, status),
             Event::Gone { identity } => self.gone(&mut step, identity),
             Event::StartEnded { run, end } => self.start_ended(&mut step, run, end),
+            Event::ScriptEnded {
+                run,
+                end,
+                failure_text,
+            } => self.script_ended(&mut step, run, &end, failure_text.as_deref()),
+            Event::Operator(request) if spec.status.is_some() => {
+                self.status_operator(&mut step, request);
+            }
             Event::Operator(request) => self.operator(&mut step, request),
             Event::Pulse(event) => self.pulse_event(&mut step, event),
+            Event::Turn => self.turn(&mut step),
+            Event::Cycle { group } => self.cycle(&mut step, group),
+            Event::Delayed(why) => self.delayed(&mut step, why),
             Event::Tick => self.tick(&mut step),
         }
         self.attend_pulse(&mut step);
+        self.attend_status(&mut step);
+        self.attend_turn(&mut step);
+        self.attend_reminder(now);
         step.effects
     }
 
     /// When a [`Event::Tick`] is due, if nothing else happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
+        let stage = match self.stage {
+            // The death that is still to come decides when this is over.
+            Stage::Monitor { .. } if self.releasing.is_some() => None,
+            stage => stage.deadline(),
+        };
         [
-            self.stage.deadline(),
+            self.storm_deadline(),
+            stage,
             self.alarm.refresh_at(),
             self.pulse.deadline(),
+            self.status.deadline(),
+            self.returns_at(),
         ]
         .into_iter()
         .flatten()
@@ -303,18 +379,24 @@ impl Recovery {
     fn tick(&mut self, step: &mut Step<'_>) {
         self.refresh_alarm(step);
         self.pulse_tick(step);
+        self.status_tick(step);
+        self.return_if_due(step);
+        self.storm_tick(step);
         if self.stage.deadline().is_none_or(|due| step.now < due) {
             return;
         }
         match self.stage {
+            Stage::Monitor { .. } if self.releasing.is_some() => {}
             Stage::MonitorWait { .. } => self.window_closed(step),
             Stage::Monitor { .. } => self.stable(step),
             Stage::RestartWait { .. } => self.look(step),
             Stage::Waiting { .. } => self.look_again(step),
             Stage::Stopping { then, killed, .. } => self.stop_overdue(step, then, killed),
+            Stage::Held { .. } => self.hold_expired(step),
             Stage::Unknown
             | Stage::Manage
             | Stage::Looking
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable
@@ -325,6 +407,10 @@ impl Recovery {
     /// Asks for a look before anything is started.
     fn look(&mut self, step: &mut Step<'_>) {
         self.enter(step, Stage::Looking);
+        if self.releasing.is_some() {
+            // An early start has failed: its death asks for the look.
+            return;
+        }
         step.ask(Effect::Look {
             foreign_script: !self.crashed_just_now(step),
         });

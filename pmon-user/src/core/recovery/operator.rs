@@ -18,7 +18,7 @@ use crate::core::{
 const SIGKILL: i32 = 9;
 /// A killed process that is still there after this long is in state D or
 /// stopped in the kernel; people are told.
-const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
+pub(super) const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
 /// systemd's own `DefaultTimeoutStopSec` is 90 s; past that and a margin we kill.
 const UNIT_STOP_TIMEOUT: Duration = Duration::from_secs(100);
 
@@ -30,9 +30,18 @@ impl Recovery {
             return;
         }
         match action {
+            OperatorAction::Hold { lasts } => self.operator_hold(step, lasts),
+            OperatorAction::Resume => self.operator_resume(step),
+            // Who asks is told so.
+            OperatorAction::Start
+            | OperatorAction::Restart
+            | OperatorAction::Stop
+            | OperatorAction::StopFor { .. }
+                if self.is_held() => {}
             OperatorAction::Start => self.operator_start(step),
             OperatorAction::Restart => self.operator_restart(step),
-            OperatorAction::Stop => self.operator_stop(step),
+            OperatorAction::Stop => self.operator_stop(step, None),
+            OperatorAction::StopFor { lasts } => self.operator_stop(step, Some(lasts)),
         }
     }
 
@@ -42,9 +51,17 @@ impl Recovery {
                 *then = AfterStop::Respawn;
                 self.manual = true;
             }
-            Stage::Ignore | Stage::Stopped | Stage::RestartWait { .. } | Stage::Unverifiable => {
+            Stage::Ignore
+            | Stage::Stopped
+            | Stage::RestartWait { .. }
+            | Stage::Queued
+            | Stage::Unverifiable => {
+                // What is started from nothing has to stay alive to count as up
+                // (spec/pmond.md §6.2).
+                self.failed |= self.stage == Stage::Stopped;
                 self.manual = true;
                 self.attempts = 0;
+                self.forget_attempts();
                 self.look(step);
             }
             Stage::Unknown
@@ -53,6 +70,7 @@ impl Recovery {
             | Stage::Waiting { .. }
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
+            | Stage::Held { .. }
             | Stage::Unmonitored => {}
         }
     }
@@ -64,6 +82,7 @@ impl Recovery {
         }
         self.manual = true;
         self.attempts = 0;
+        self.forget_attempts();
         if self.is_coming_up() {
             // It would come up beside another one.
             return;
@@ -83,8 +102,11 @@ impl Recovery {
             )
     }
 
-    fn operator_stop(&mut self, step: &mut Step<'_>) {
+    /// Stops it for good, or for some time.
+    fn operator_stop(&mut self, step: &mut Step<'_>, lasts: Option<Duration>) {
+        self.returns_at = lasts.map(|lasts| step.now + lasts);
         self.manual = false;
+        self.cycled = false;
         if matches!(self.stage, Stage::MonitorWait { .. }) {
             self.cancelled = Some(step.now);
         }
@@ -93,7 +115,7 @@ impl Recovery {
     }
 
     /// Ends the process, if there is one, and then goes on.
-    fn end_what_lives(&mut self, step: &mut Step<'_>, next: AfterStop) {
+    pub(super) fn end_what_lives(&mut self, step: &mut Step<'_>, next: AfterStop) {
         if let Some(registered) = self.registered {
             self.end(step, registered.identity, next);
         } else if let Stage::Stopping { then, .. } = &mut self.stage {
@@ -186,6 +208,8 @@ impl Recovery {
         self.judged = false;
         self.attempts = 0;
         self.problem = None;
+        self.forget_attempts();
+        self.end_flapping(step);
         self.clear_alarm(step);
         self.forgive(step);
         step.say(Notice::Stopped);

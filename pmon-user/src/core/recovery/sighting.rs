@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::adoption::next_look as next_look_for_successor;
 use super::{AfterStop, Phase, Recovery, Registered, Stage, Step};
 use crate::core::{
     death::Death,
@@ -31,7 +32,9 @@ impl Recovery {
         }
         match outcome {
             // Seen alive by a look that was overtaken by its end.
-            Outcome::Process(identity) if self.ended == Some(identity) => {
+            Outcome::Process(identity)
+                if self.ended == Some(identity) || self.releasing == Some(identity) =>
+            {
                 let reason = format!("({}) has ended since", identity.pid);
                 self.seen_nothing(step, occasion, reason, foreign_script);
             }
@@ -89,7 +92,7 @@ impl Recovery {
                     self.attempt_succeeded(step, identity);
                 }
             }
-            Stage::Looking | Stage::Waiting { .. } | Stage::RestartWait { .. } => {
+            Stage::Looking | Stage::Waiting { .. } | Stage::RestartWait { .. } | Stage::Queued => {
                 self.successor(step, identity, true);
                 self.monitor(step, identity);
             }
@@ -105,6 +108,7 @@ impl Recovery {
                 self.finish(step, identity);
             }
             Stage::Manage | Stage::Monitor { .. } => self.successor(step, identity, true),
+            Stage::Held { .. } => self.seen_while_held(step, identity),
             // Whatever it is, it is dealt with when the old one is gone.
             Stage::Stopping { .. } | Stage::Unmonitored => {}
         }
@@ -153,12 +157,12 @@ impl Recovery {
         }
         match self.stage {
             Stage::Unknown | Stage::Looking | Stage::Waiting { .. }
-                if occasion == Occasion::Asked =>
+                if occasion == Occasion::Asked && self.releasing.is_none() =>
             {
                 if let Some(script) = foreign_script {
                     return self.wait_for(step, script);
                 }
-                if self.waits_for_what_it_started(step) {
+                if self.waits_for_what_it_started(step) || self.awaits_successor(step) {
                     return;
                 }
                 if !self.failed {
@@ -184,16 +188,20 @@ impl Recovery {
             }
             Stage::Manage => {
                 // The sweep found what no source reported.
-                self.failed = true;
+                if !std::mem::replace(&mut self.failed, true) {
+                    self.fell(step);
+                }
                 step.say(Notice::Missing { reason });
                 self.look(step);
             }
+            Stage::Held { .. } => self.nothing_seen_while_held(step, reason),
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Stopping { .. }
             | Stage::Ignore
             | Stage::Stopped
@@ -221,15 +229,22 @@ impl Recovery {
             Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Stopping { .. }
             | Stage::Ignore
             | Stage::Stopped
+            | Stage::Held { .. }
             | Stage::Unmonitored => {}
         }
     }
 
     fn wait_for(&mut self, step: &mut Step<'_>, script: u32) {
-        let until = if let Stage::Waiting { until, .. } = self.stage {
+        let until = if let Stage::Waiting {
+            script: Some(_),
+            until,
+            ..
+        } = self.stage
+        {
             until
         } else {
             step.say(Notice::Waiting { script });
@@ -243,7 +258,7 @@ impl Recovery {
         self.enter(
             step,
             Stage::Waiting {
-                script,
+                script: Some(script),
                 next_look,
                 until,
                 ended: None,
@@ -255,7 +270,7 @@ impl Recovery {
     /// started still has time.
     fn waits_for_what_it_started(&mut self, step: &Step<'_>) -> bool {
         let Stage::Waiting {
-            script,
+            script: Some(script),
             ref mut next_look,
             ref mut ended,
             ..
@@ -270,8 +285,19 @@ impl Recovery {
     }
 
     pub(super) fn look_again(&mut self, step: &mut Step<'_>) {
-        if let Stage::Waiting { next_look, .. } = &mut self.stage {
-            *next_look = step.now + LOOK_AGAIN;
+        if let Stage::Waiting {
+            script,
+            next_look,
+            until,
+            ..
+        } = &mut self.stage
+        {
+            *next_look = match script {
+                Some(_) => step.now + LOOK_AGAIN,
+                // Past the end of the window the look's answer decides.
+                None if step.now >= *until => step.now + LOOK_AGAIN,
+                None => next_look_for_successor(step.spec, step.now, *until),
+            };
         }
         step.ask(Effect::Look {
             foreign_script: true,
@@ -323,14 +349,16 @@ impl Recovery {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
+            | Stage::Held { .. }
             | Stage::Unverifiable
             | Stage::Unmonitored => {}
         }
     }
 
-    fn register(&mut self, step: &mut Step<'_>, identity: Identity) {
+    pub(super) fn register(&mut self, step: &mut Step<'_>, identity: Identity) {
         self.registered = Some(Registered {
             identity,
             generation: None,
@@ -371,7 +399,7 @@ impl Recovery {
         }
         self.problem = Some(format!("not registered: {reason}"));
         self.manual = false;
-        if self.stage != Stage::Unverifiable {
+        if self.stage != Stage::Unverifiable && !self.is_held() {
             self.enter(step, Stage::Unverifiable);
         }
     }
@@ -406,15 +434,19 @@ impl Recovery {
         match self.stage {
             Stage::Monitor { .. } => self.attempt_failed(step, reason),
             Stage::Manage => {
-                self.failed = true;
+                if !std::mem::replace(&mut self.failed, true) {
+                    self.fell(step);
+                }
                 self.look(step);
             }
+            Stage::Held { .. } => self.failed = true,
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable

@@ -12,10 +12,11 @@ pub enum Stage {
     Manage,
     /// A look is under way before anything is started.
     Looking,
-    /// Somebody else's init script is at work.
+    /// Somebody else's init script is at work, or may start a successor in a
+    /// way that does not show.
     Waiting {
-        /// Its pid.
-        script: u32,
+        /// The script's pid; none while only the adoption window is open.
+        script: Option<u32>,
         /// When we look again.
         next_look: Time,
         /// When we stop waiting for it.
@@ -50,10 +51,19 @@ pub enum Stage {
         /// End of `interval`.
         until: Time,
     },
+    /// An attempt is due and waits for its turn.
+    Queued,
     /// No automatic recovery.
     Ignore,
     /// Stopped by an operator.
     Stopped,
+    /// Taken out of recovery by an operator.
+    Held {
+        /// What comes afterwards.
+        then: AfterHold,
+        /// When the hold is over by itself.
+        until: Option<Time>,
+    },
     /// There is something that cannot be verified.
     Unverifiable,
     /// Shown, never acted upon.
@@ -83,6 +93,15 @@ pub enum AfterStop {
     StayDown,
 }
 
+/// What follows when an operator's hold is over and no process is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterHold {
+    /// It is recovered.
+    Recover,
+    /// An operator had stopped it, and it stays down.
+    StayDown,
+}
+
 impl Stage {
     /// pmond's word for the stage, ours where it has none.
     #[must_use]
@@ -96,8 +115,10 @@ impl Stage {
             Self::MonitorWait { .. } => "monitor_wait",
             Self::Monitor { .. } => "monitor",
             Self::RestartWait { .. } => "restart_wait",
+            Self::Queued => "queued",
             Self::Ignore => "ignore",
             Self::Stopped => "stopped",
+            Self::Held { .. } => "held",
             Self::Unverifiable => "unverifiable",
             Self::Unmonitored => "unmonitored",
         }
@@ -116,9 +137,11 @@ impl Stage {
             Self::Stopping { due, .. } => Some(*due),
             Self::Monitor { stable_at } => Some(*stable_at),
             Self::RestartWait { until } => Some(*until),
+            Self::Held { until, .. } => *until,
             Self::Unknown
             | Self::Manage
             | Self::Looking
+            | Self::Queued
             | Self::Ignore
             | Self::Stopped
             | Self::Unverifiable
