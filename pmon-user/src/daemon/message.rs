@@ -20,7 +20,7 @@ use super::{
 use crate::{
     audit::Due,
     compat::inbox::{Outcome, datagram::Command},
-    config::Loaded,
+    config::{Loaded, plan::Wanted},
     control::backend::{Refusal, RegisterRequest},
     core::{
         death::{LastSeen, SourceName, WaitStatus},
@@ -185,8 +185,8 @@ pub enum Request {
     },
     /// Why it is as it is.
     Explain(String, Reply<ExplainView>),
-    /// A configuration to put into force.
-    Reload(Box<Loaded>, Reply<ReloadView>),
+    /// A configuration to put into force, or to plan only.
+    Reload(Box<Loaded>, Wanted, Reply<ReloadView>),
     /// Programs, links, maps, pins.
     Bpf(Reply<Snapshot>),
     /// What other programs have to be loaded against, and whether those in force

@@ -32,6 +32,7 @@ mod an_active_process_must_answer;
 mod an_altered_table_is_put_right;
 mod an_idle_daemon_sleeps;
 mod another_layouts_pins_are_taken_over;
+mod changed_files_are_put_into_force;
 mod commands_come_by_datagram;
 mod every_kernel_does_what_it_can;
 mod every_kill_has_its_order;
