@@ -69,6 +69,15 @@ pub enum Event {
         /// How.
         end: StartEnd,
     },
+    /// The script of an entity in status mode came to an end.
+    ScriptEnded {
+        /// Which run.
+        run: u64,
+        /// How; never [`StartEnd::Running`].
+        end: StartEnd,
+        /// What it left for the alarm, if that was asked for and could be read.
+        failure_text: Option<String>,
+    },
     /// An operator asked for something.
     Operator(OperatorRequest),
     /// What has become of a request of active monitoring.

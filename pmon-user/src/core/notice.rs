@@ -181,6 +181,20 @@ pub enum Notice {
         /// What was done, in order; empty when nothing was.
         done: Vec<String>,
     },
+    /// A script says that the service is well: for the first time, or again.
+    StatusGood,
+    /// A script says that the service is not well, or could not say anything.
+    StatusBad {
+        /// How it ended.
+        reason: String,
+    },
+    /// What an operator asked for is not done.
+    Refused {
+        /// What that was.
+        request: OperatorRequest,
+        /// Why not.
+        why: String,
+    },
     /// First failure of a cycle (pmond's LOG event).
     FirstFailure,
     /// The alarm is raised.
@@ -234,6 +248,9 @@ impl Notice {
             Self::Unanswered { .. } => "unanswered",
             Self::AwaitingAnswers { .. } => "awaiting_answers",
             Self::Audited { .. } => "audit",
+            Self::StatusGood => "status_good",
+            Self::StatusBad { .. } => "status_bad",
+            Self::Refused { .. } => "refused",
             Self::FirstFailure => "first_failure",
             Self::AlarmRaised(_) => "alarm_raised",
             Self::AlarmRefreshed(_) => "alarm_refreshed",
@@ -282,6 +299,9 @@ impl Notice {
             | Self::Resumed { .. }
             | Self::Waiting { .. }
             | Self::Audited { .. }
+            | Self::StatusGood
+            | Self::StatusBad { .. }
+            | Self::Refused { .. }
             | Self::FirstFailure
             | Self::AlarmRaised(_)
             | Self::AlarmRefreshed(_)
@@ -409,6 +429,13 @@ impl fmt::Display for Notice {
                     write!(f, "done: {}", done.join(", "))
                 }
             }
+            Self::StatusGood => f.write_str("the status is good"),
+            Self::StatusBad { reason } => write!(f, "the status is bad: the script {reason}"),
+            Self::Refused { request, why } => write!(
+                f,
+                "{:?} asked for by {} is not done: {why}",
+                request.action, request.by
+            ),
             Self::FirstFailure => f.write_str("is down; recovery begins"),
             Self::AlarmRaised(severity) => write!(f, "{severity} alarm raised"),
             Self::AlarmRefreshed(severity) => write!(f, "{severity} alarm still raised"),

@@ -143,7 +143,8 @@ fn deed(effect: &Effect) -> Option<String> {
         Effect::Start { verb, .. } => format!("a successor asked for ({})", verb.as_str()),
         Effect::StopUnit => "systemd asked to stop the unit".to_owned(),
         Effect::CancelStart => "the start command cancelled".to_owned(),
-        Effect::RequestPulse { .. }
+        Effect::RunScript { .. }
+        | Effect::RequestPulse { .. }
         | Effect::CollectPulse { .. }
         | Effect::Alarm(_)
         | Effect::Say(_) => return None,

@@ -17,6 +17,7 @@ use super::{
     telling::Telling,
 };
 use crate::{
+    alarm::{dispatch::Dispatch, health::HostHealth},
     audit::AuditStatus,
     causes::in_full,
     config::{
@@ -71,6 +72,10 @@ pub(super) struct Daemon {
 pub(super) struct Helpers {
     /// The audit; none if it could not be started.
     pub audit: Option<watch::Receiver<AuditStatus>>,
+    /// Receivers of alarms.
+    pub alarms: Dispatch,
+    /// The host's health.
+    pub health: HostHealth,
     /// The state writer.
     pub store: watch::Receiver<StoreStatus>,
 }
@@ -83,6 +88,7 @@ impl Helpers {
             Some(audit) => degraded.extend(audit.borrow().degraded.clone()),
             None => degraded.push("there is no audit; see the log".to_owned()),
         }
+        degraded.extend(self.alarms.status());
         let store = self.store.borrow();
         degraded.extend(store.degraded.clone());
         if store.lost > 0 {
@@ -162,6 +168,9 @@ impl Backend for Daemon {
         let asked = self.inbox.ask(|reply| Request::Status(names, reply)).await;
         asked.map(|mut view| {
             view.degraded.extend(self.helpers.degraded());
+            let health = self.helpers.health.read();
+            view.host_degraded = health.degraded;
+            view.unrecoverable = health.unrecoverable.as_deref().map(str::to_owned);
             view
         })
     }

@@ -17,6 +17,7 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
+    alarms::Alarms,
     auditing::Deeds,
     canary::Leash,
     entity::Entity,
@@ -26,6 +27,7 @@ use super::{
     sweep::Sweeping,
 };
 use crate::{
+    alarm::health::HostHealth,
     audit::{Due, discrepancy::Discrepancies},
     core::{
         effect::Effect,
@@ -81,6 +83,8 @@ pub struct Engine {
     more: bool,
     stopping: bool,
     pub(super) inheritance: Inheritance,
+    /// What is raised, and what is not known to be cleared everywhere.
+    pub(super) alarms: Alarms,
 }
 
 /// What the daemon knows of itself, for `status`.
@@ -108,6 +112,8 @@ pub struct Facts {
     pub starlingx: bool,
     /// Rises with every configuration put into force.
     pub config_generation: u64,
+    /// What others may ask of the host at any moment.
+    pub health: HostHealth,
 }
 
 impl Engine {
@@ -127,6 +133,7 @@ impl Engine {
     ) -> Result<Self, rustix::io::Errno> {
         let epoll = Epoll::new()?;
         epoll.add(&wake, INBOX)?;
+        let alarms = Alarms::new(facts.health.clone());
         let engine = Self {
             table,
             entities: HashMap::new(),
@@ -152,6 +159,7 @@ impl Engine {
             more: false,
             stopping: false,
             inheritance: Inheritance::default(),
+            alarms,
         };
         if let Some(kernel) = engine.table.kernel() {
             engine.watch_ring(kernel)?;
@@ -235,6 +243,19 @@ impl Engine {
                     self.happen_with(&entity, Event::StartEnded { run, end }, Some(&found));
                     self.table.expect_no_more(&entity);
                 }
+                Message::ScriptEnded {
+                    entity,
+                    run,
+                    end,
+                    failure_text,
+                } => {
+                    let event = Event::ScriptEnded {
+                        run,
+                        end,
+                        failure_text,
+                    };
+                    self.happen(&entity, event, clock::now());
+                }
                 Message::Reaped {
                     entity,
                     process,
@@ -242,6 +263,7 @@ impl Engine {
                 } => self.reaped(&entity, process, status),
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
+                Message::AlarmSettled { entity, cleared } => self.alarm_settled(&entity, cleared),
                 Message::Settled { entity, identity } => {
                     self.table.on_record(identity);
                     if let Some(entity) = self.entities.get_mut(&entity) {

@@ -6,12 +6,17 @@ use jiff::Timestamp;
 
 use crate::{
     core::{
-        discrepancy::Discrepancy, entity::EntitySpec, event::Occasion, identity::Identity,
-        incident::Incidents, recovery::Recovery, time::Time,
+        discrepancy::Discrepancy,
+        entity::{EntitySpec, Severity},
+        event::Occasion,
+        identity::Identity,
+        incident::Incidents,
+        recovery::{Quorum, Recovery},
+        time::Time,
     },
     look::{LookRequest, Remembered},
     pulse::correspondence::{Faults, Strays},
-    state::registrations::{AdHoc, EntityRecord, HeldByOperator, StoppedByOperator},
+    state::registrations::{AdHoc, AlarmRecord, EntityRecord, HeldByOperator, StoppedByOperator},
     view::incident::IncidentView,
 };
 
@@ -49,6 +54,8 @@ pub struct Entity {
     pub continued: Option<IncidentView>,
     /// What was wrong with answers of its process, and on their port.
     pub tally: Tally,
+    /// Its alarm, as receivers may believe it to be.
+    pub alarm: Option<AlarmRecord>,
     /// What the last sweep found in disagreement, and with whom registered.
     pub disagreement: Option<(Discrepancy, Option<Identity>)>,
     /// What the record was made of that was last given away to be remembered.
@@ -71,6 +78,9 @@ pub struct RecordOf {
     process: Option<Remembered>,
     /// When the operator stopped it.
     stopped: Option<Timestamp>,
+    /// How bad, since when, and when it was cleared.
+    alarm: Option<(Severity, Timestamp, Option<Timestamp>)>,
+    quorum: Quorum,
     /// Since and until when an operator holds it.
     held: Option<(Timestamp, Option<Timestamp>)>,
 }
@@ -86,6 +96,9 @@ impl Entity {
             ad_hoc,
             mut unsettled,
             launched,
+            alarm,
+            // The recovery's.
+            quorum: _,
         } = record;
         // The last one that may have become its process.
         let known = match launched {
@@ -114,6 +127,7 @@ impl Entity {
             inherited: Vec::new(),
             continued: None,
             tally: Tally::default(),
+            alarm,
             disagreement: None,
             remembered: None,
         }
@@ -148,6 +162,8 @@ impl Entity {
                 .collect(),
             // Kept where the record is.
             launched: None,
+            alarm: self.alarm.clone(),
+            quorum: self.recovery.quorum(),
         }
     }
 
@@ -157,6 +173,8 @@ impl Entity {
         RecordOf {
             process: self.known,
             stopped: self.stopped().map(|stopped| stopped.at),
+            alarm: (self.alarm.as_ref()).map(|alarm| (alarm.severity, alarm.since, alarm.cleared)),
+            quorum: self.recovery.quorum(),
             held: self.held().map(|held| (held.at, held.until)),
         }
     }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use aya_log::EbpfLogger;
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::{
@@ -18,6 +19,7 @@ use super::{
     selection::{SourceWork, Started},
 };
 use crate::{
+    alarm::event::AlarmEvent,
     audit::Due,
     compat::inbox::{Outcome, datagram::Command},
     config::{Loaded, plan::Wanted},
@@ -85,6 +87,17 @@ pub enum Message {
         /// What was seen of it.
         last_seen: LastSeen,
     },
+    /// The script of an entity in status mode ended.
+    ScriptEnded {
+        /// Whose.
+        entity: EntityName,
+        /// Number of the run.
+        run: u64,
+        /// How.
+        end: StartEnd,
+        /// What it left for the alarm.
+        failure_text: Option<String>,
+    },
     /// A process that pmon itself had started was reaped.
     Reaped {
         /// Whose.
@@ -107,6 +120,13 @@ pub enum Message {
         entity: EntityName,
         /// What.
         what: String,
+    },
+    /// Every receiver knows that an alarm was cleared.
+    AlarmSettled {
+        /// Whose.
+        entity: EntityName,
+        /// When it was.
+        cleared: Timestamp,
     },
     /// A death is in the journal.
     Settled {
@@ -237,6 +257,8 @@ pub enum Work {
     Tell(Told),
     /// An incident was closed.
     Closed(Box<IncidentView>),
+    /// An incident has begun without a death, and is to survive the daemon.
+    Opened(Box<IncidentView>),
     /// An incident has one more death; answered by [`Message::Settled`].
     Died {
         /// Whose.
@@ -267,6 +289,15 @@ pub enum Work {
     },
     /// What should survive the daemon has changed.
     Remember(EntityName, Arc<EntityRecord>),
+    /// Receivers of alarms are to be told, once it is on record.
+    Alarm {
+        /// Whose.
+        entity: EntityName,
+        /// What is remembered of it now.
+        memory: Arc<EntityRecord>,
+        /// What they are told.
+        events: Vec<AlarmEvent>,
+    },
     /// An entity's pidfile is to be watched from now on; none when it has none.
     Watch(EntityName, Option<std::path::PathBuf>),
     /// Look for the processes of these entities, for the sweep.

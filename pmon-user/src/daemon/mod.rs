@@ -5,6 +5,7 @@
 //! directory, load the kernel program, start the engine, open the control
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
+mod alarms;
 mod aliases;
 mod auditing;
 mod auto_reload;
@@ -30,6 +31,7 @@ mod pulses;
 mod receiver;
 mod reload;
 mod requests;
+mod scripts;
 pub mod selection;
 mod sightings;
 mod status_views;
@@ -64,6 +66,7 @@ use self::{
     work::Workers,
 };
 use crate::{
+    alarm::{self, dispatch::Dispatch, event::AlarmEvent},
     audit::{self, AuditSettings},
     causes::in_full,
     config::{self, Loaded, Sources, settings::Settings},
@@ -83,6 +86,9 @@ use crate::{
 const EXIT_USAGE: u8 = 2;
 /// How long jobs under way may take at the end.
 const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// How long receivers may take to be told the last alarms at the end.
+const LAST_ALARMS: Duration = Duration::from_secs(2);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -167,6 +173,7 @@ async fn serve_until_stopped(
     let (past, history) = Past::of(journalled.incidents, backend::HISTORY);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
+    let told_earlier = alarms::told_earlier(&receiver::host_name(), &registrations);
     let store = Store::start(state_dir, registrations.clone())?;
     let volatile = Store::start_volatile(run_dir, registrations.clone())?;
 
@@ -194,7 +201,10 @@ async fn serve_until_stopped(
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);
+    let alarms = start_alarms(settings, &told_earlier, &inbox)?;
     let helpers = Helpers {
+        alarms: alarms.clone(),
+        health: engine.health.clone(),
         audit: audit.as_ref().map(audit::AuditHandle::status),
         store: store.status(),
     };
@@ -207,6 +217,7 @@ async fn serve_until_stopped(
         volatile,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
+        alarms: alarms.clone(),
         looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
         inbox: inbox.clone(),
     };
@@ -274,6 +285,9 @@ async fn serve_until_stopped(
     receiver::end(engine, end).await;
     executor.shutdown(SHUTDOWN).await;
     let (store, volatile) = workers.await.context("the workers failed")?;
+    // What is not told now is on record.
+    let told = tokio::task::spawn_blocking(move || alarms.close(LAST_ALARMS)).await;
+    told.context("telling the last alarms failed")?;
     save_all(&store, &volatile, run_dir).await;
     Ok(ExitCode::SUCCESS)
 }
@@ -314,6 +328,16 @@ fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
                         .unwrap_or_default(),
                     process,
                 },
+                Report::ScriptEnded {
+                    run,
+                    end,
+                    failure_text,
+                } => Message::ScriptEnded {
+                    entity,
+                    run,
+                    end,
+                    failure_text,
+                },
                 Report::Reaped { process, status } => Message::Reaped {
                     entity,
                     process,
@@ -352,6 +376,23 @@ fn start_audit(settings: &Settings, inbox: &Inbox) -> Option<audit::AuditHandle>
             None
         }
     }
+}
+
+/// Receivers of alarms, each on its thread.
+fn start_alarms(
+    settings: &Settings,
+    told: &[AlarmEvent],
+    inbox: &Inbox,
+) -> anyhow::Result<Dispatch> {
+    let inbox = inbox.clone();
+    Dispatch::start(
+        alarm::sinks(&settings.alarm),
+        told,
+        move |entity, cleared| {
+            inbox.send(Message::AlarmSettled { entity, cleared });
+        },
+    )
+    .context("cannot start the receivers of alarms")
 }
 
 fn access_rules(settings: &Settings) -> AccessRules {

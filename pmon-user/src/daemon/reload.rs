@@ -64,7 +64,7 @@ impl Engine {
 
     fn put_into_force(&mut self, loaded: Loaded, removed: &[String]) {
         for name in removed {
-            self.abandon(&EntityName::from(name.as_str()));
+            self.remove(&EntityName::from(name.as_str()));
         }
         let mut watched = Vec::new();
         self.facts.findings = loaded.findings.iter().map(ToString::to_string).collect();
@@ -81,12 +81,13 @@ impl Engine {
                         self.abandon(&name);
                         self.add(spec, record);
                     } else {
-                        watched.push((name, entity.spec.pidfile.clone()));
+                        watched.push((name, entity.spec.watched_pidfile().cloned()));
                     }
                 }
             }
         }
         for (name, pidfile) in watched {
+            self.reconfigure_alarm(&name);
             self.follow(&name);
             self.hand_out(Work::Watch(name, pidfile));
         }

@@ -20,7 +20,7 @@ use crate::{
         entity::{CommandSpec, EntitySpec, Mode, Origin, Severity, StartMethod, StopPolicy},
         event::{Event, OperatorAction, OperatorRequest},
         identity::Identity,
-        recovery::Stage,
+        recovery::{Recovery, Stage},
     },
     look::Remembered,
     source::ebpf::{Plan, Replaced, Replacement},
@@ -149,6 +149,9 @@ impl Engine {
                 reason: format!("`{name}` is not acted upon: {why}"),
             });
         }
+        if let Some(why) = Recovery::refuses(&entity.spec, request.action) {
+            return Err(Refusal::Refused { reason: why });
+        }
         if let Some(refusal) = entity.refuses(request.action) {
             return Err(refusal);
         }
@@ -242,7 +245,7 @@ impl Engine {
             }
         }
         tracing::info!(entity = name, by, "unregistered by an operator");
-        self.abandon(&Arc::from(name));
+        self.remove(&Arc::from(name));
         Ok(())
     }
 
@@ -254,8 +257,10 @@ impl Engine {
             effects,
             notices,
         } = holds::resume(&spec, &record, now);
+        let quorum = record.quorum;
         let name = EntityName::from(spec.name.as_str());
         self.adopt(Entity::new(spec, recovery, record), effects);
+        self.take_over_alarm(&name, quorum, now);
         self.tell_all(&name, notices, now);
     }
 

@@ -7,6 +7,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
+    alarms,
     engine::Engine,
     entity::Entity,
     message::{Tale, Told, Work},
@@ -53,6 +54,7 @@ impl Engine {
     fn happen_at(&mut self, name: &EntityName, event: Event, found: Option<&Found>, now: Time) {
         let mut events = VecDeque::from([event]);
         let mut notices = Vec::new();
+        let mut alarms = Vec::new();
         while let Some(event) = events.pop_front() {
             let Some(entity) = self.entities.get_mut(name) else {
                 return;
@@ -61,7 +63,11 @@ impl Engine {
             let effects = entity.recovery.step(&spec, event, now);
             for effect in effects {
                 match effect {
-                    Effect::Say(notice) => notices.push(notice),
+                    Effect::Say(notice) => {
+                        alarms.extend(alarms::of_notice(&notice));
+                        notices.push(notice);
+                    }
+                    Effect::Alarm(change) => alarms.push(alarms::of_change(change)),
                     Effect::Register { identity } => {
                         self.gather(name, &effect);
                         events.push_back(self.register(name, identity, found));
@@ -76,6 +82,7 @@ impl Engine {
         for notice in notices {
             self.tell(name, notice, now);
         }
+        self.sound(name, &alarms, now);
     }
 
     fn register(&mut self, name: &EntityName, identity: Identity, found: Option<&Found>) -> Event {
@@ -176,6 +183,16 @@ impl Engine {
                 stop: spec.stop,
             },
             Effect::Start { verb, run } => Job::Start { spec, verb, run },
+            Effect::RunScript {
+                task,
+                run,
+                failure_text,
+            } => Job::RunScript {
+                spec,
+                task,
+                run,
+                failure_text,
+            },
             Effect::StopUnit => Job::StopUnit { spec },
             Effect::CancelStart => {
                 self.table.expect_no_more(name);
@@ -185,9 +202,8 @@ impl Engine {
                 return self.request_pulse(name, &spec, round, sequence);
             }
             Effect::CollectPulse { round } => return self.collect_pulse(name, &spec, round),
-            // Told as a notice; other receivers are not configured.
-            Effect::Alarm(_) => return,
-            Effect::Register { .. } | Effect::Say(_) => return,
+            // Dealt with by the caller.
+            Effect::Register { .. } | Effect::Say(_) | Effect::Alarm(_) => return,
         };
         self.hand_out(Work::Job {
             entity: Arc::clone(name),
@@ -210,6 +226,9 @@ impl Engine {
             .incidents
             .record(&notice, now, &mut self.next_incident);
         let closed = matches!(noted, Some((_, true)));
+        // Whoever has to go on with it must know that it is failing.
+        let opened = matches!(notice, Notice::StatusBad { .. })
+            && (entity.incidents.open()).is_some_and(|incident| incident.timeline.len() == 1);
         let died = match &notice {
             Notice::Died(death) => Some(death.identity),
             _ => None,
@@ -232,6 +251,9 @@ impl Engine {
                 identity,
             });
         }
+        if opened && let Some(view) = self.newest_incident_view(name) {
+            self.hand_out(Work::Opened(Box::new(view)));
+        }
         if closed
             && let Some((number, _)) = noted
             && let Some(view) = self.incident_view_of(name, number)
@@ -252,7 +274,7 @@ impl Engine {
         }));
     }
 
-    fn remember(&mut self, name: &EntityName) {
+    pub(super) fn remember(&mut self, name: &EntityName) {
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };
@@ -263,7 +285,7 @@ impl Engine {
         }
     }
 
-    fn reschedule(&mut self, name: &EntityName) {
+    pub(super) fn reschedule(&mut self, name: &EntityName) {
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };
@@ -280,7 +302,8 @@ impl Engine {
     pub(super) fn adopt(&mut self, entity: Entity, effects: Vec<Effect>) {
         let name: EntityName = Arc::from(entity.spec.name.as_str());
         let spec = Arc::clone(&entity.spec);
-        self.hand_out(Work::Watch(Arc::clone(&name), spec.pidfile.clone()));
+        let pidfile = spec.watched_pidfile().cloned();
+        self.hand_out(Work::Watch(Arc::clone(&name), pidfile));
         self.entities.insert(Arc::clone(&name), entity);
         self.follow(&name);
         for effect in effects {

@@ -207,6 +207,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Resumed { .. }
         | Notice::Waiting { .. }
         | Notice::AwaitingAnswers { .. }
+        | Notice::StatusGood
         | Notice::AlarmCleared
         | Notice::QuorumCleared => Level::Info,
         Notice::Hinted(_) => Level::Debug,
@@ -221,6 +222,8 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Audited { .. }
         | Notice::Unanswered { .. }
         | Notice::AttemptFailed { .. }
+        | Notice::StatusBad { .. }
+        | Notice::Refused { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)
         | Notice::GaveUp { .. }

@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
@@ -17,6 +18,7 @@ use super::{
     telling::Telling,
 };
 use crate::{
+    alarm::{dispatch::Dispatch, event::AlarmEvent},
     audit::AuditHandle,
     core::identity::Identity,
     effect::Executor,
@@ -25,6 +27,9 @@ use crate::{
     table::EntityName,
     view::incident::IncidentView,
 };
+
+/// An alarm that cannot be put on record is told all the same after that long.
+const UNRECORDED: Duration = Duration::from_secs(2);
 
 /// Everything that works for the engine.
 pub(super) struct Workers {
@@ -44,6 +49,8 @@ pub(super) struct Workers {
     pub telling: Arc<Telling>,
     /// Closed incidents.
     pub history: Arc<Mutex<VecDeque<IncidentView>>>,
+    /// Receivers of alarms.
+    pub alarms: Dispatch,
     /// Looks.
     pub looks: Looks,
     /// Back to the engine.
@@ -78,6 +85,7 @@ impl Workers {
                 Work::Pulse(order) => self.pulse(order),
                 Work::Job { entity, job } => self.executor.submit(&entity, job),
                 Work::Tell(told) => self.telling.tell(told),
+                Work::Opened(incident) => self.opened(&incident),
                 Work::Closed(incident) => self.closed(*incident),
                 Work::Died {
                     entity,
@@ -106,6 +114,11 @@ impl Workers {
                     }
                     self.remember(&Change::Entity(entity, None));
                 }
+                Work::Alarm {
+                    entity,
+                    memory,
+                    events,
+                } => self.alarm(entity, memory, events),
                 Work::Watch(entity, pidfile) => {
                     if let Some(audit) = &self.audit {
                         audit.watch(entity, pidfile);
@@ -119,6 +132,13 @@ impl Workers {
     fn pulse(&self, order: endpoint::Order) {
         if let Err(report) = self.pulses.submit(order) {
             self.inbox.send(Message::Pulse(report));
+        }
+    }
+
+    fn opened(&self, incident: &IncidentView) {
+        self.remember(&Change::NextIncident(incident.incident + 1));
+        if let Err(error) = self.store.append(incident) {
+            tracing::warn!(%error, incident = incident.incident, "incident not saved");
         }
     }
 
@@ -150,6 +170,22 @@ impl Workers {
         if let Err(error) = self.store.append_then(incident, settled) {
             tracing::warn!(%error, incident = incident.incident, "incident not saved");
         }
+    }
+
+    /// Receivers are told when it is on record, or when that takes too long.
+    fn alarm(&self, entity: EntityName, memory: Arc<EntityRecord>, events: Vec<AlarmEvent>) {
+        let ticket = self.alarms.submit(events);
+        let record = (!memory.is_empty()).then_some(memory);
+        let change = Change::Entity(entity, record);
+        self.store.save(change.clone());
+        let alarms = self.alarms.clone();
+        self.volatile
+            .save_then(change, move || alarms.release(ticket));
+        let alarms = self.alarms.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(UNRECORDED).await;
+            alarms.release(ticket);
+        });
     }
 
     fn launched(&self, entity: EntityName, identity: Identity, recorded: oneshot::Sender<()>) {

@@ -4,8 +4,14 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::incident::{DeathCertificate, IncidentView};
-use crate::core::entity::{Mode, Severity};
+use super::{
+    incident::{DeathCertificate, IncidentView},
+    script::{ScriptView, StatusSettingsView},
+};
+use crate::core::{
+    entity::{Mode, Severity},
+    recovery::Quorum,
+};
 
 /// The state words of `pmon status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -63,6 +69,10 @@ pub struct EntityView {
     /// Severity of the alarm that is raised, if one is.
     #[schemars(with = "Option<String>")]
     pub alarm: Option<Severity>,
+    /// Since when it has been raised.
+    #[schemars(with = "Option<String>")]
+    #[serde(default)]
+    pub alarm_since: Option<Timestamp>,
     /// Starts by who caused them.
     pub restarts: RestartsView,
     /// Deaths in the last hour.
@@ -80,11 +90,18 @@ pub struct EntityView {
     pub last_death: Option<DeathCertificate>,
     /// Requests and answers; none unless in active mode.
     pub heartbeat: Option<HeartbeatView>,
+    /// The script and its runs; none unless in status mode.
+    #[serde(default)]
+    pub script: Option<ScriptView>,
     /// Who has taken it out of recovery; none unless held.
     #[serde(default)]
     pub held: Option<HoldView>,
     /// Member of the host watchdog quorum.
     pub quorum: bool,
+    /// Strikes of a quorum member: `sound`, `failure`, `unrecoverable`.
+    #[schemars(with = "Option<String>")]
+    #[serde(default)]
+    pub quorum_state: Option<Quorum>,
     /// `FILE:LINE` it was configured in, or `register`.
     pub source_file: String,
 }
@@ -213,6 +230,9 @@ pub struct SpecView {
     pub subfunction: Option<String>,
     /// Request/response messaging, in active mode.
     pub active: Option<ActiveView>,
+    /// The script, in status mode.
+    #[serde(default)]
+    pub status: Option<StatusSettingsView>,
 }
 
 /// Request/response messaging as configured.
@@ -240,6 +260,10 @@ pub struct ExplainView {
     /// What the policy would do on a death at this moment: made by stepping the
     /// real state machine on a copy, one line per effect or deadline.
     pub if_it_died_now: Vec<ForecastStep>,
+    /// The same for status mode, where no process is watched: what would be done
+    /// if the status were bad from now on.
+    #[serde(default)]
+    pub if_its_status_were_bad: Vec<ForecastStep>,
     /// The newest incident.
     pub last_incident: Option<IncidentView>,
 }

@@ -47,6 +47,7 @@ pub(crate) fn entity(name: &str, state: StateWord) -> EntityView {
         generation: Some(7),
         severity: Severity::Major,
         alarm: None,
+        alarm_since: None,
         restarts: RestartsView::default(),
         deaths_1h: 0,
         deaths_24h: 0,
@@ -55,8 +56,10 @@ pub(crate) fn entity(name: &str, state: StateWord) -> EntityView {
         next_action_at: None,
         last_death: None,
         heartbeat: None,
+        script: None,
         held: None,
         quorum: false,
+        quorum_state: None,
         source_file: format!("/etc/pmon.d/{name}.conf:2"),
     }
 }
@@ -181,6 +184,8 @@ pub(crate) fn status(entities: Vec<EntityView>) -> StatusView {
             discrepancies: BTreeMap::new(),
         },
         degraded: Vec::new(),
+        host_degraded: None,
+        unrecoverable: None,
         config_findings: Vec::new(),
         entities,
     }
@@ -199,6 +204,7 @@ pub(crate) fn spec() -> SpecView {
         stop: "SIGTERM, after 10 s SIGKILL".to_owned(),
         subfunction: None,
         active: None,
+        status: None,
     }
 }
 
@@ -219,6 +225,7 @@ pub(crate) fn explain(entity: EntityView) -> ExplainView {
     ExplainView {
         entity,
         because: vec!["pid 4711 is registered with the kernel".to_owned()],
+        if_its_status_were_bad: Vec::new(),
         if_it_died_now: vec![
             ForecastStep {
                 after_ms: 0,

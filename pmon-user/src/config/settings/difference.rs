@@ -1,7 +1,9 @@
 //! Which settings outside of entities differ: they are read when the daemon
 //! starts, and a reload can only tell that they wait for that.
 
-use super::{ControlSettings, DaemonSettings, Settings, starlingx::StarlingxSettings};
+use super::{
+    AlarmSettings, ControlSettings, DaemonSettings, Settings, starlingx::StarlingxSettings,
+};
 
 /// Names of the settings that are not in force before the daemon restarts.
 #[must_use]
@@ -17,6 +19,7 @@ pub fn waiting_for_restart(running: &Settings, read: &Settings) -> Vec<&'static 
         daemon,
         control,
         defaults: _,
+        alarm,
         pmon_d: _,
         starlingx,
         overrides: _,
@@ -80,6 +83,15 @@ pub fn waiting_for_restart(running: &Settings, read: &Settings) -> Vec<&'static 
     compare("control.read_gids", *read_gids == new.read_gids);
     compare("control.write_uids", *write_uids == new.write_uids);
     compare("control.write_gids", *write_gids == new.write_gids);
+    let AlarmSettings {
+        hook,
+        hook_timeout,
+        file,
+    } = alarm;
+    let new = &read.alarm;
+    compare("alarm.hook", *hook == new.hook);
+    compare("alarm.hook_timeout", *hook_timeout == new.hook_timeout);
+    compare("alarm.file", *file == new.file);
     let StarlingxSettings {
         enabled,
         command_inbox,

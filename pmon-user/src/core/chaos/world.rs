@@ -221,6 +221,7 @@ impl World {
             | Event::Gone { .. }
             | Event::Operator(_)
             | Event::Pulse(_)
+            | Event::ScriptEnded { .. }
             | Event::Tick => {}
         }
         let effects = self.recovery.step(&self.spec, event, self.now);
@@ -264,7 +265,7 @@ impl World {
                 }
                 Effect::Say(Notice::Recovered(_) | Notice::Restarted(_)) => self.recoveries += 1,
                 Effect::Say(Notice::Died(_)) => self.deaths += 1,
-                Effect::Alarm(_) | Effect::Say(_) => {}
+                Effect::RunScript { .. } | Effect::Alarm(_) | Effect::Say(_) => {}
             }
         }
         for event in events {
@@ -433,6 +434,7 @@ impl World {
             | Effect::Release { .. }
             | Effect::EndLeftovers { .. }
             | Effect::CancelStart
+            | Effect::RunScript { .. }
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
             | Effect::Alarm(_)

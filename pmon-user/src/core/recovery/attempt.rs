@@ -281,7 +281,7 @@ impl Recovery {
     }
 }
 
-fn describe(end: &StartEnd) -> String {
+pub(super) fn describe(end: &StartEnd) -> String {
     match end {
         StartEnd::Running(identity) => format!("runs as ({})", identity.pid),
         StartEnd::Exited { code, last_line } => match last_line {

@@ -105,6 +105,7 @@ impl Recovery {
             | Effect::EndLeftovers { .. }
             | Effect::Start { .. }
             | Effect::StopUnit
+            | Effect::RunScript { .. }
             | Effect::CancelStart
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }

@@ -28,8 +28,9 @@ impl Recovery {
         until: Option<Time>,
     ) -> (Self, Vec<Effect>) {
         let (mut recovery, effects) = Self::new(spec, now);
-        if recovery.stage == Stage::Unknown {
+        if recovery.stage != Stage::Unmonitored {
             recovery.stage = Stage::Held { then, until };
+            recovery.status.rest();
         }
         (recovery, effects)
     }
@@ -92,6 +93,11 @@ impl Recovery {
             return;
         };
         step.say(Notice::Resumed { expired });
+        if step.spec.status.is_some() {
+            // The script will tell.
+            self.failed = false;
+            return self.enter(step, Stage::Manage);
+        }
         if self.leaving.is_some() {
             let then = match then {
                 AfterHold::Recover => AfterStop::Respawn,

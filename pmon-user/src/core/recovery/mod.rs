@@ -6,7 +6,8 @@
 //! * **Manage** — pmond's resting stage: a verified process is in the pid
 //!   table, or is on its way into it, and nothing is due. In active mode it is
 //!   asked from here on (`core::pulse`); after a failure it counts as recovered
-//!   only when it has answered.
+//!   only when it has answered. In status mode there is no process; the entity
+//!   rests here, and a script is asked (`core::status`).
 //! * **Looking** — there is no process as far as we know; before anything is
 //!   started, the pidfile is looked at once more, because somebody may have
 //!   started a successor already. The answer leads to *Monitor* (adopted),
@@ -61,6 +62,7 @@ mod quorum;
 mod returning;
 mod sighting;
 mod stage;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -78,6 +80,7 @@ use super::{
     identity::Identity,
     notice::Notice,
     pulse::Pulse,
+    status::StatusMonitor,
     time::Time,
 };
 use alarm::Alarm;
@@ -105,6 +108,10 @@ pub struct Recovery {
     judged: bool,
     /// Active monitoring.
     pulse: Pulse,
+    /// Status monitoring.
+    status: StatusMonitor,
+    /// What the script had to say when the alarm was raised last.
+    failure_text: Option<String>,
     /// How the running or last start command ended, and whether it still runs.
     start: StartCommand,
     /// Number of the last run of the start method.
@@ -192,6 +199,8 @@ impl Recovery {
             attempts: 0,
             judged: false,
             pulse: Pulse::default(),
+            status: StatusMonitor::default(),
+            failure_text: None,
             start: StartCommand::None,
             run: 0,
             alarm: Alarm::default(),
@@ -215,8 +224,10 @@ impl Recovery {
                 Vec::new()
             }
             Mode::Status => {
-                recovery.stage = Stage::Unmonitored;
-                recovery.problem = Some("status mode is not available in this version".to_owned());
+                match &spec.status {
+                    Some(status) => recovery.begin_status(status),
+                    None => recovery.stage = Stage::Unmonitored,
+                }
                 Vec::new()
             }
         };
@@ -232,17 +243,20 @@ impl Recovery {
         returns_at: Option<Time>,
     ) -> (Self, Vec<Effect>) {
         let (mut recovery, effects) = Self::new(spec, now);
-        if recovery.stage == Stage::Unknown {
+        if recovery.stage != Stage::Unmonitored {
             recovery.stage = Stage::Stopped;
+            recovery.status.rest();
             recovery.returns_at = returns_at;
         }
         (recovery, effects)
     }
 
     /// The daemon restarted in the middle of a recovery: what is found alive has
-    /// to prove itself once more before the entity is called healthy.
+    /// to prove itself once more before the entity is called healthy. A script is
+    /// asked at once.
     pub const fn resume(&mut self) {
         self.failed = true;
+        self.status.hurry();
     }
 
     /// The process that was in the pid table when the daemon ended, and has died
@@ -272,6 +286,8 @@ impl Recovery {
     pub fn step(&mut self, spec: &EntitySpec, event: Event, now: Time) -> Vec<Effect> {
         let mut step = Step::new(spec, now);
         match event {
+            // Processes are nobody's in status mode.
+            Event::Seen(_) if spec.status.is_some() => {}
             Event::Seen(sighting) => self.seen(&mut step, sighting),
             Event::Registered {
                 identity,
@@ -293,11 +309,20 @@ impl Recovery {
             } => self.status_known(&mut step, identity, generation, status),
             Event::Gone { identity } => self.gone(&mut step, identity),
             Event::StartEnded { run, end } => self.start_ended(&mut step, run, end),
+            Event::ScriptEnded {
+                run,
+                end,
+                failure_text,
+            } => self.script_ended(&mut step, run, &end, failure_text.as_deref()),
+            Event::Operator(request) if spec.status.is_some() => {
+                self.status_operator(&mut step, request);
+            }
             Event::Operator(request) => self.operator(&mut step, request),
             Event::Pulse(event) => self.pulse_event(&mut step, event),
             Event::Tick => self.tick(&mut step),
         }
         self.attend_pulse(&mut step);
+        self.attend_status(&mut step);
         step.effects
     }
 
@@ -308,6 +333,7 @@ impl Recovery {
             self.stage.deadline(),
             self.alarm.refresh_at(),
             self.pulse.deadline(),
+            self.status.deadline(),
             self.returns_at(),
         ]
         .into_iter()
@@ -318,6 +344,7 @@ impl Recovery {
     fn tick(&mut self, step: &mut Step<'_>) {
         self.refresh_alarm(step);
         self.pulse_tick(step);
+        self.status_tick(step);
         self.return_if_due(step);
         if self.stage.deadline().is_none_or(|due| step.now < due) {
             return;

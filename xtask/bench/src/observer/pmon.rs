@@ -226,8 +226,11 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::Pulse(_)
             | Work::Launched { .. }
             | Work::Forget(_)
+            | Work::Opened(_)
+            | Work::Alarm { .. }
             | Work::Closed(_)
             | Work::Remember(..)
+            | Work::Alarm { .. }
             | Work::Watch(..)
             | Work::Sweep(_)
             | Work::Inquire(_)

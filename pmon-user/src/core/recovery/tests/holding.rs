@@ -25,6 +25,7 @@ fn acts(world: &Simulation<'_>) -> Vec<u64> {
         | Effect::Signal { .. }
         | Effect::EndLeftovers { .. }
         | Effect::Start { .. }
+        | Effect::RunScript { .. }
         | Effect::StopUnit
         | Effect::CancelStart
         | Effect::Alarm(AlarmChange::Raise(_) | AlarmChange::Refresh(_)) => true,

@@ -12,6 +12,7 @@ mod manual;
 mod quorum;
 mod standing;
 mod starts;
+mod status;
 mod vectors;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
