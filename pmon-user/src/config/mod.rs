@@ -6,6 +6,7 @@
 //! refuses the configuration as a whole (see [`Loaded::refused`]). Everything
 //! here is blocking; nothing here changes the host.
 
+pub mod dependency;
 pub mod directory;
 pub mod file;
 pub mod finding;
@@ -18,6 +19,7 @@ pub mod plan;
 pub mod pmond;
 pub mod resolve;
 pub mod settings;
+pub mod storm;
 pub mod watch;
 
 use std::path::{Path, PathBuf};
@@ -170,6 +172,7 @@ pub fn load(sources: &Sources, host: &dyn Host) -> Loaded {
         directory::load(&mut loaded, &directory, explicit, host);
     }
     native::check_overrides(&mut loaded, &overrides, native);
+    dependency::relate(&mut loaded);
     loaded
 }
 

@@ -150,6 +150,8 @@ fn changes(old: &EntitySpec, new: &EntitySpec) -> Vec<KeyChange> {
         subfunction,
         active,
         status,
+        dependencies,
+        storm,
         origin,
     } = old;
     keys.compare("mode", mode, &new.mode);
@@ -167,6 +169,8 @@ fn changes(old: &EntitySpec, new: &EntitySpec) -> Vec<KeyChange> {
     keys.compare("subfunction", subfunction, &new.subfunction);
     keys.compare("active", active, &new.active);
     keys.compare("status", status, &new.status);
+    keys.compare("dependencies", dependencies, &new.dependencies);
+    keys.compare("storm", storm, &new.storm);
     if file(origin) != file(&new.origin) {
         keys.say("file", origin.to_string(), new.origin.to_string(), false);
     }

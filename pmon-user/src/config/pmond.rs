@@ -166,6 +166,8 @@ impl<'a> Builder<'a> {
             subfunction: self.subfunction(),
             active,
             status,
+            dependencies: self.settings.dependencies_of(&name),
+            storm: self.settings.storm_of(&name, interval),
             origin: self.origin(),
             name,
         }))

@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::{dependency::Dependencies, storm::StormPolicy};
+
 /// Everything the core needs to know about one entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntitySpec {
@@ -45,6 +47,10 @@ pub struct EntitySpec {
     pub active: Option<ActiveSpec>,
     /// Script settings, with [`Mode::Status`] only.
     pub status: Option<StatusSpec>,
+    /// What it is to other entities.
+    pub dependencies: Dependencies,
+    /// How it is restrained when it fails again and again.
+    pub storm: StormPolicy,
     /// Where it was configured.
     pub origin: Origin,
 }

@@ -172,6 +172,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             Notice::Resumed { .. } => Some("the hold is over".to_owned()),
             Notice::FirstFailure => Some("first failure is logged".to_owned()),
             Notice::AlarmRaised(severity) => Some(format!("{severity} alarm")),
+            Notice::Flapping { .. } => Some("flapping alarm".to_owned()),
             Notice::QuorumFailure => Some("quorum failure".to_owned()),
             Notice::QuorumUnrecoverable => Some("quorum failure, unrecoverable".to_owned()),
             Notice::GaveUp { reason } => Some(format!("no automatic recovery: {reason}")),
@@ -204,6 +205,12 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::Refused { .. }
             | Notice::AlarmRefreshed(_)
             | Notice::AlarmCleared
+            | Notice::StillFlapping { .. }
+            | Notice::FlappingEnded
+            | Notice::Cycled { .. }
+            | Notice::WaitedInVain { .. }
+            | Notice::Delayed { .. }
+            | Notice::StillDelayed { .. }
             | Notice::QuorumCleared => None,
         },
         Effect::EndLeftovers { .. } => {
@@ -218,6 +225,10 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
         | Effect::CancelStart
         | Effect::RequestPulse { .. }
         | Effect::CollectPulse { .. }
-        | Effect::Alarm(_) => None,
+        | Effect::AskTurn
+        | Effect::ReturnTurn
+        | Effect::Fell
+        | Effect::Alarm(_)
+        | Effect::FlappingAlarm(_) => None,
     }
 }

@@ -12,7 +12,7 @@ use super::{
     discrepancy::Discrepancy,
     effect::StartVerb,
     entity::Severity,
-    event::{OperatorAction, OperatorRequest},
+    event::{Delay, OperatorAction, OperatorRequest},
     evidence::Sender,
     identity::Identity,
 };
@@ -203,6 +203,42 @@ pub enum Notice {
     AlarmRefreshed(Severity),
     /// The alarm is cleared.
     AlarmCleared,
+    /// It fails again and again although each recovery succeeds.
+    Flapping {
+        /// Falls from health.
+        deaths: u32,
+        /// Within this time.
+        within: Duration,
+    },
+    /// It still does.
+    StillFlapping {
+        /// For so long.
+        lasts: Duration,
+    },
+    /// It has been well for long enough.
+    FlappingEnded,
+    /// It is restarted because another member of its group has failed.
+    Cycled {
+        /// Which group.
+        group: String,
+    },
+    /// It does not wait any longer for one that is to be started first.
+    WaitedInVain {
+        /// For whom.
+        name: String,
+    },
+    /// An attempt is due and has to wait.
+    Delayed {
+        /// Why.
+        why: Delay,
+    },
+    /// It still has to.
+    StillDelayed {
+        /// Why.
+        why: Delay,
+        /// For so long.
+        waited: Duration,
+    },
     /// A quorum member has its first strike.
     QuorumFailure,
     /// It has its second: the host should not go on.
@@ -255,6 +291,13 @@ impl Notice {
             Self::AlarmRaised(_) => "alarm_raised",
             Self::AlarmRefreshed(_) => "alarm_refreshed",
             Self::AlarmCleared => "alarm_cleared",
+            Self::Flapping { .. } => "flapping",
+            Self::StillFlapping { .. } => "still_flapping",
+            Self::FlappingEnded => "flapping_ended",
+            Self::Cycled { .. } => "cycled",
+            Self::WaitedInVain { .. } => "waited_in_vain",
+            Self::Delayed { .. } => "delayed",
+            Self::StillDelayed { .. } => "still_delayed",
             Self::QuorumFailure => "quorum_failure",
             Self::QuorumUnrecoverable => "quorum_unrecoverable",
             Self::QuorumCleared => "quorum_cleared",
@@ -306,6 +349,13 @@ impl Notice {
             | Self::AlarmRaised(_)
             | Self::AlarmRefreshed(_)
             | Self::AlarmCleared
+            | Self::Flapping { .. }
+            | Self::StillFlapping { .. }
+            | Self::FlappingEnded
+            | Self::Cycled { .. }
+            | Self::WaitedInVain { .. }
+            | Self::Delayed { .. }
+            | Self::StillDelayed { .. }
             | Self::QuorumFailure
             | Self::QuorumUnrecoverable
             | Self::QuorumCleared => None,
@@ -440,6 +490,25 @@ impl fmt::Display for Notice {
             Self::AlarmRaised(severity) => write!(f, "{severity} alarm raised"),
             Self::AlarmRefreshed(severity) => write!(f, "{severity} alarm still raised"),
             Self::AlarmCleared => f.write_str("alarm cleared"),
+            Self::Flapping { deaths, within } => write!(
+                f,
+                "is flapping: it failed {deaths} times within {within:?}, each time after a recovery"
+            ),
+            Self::StillFlapping { lasts } => {
+                write!(f, "is still flapping, for {} s", lasts.as_secs())
+            }
+            Self::FlappingEnded => f.write_str("is no longer flapping"),
+            Self::Cycled { group } => write!(
+                f,
+                "is restarted, because another member of its group `{group}` has failed"
+            ),
+            Self::WaitedInVain { name } => {
+                write!(f, "does not wait for `{name}` any longer")
+            }
+            Self::Delayed { why } => write!(f, "recovery waits {why}"),
+            Self::StillDelayed { why, waited } => {
+                write!(f, "recovery has waited {} s {why}", waited.as_secs())
+            }
             Self::QuorumFailure => f.write_str("quorum failure"),
             Self::QuorumUnrecoverable => {
                 f.write_str("quorum failure, unrecoverable: the host should not go on")

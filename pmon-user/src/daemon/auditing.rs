@@ -146,7 +146,11 @@ fn deed(effect: &Effect) -> Option<String> {
         Effect::RunScript { .. }
         | Effect::RequestPulse { .. }
         | Effect::CollectPulse { .. }
+        | Effect::AskTurn
+        | Effect::ReturnTurn
+        | Effect::Fell
         | Effect::Alarm(_)
+        | Effect::FlappingAlarm(_)
         | Effect::Say(_) => return None,
     };
     Some(text)

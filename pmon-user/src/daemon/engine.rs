@@ -30,6 +30,8 @@ use crate::{
     alarm::health::HostHealth,
     audit::{Due, discrepancy::Discrepancies},
     core::{
+        budget::{Budget, Limits},
+        dependency::gate::Gate,
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion},
@@ -79,6 +81,10 @@ pub struct Engine {
     pub(super) exhausted: bool,
     /// Why nobody can be asked in active mode.
     pub(super) unheard: Option<String>,
+    /// Who may start a successor now.
+    pub(super) budget: Budget<EntityName>,
+    /// Who waits for other entities.
+    pub(super) gate: Gate,
     /// There may be more in the inbox.
     more: bool,
     stopping: bool,
@@ -156,6 +162,8 @@ impl Engine {
             deeds: None,
             exhausted: false,
             unheard: None,
+            budget: Budget::new(Limits::default()),
+            gate: Gate::default(),
             more: false,
             stopping: false,
             inheritance: Inheritance::default(),
@@ -192,6 +200,7 @@ impl Engine {
     fn turn(&mut self) {
         let next = self.schedule.first().map(|(due, _)| *due);
         let next = next.into_iter().chain(self.table.next_due());
+        let next = next.chain(self.turns_due());
         let next = next.chain(self.sources_due()).min();
         let timeout = if self.more {
             Some(Duration::ZERO)
@@ -202,6 +211,7 @@ impl Engine {
         self.tick_table();
         self.read_inbox();
         self.tick_due();
+        self.give_turns();
         self.tick_sources();
         self.inquire();
     }

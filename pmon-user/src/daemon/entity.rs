@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     core::{
+        dependency::Standing,
         discrepancy::Discrepancy,
         entity::{EntitySpec, Severity},
         event::Occasion,
@@ -32,6 +33,8 @@ pub struct Entity {
     pub known: Option<Remembered>,
     /// Why only the pidfd watches the process, when that is so.
     pub pidfd_only: Option<String>,
+    /// How it stands for others, as they were last told.
+    pub standing: Standing,
     /// The deadline that is in the engine's schedule.
     pub scheduled: Option<Time>,
     /// The last thing an executor could not do for it.
@@ -117,6 +120,7 @@ impl Entity {
             incidents: Incidents::default(),
             known,
             pidfd_only: None,
+            standing: Standing::Unknown,
             scheduled: None,
             last_trouble: None,
             ended_for: None,

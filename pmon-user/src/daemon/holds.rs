@@ -97,6 +97,7 @@ impl Entity {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Held {
                 then: AfterHold::Recover,

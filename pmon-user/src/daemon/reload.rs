@@ -66,6 +66,7 @@ impl Engine {
         for name in removed {
             self.remove(&EntityName::from(name.as_str()));
         }
+        self.limit(loaded.settings.daemon.recovery_budget);
         let mut watched = Vec::new();
         self.facts.findings = loaded.findings.iter().map(ToString::to_string).collect();
         for spec in loaded.entities {
@@ -91,6 +92,7 @@ impl Engine {
             self.follow(&name);
             self.hand_out(Work::Watch(name, pidfile));
         }
+        self.relate();
         self.facts.unmonitored = loaded.unmonitored;
         self.facts.refused_configuration = None;
         self.facts.config_generation += 1;

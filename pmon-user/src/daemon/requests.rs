@@ -17,10 +17,12 @@ use crate::{
     causes::in_full,
     control::backend::{Refusal, RegisterRequest},
     core::{
+        dependency::Dependencies,
         entity::{CommandSpec, EntitySpec, Mode, Origin, Severity, StartMethod, StopPolicy},
         event::{Event, OperatorAction, OperatorRequest},
         identity::Identity,
         recovery::{Recovery, Stage},
+        storm::StormPolicy,
     },
     look::Remembered,
     source::ebpf::{Plan, Replaced, Replacement},
@@ -283,12 +285,13 @@ pub(super) fn ad_hoc_spec(
     restart: Option<String>,
 ) -> EntitySpec {
     let daemonizes = pidfile.is_some();
+    let interval = Duration::from_secs(5);
     EntitySpec {
         name: name.to_owned(),
         mode: Mode::Passive,
         severity: Severity::Major,
         restarts: 3,
-        interval: Duration::from_secs(5),
+        interval,
         debounce: Duration::from_secs(20),
         startuptime: Duration::from_secs(5),
         start_timeout: Duration::from_secs(30),
@@ -316,6 +319,8 @@ pub(super) fn ad_hoc_spec(
         subfunction: None,
         active: None,
         status: None,
+        dependencies: Dependencies::default(),
+        storm: StormPolicy::native(interval),
         origin: Origin::Operator,
     }
 }

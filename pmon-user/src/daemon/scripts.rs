@@ -30,6 +30,7 @@ pub(super) fn state_word(recovery: &Recovery) -> StateWord {
         | Stage::MonitorWait { .. }
         | Stage::Monitor { .. }
         | Stage::RestartWait { .. }
+        | Stage::Queued
         | Stage::Ignore
         | Stage::Unverifiable => {
             if recovery.is_manual() {

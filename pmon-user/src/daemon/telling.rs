@@ -208,6 +208,9 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Waiting { .. }
         | Notice::AwaitingAnswers { .. }
         | Notice::StatusGood
+        | Notice::FlappingEnded
+        | Notice::Cycled { .. }
+        | Notice::Delayed { .. }
         | Notice::AlarmCleared
         | Notice::QuorumCleared => Level::Info,
         Notice::Hinted(_) => Level::Debug,
@@ -224,6 +227,10 @@ const fn level(notice: &Notice) -> Level {
         | Notice::AttemptFailed { .. }
         | Notice::StatusBad { .. }
         | Notice::Refused { .. }
+        | Notice::Flapping { .. }
+        | Notice::StillFlapping { .. }
+        | Notice::WaitedInVain { .. }
+        | Notice::StillDelayed { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)
         | Notice::GaveUp { .. }

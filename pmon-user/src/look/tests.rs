@@ -38,6 +38,8 @@ fn spec(pidfile: Option<PathBuf>) -> EntitySpec {
         subfunction: None,
         active: None,
         status: None,
+        dependencies: crate::core::dependency::Dependencies::default(),
+        storm: crate::core::storm::StormPolicy::PMOND,
         origin: Origin::Operator,
     }
 }

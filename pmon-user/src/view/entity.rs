@@ -79,6 +79,11 @@ pub struct EntityView {
     pub deaths_1h: u32,
     /// Deaths in the last 24 hours.
     pub deaths_24h: u32,
+    /// Since when it has been failing again and again although each recovery
+    /// succeeds.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub flapping_since: Option<Timestamp>,
     /// What is wrong, in one sentence.
     pub problem: Option<String>,
     /// What pmon will do next, in one sentence.
@@ -130,6 +135,9 @@ pub struct RestartsView {
     pub operator: u64,
     /// Somebody else started a successor.
     pub external: u64,
+    /// Restarted because another member of its group had failed.
+    #[serde(default)]
+    pub dependency: u64,
 }
 
 /// Requests to a process in active mode, and its answers. Counts are since the

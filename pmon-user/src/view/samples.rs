@@ -51,6 +51,7 @@ pub(crate) fn entity(name: &str, state: StateWord) -> EntityView {
         restarts: RestartsView::default(),
         deaths_1h: 0,
         deaths_24h: 0,
+        flapping_since: None,
         problem: None,
         next_action: None,
         next_action_at: None,

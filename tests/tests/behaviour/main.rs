@@ -15,6 +15,8 @@ mod a_daemons_restart_forgets_nothing;
 mod a_death_has_a_certificate;
 mod a_death_is_told_early_to_those_who_ask;
 mod a_failed_source_is_replaced;
+
+mod a_group_is_restarted_in_order;
 mod a_held_entity_is_left_alone;
 mod a_killed_daemon_misses_no_death;
 mod a_killed_process_is_recovered;
@@ -28,6 +30,7 @@ mod a_status_needs_no_privilege;
 mod a_status_script_is_asked;
 mod a_stop_has_an_order;
 mod a_stopped_daemon_misses_no_death;
+mod a_storm_is_restrained_and_told;
 mod a_thousand_kills_are_each_recovered_once;
 mod an_active_process_must_answer;
 mod an_alarm_outlives_the_daemon;

@@ -23,6 +23,7 @@ pub fn waiting_for_restart(running: &Settings, read: &Settings) -> Vec<&'static 
         pmon_d: _,
         starlingx,
         overrides: _,
+        groups: _,
     } = running;
     let DaemonSettings {
         run_dir,
@@ -41,6 +42,8 @@ pub fn waiting_for_restart(running: &Settings, read: &Settings) -> Vec<&'static 
         pidfd_budget,
         active_reply_port,
         initialised_file,
+        // In force at once.
+        recovery_budget: _,
     } = daemon;
     let new = &read.daemon;
     compare("daemon.run_dir", *run_dir == new.run_dir);

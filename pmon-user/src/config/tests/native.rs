@@ -10,8 +10,12 @@ use crate::{
         host::invented::InventedHost,
         settings::{Settings, SourceChoice},
     },
-    core::entity::{
-        ActiveSpec, CommandSpec, EntitySpec, Mode, Severity, StartMethod, StatusSpec, StopPolicy,
+    core::{
+        entity::{
+            ActiveSpec, CommandSpec, EntitySpec, Mode, Severity, StartMethod, StatusSpec,
+            StopPolicy,
+        },
+        storm::StormPolicy,
     },
 };
 
@@ -194,6 +198,8 @@ fn a_foreground_command_with_all_defaults() {
             subfunction: None,
             active: None,
             status: None,
+            dependencies: crate::core::dependency::Dependencies::default(),
+            storm: StormPolicy::native(Duration::from_secs(5)),
             origin: x.origin.clone(),
         }
     );

@@ -6,20 +6,15 @@ use std::{path::PathBuf, time::Duration};
 use super::*;
 use crate::{
     config::{ReadDirectory, finding::Finding},
-    core::entity::{Mode, Severity, StopPolicy},
+    core::{
+        dependency::Dependencies,
+        entity::{Mode, Severity, StopPolicy},
+        storm::StormPolicy,
+    },
 };
 
 fn spec(name: &str, file: &str) -> EntitySpec {
     EntitySpec {
-        name: name.to_owned(),
-        mode: Mode::Passive,
-        severity: Severity::Major,
-        restarts: 3,
-        interval: Duration::from_secs(5),
-        debounce: Duration::from_secs(20),
-        startuptime: Duration::from_secs(5),
-        start_timeout: Duration::from_secs(30),
-        pidfile: None,
         start: StartMethod::Command(CommandSpec {
             argv: vec!["/bin/web".to_owned()],
             environment: [("TOKEN".to_owned(), "secret".to_owned())].into(),
@@ -29,16 +24,27 @@ fn spec(name: &str, file: &str) -> EntitySpec {
             daemonizes: false,
             log: None,
         }),
+        origin: Origin::File {
+            path: PathBuf::from(file),
+            line: 1,
+        },
+        name: name.to_owned(),
+        mode: Mode::Passive,
+        severity: Severity::Major,
+        restarts: 3,
+        interval: Duration::from_secs(5),
+        debounce: Duration::from_secs(20),
+        startuptime: Duration::from_secs(5),
+        start_timeout: Duration::from_secs(30),
+        pidfile: None,
         stop: StopPolicy::KillFirst,
         follow: false,
         quorum: false,
         subfunction: None,
         active: None,
         status: None,
-        origin: Origin::File {
-            path: PathBuf::from(file),
-            line: 1,
-        },
+        dependencies: Dependencies::default(),
+        storm: StormPolicy::PMOND,
     }
 }
 

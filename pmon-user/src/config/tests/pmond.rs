@@ -103,6 +103,8 @@ fn a_complete_file_is_taken_as_it_is_and_without_a_word() {
             subfunction: None,
             active: None,
             status: None,
+            dependencies: crate::core::dependency::Dependencies::default(),
+            storm: crate::core::storm::StormPolicy::PMOND,
             origin: Origin::File {
                 path: "/p".into(),
                 line: 2
@@ -579,6 +581,7 @@ fn settings_and_overrides_apply() {
         Override {
             stop: Some(stop),
             start_timeout: Some(seconds(3)),
+            ..Override::default()
         },
     );
     // Never less than `startuptime`.

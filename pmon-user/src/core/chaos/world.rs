@@ -17,7 +17,7 @@ use crate::core::{
     death::{Death, Hint, LastSeen, SourceName, WaitStatus},
     effect::Effect,
     entity::{EntitySpec, StartMethod},
-    event::{Event, Occasion, OperatorAction, OperatorRequest, Outcome, Sighting, StartEnd},
+    event::{Delay, Event, Occasion, OperatorAction, OperatorRequest, Outcome, Sighting, StartEnd},
     evidence::Evidence,
     identity::Identity,
     notice::Notice,
@@ -222,6 +222,9 @@ impl World {
             | Event::Operator(_)
             | Event::Pulse(_)
             | Event::ScriptEnded { .. }
+            | Event::Turn
+            | Event::Delayed(_)
+            | Event::Cycle { .. }
             | Event::Tick => {}
         }
         let effects = self.recovery.step(&self.spec, event, self.now);
@@ -265,7 +268,21 @@ impl World {
                 }
                 Effect::Say(Notice::Recovered(_) | Notice::Restarted(_)) => self.recoveries += 1,
                 Effect::Say(Notice::Died(_)) => self.deaths += 1,
-                Effect::RunScript { .. } | Effect::Alarm(_) | Effect::Say(_) => {}
+                Effect::AskTurn => {
+                    if self.random.percent(70) {
+                        events.push(Event::Turn);
+                    } else {
+                        let ahead = 1;
+                        events.push(Event::Delayed(Delay::Budget { ahead }));
+                        self.soon(Happening::Tell(Event::Turn, None));
+                    }
+                }
+                Effect::ReturnTurn
+                | Effect::RunScript { .. }
+                | Effect::Fell
+                | Effect::Alarm(_)
+                | Effect::FlappingAlarm(_)
+                | Effect::Say(_) => {}
             }
         }
         for event in events {
@@ -437,7 +454,11 @@ impl World {
             | Effect::RunScript { .. }
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
+            | Effect::AskTurn
+            | Effect::ReturnTurn
+            | Effect::Fell
             | Effect::Alarm(_)
+            | Effect::FlappingAlarm(_)
             | Effect::Say(_) => {}
         }
     }
@@ -724,6 +745,12 @@ impl World {
         self.carry_out(effects, None)
     }
 
+    /// Another member of its group has failed.
+    pub(super) fn cycle(&mut self) -> Result<(), String> {
+        let group = "group".to_owned();
+        self.step(Event::Cycle { group }, None)
+    }
+
     /// What is wrong although everything has gone well for long.
     pub(super) fn check_rest(&self) -> Result<(), String> {
         let wrong = |what: String| Err(format!("at rest, {what}"));
@@ -764,6 +791,7 @@ impl World {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable

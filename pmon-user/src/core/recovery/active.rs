@@ -78,6 +78,9 @@ impl Recovery {
     /// It lives and does not answer.
     fn unanswered(&mut self, step: &mut Step<'_>, identity: Identity, misses: u32) {
         let again = std::mem::replace(&mut self.failed, true);
+        if !again {
+            self.fell(step);
+        }
         if again && !step.spec.recovers() {
             // It still does not; everything has been said.
             return self.assert_alarm(step);

@@ -27,7 +27,11 @@
 //!   the window is an event; it may still be replaced (daemons that fork
 //!   twice), so its death is a failure only when the window closes.
 //! * **Monitor** — the successor must stay alive for `debounce`.
-//! * **RestartWait** — an attempt failed; wait for `interval`.
+//! * **RestartWait** — an attempt failed; wait for `interval`, or longer after the
+//!   alarm (back-off).
+//! * **Queued** — an attempt is due and waits for its turn: for other
+//!   entities (`core::dependency`) or the host's recovery budget. Then we look once
+//!   more. What appears meanwhile is adopted.
 //! * **Ignore** — no automatic recovery (any more); a process that appears is
 //!   adopted at once.
 //! * **Stopped** — an operator stopped it, for good or for some time; a process
@@ -56,6 +60,7 @@ mod alarm;
 mod attempt;
 mod counts;
 mod dying;
+mod group;
 mod hold;
 mod operator;
 mod quorum;
@@ -63,6 +68,7 @@ mod returning;
 mod sighting;
 mod stage;
 mod status;
+mod storm;
 #[cfg(test)]
 mod tests;
 
@@ -71,6 +77,7 @@ use std::collections::VecDeque;
 pub use counts::Starts;
 pub use quorum::Quorum;
 pub use stage::{AfterHold, AfterStop, Phase, Stage};
+pub use storm::FLAPPING;
 
 use super::{
     death::Death,
@@ -85,6 +92,7 @@ use super::{
 };
 use alarm::Alarm;
 use counts::Deaths;
+use storm::Storm;
 
 /// The state of one entity's recovery.
 #[derive(Clone, Debug)]
@@ -102,6 +110,8 @@ pub struct Recovery {
     failed: bool,
     /// An operator's start or restart is being carried out.
     manual: bool,
+    /// It is being restarted because another member of its group has failed.
+    cycled: bool,
     /// pmond's `restarts_cnt`: attempts in this cycle.
     attempts: u32,
     /// The failure that is being dealt with has been told and counted already.
@@ -135,6 +145,8 @@ pub struct Recovery {
     leftovers_of: VecDeque<(Identity, Time)>,
     /// Why it is not healthy, for people.
     problem: Option<String>,
+    /// What restrains it.
+    storm: Storm,
 }
 
 /// The registered process.
@@ -196,6 +208,7 @@ impl Recovery {
             leaving: None,
             failed: false,
             manual: false,
+            cycled: false,
             attempts: 0,
             judged: false,
             pulse: Pulse::default(),
@@ -213,6 +226,7 @@ impl Recovery {
             returns_at: None,
             leftovers_of: VecDeque::new(),
             problem: None,
+            storm: Storm::new(spec, now),
         };
         let effects = match spec.mode {
             Mode::Passive | Mode::Active => vec![Effect::Look {
@@ -319,10 +333,15 @@ impl Recovery {
             }
             Event::Operator(request) => self.operator(&mut step, request),
             Event::Pulse(event) => self.pulse_event(&mut step, event),
+            Event::Turn => self.turn(&mut step),
+            Event::Cycle { group } => self.cycle(&mut step, group),
+            Event::Delayed(why) => self.delayed(&mut step, why),
             Event::Tick => self.tick(&mut step),
         }
         self.attend_pulse(&mut step);
         self.attend_status(&mut step);
+        self.attend_turn(&mut step);
+        self.attend_reminder(now);
         step.effects
     }
 
@@ -330,6 +349,7 @@ impl Recovery {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         [
+            self.storm_deadline(),
             self.stage.deadline(),
             self.alarm.refresh_at(),
             self.pulse.deadline(),
@@ -346,6 +366,7 @@ impl Recovery {
         self.pulse_tick(step);
         self.status_tick(step);
         self.return_if_due(step);
+        self.storm_tick(step);
         if self.stage.deadline().is_none_or(|due| step.now < due) {
             return;
         }
@@ -359,6 +380,7 @@ impl Recovery {
             Stage::Unknown
             | Stage::Manage
             | Stage::Looking
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable

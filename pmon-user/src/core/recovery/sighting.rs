@@ -89,7 +89,7 @@ impl Recovery {
                     self.attempt_succeeded(step, identity);
                 }
             }
-            Stage::Looking | Stage::Waiting { .. } | Stage::RestartWait { .. } => {
+            Stage::Looking | Stage::Waiting { .. } | Stage::RestartWait { .. } | Stage::Queued => {
                 self.successor(step, identity, true);
                 self.monitor(step, identity);
             }
@@ -185,7 +185,9 @@ impl Recovery {
             }
             Stage::Manage => {
                 // The sweep found what no source reported.
-                self.failed = true;
+                if !std::mem::replace(&mut self.failed, true) {
+                    self.fell(step);
+                }
                 step.say(Notice::Missing { reason });
                 self.look(step);
             }
@@ -196,6 +198,7 @@ impl Recovery {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Stopping { .. }
             | Stage::Ignore
             | Stage::Stopped
@@ -223,6 +226,7 @@ impl Recovery {
             Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Stopping { .. }
             | Stage::Ignore
             | Stage::Stopped
@@ -326,6 +330,7 @@ impl Recovery {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Held { .. }
@@ -410,7 +415,9 @@ impl Recovery {
         match self.stage {
             Stage::Monitor { .. } => self.attempt_failed(step, reason),
             Stage::Manage => {
-                self.failed = true;
+                if !std::mem::replace(&mut self.failed, true) {
+                    self.fell(step);
+                }
                 self.look(step);
             }
             Stage::Held { .. } => self.failed = true,
@@ -420,6 +427,7 @@ impl Recovery {
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable

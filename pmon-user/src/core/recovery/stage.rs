@@ -50,6 +50,8 @@ pub enum Stage {
         /// End of `interval`.
         until: Time,
     },
+    /// An attempt is due and waits for its turn.
+    Queued,
     /// No automatic recovery.
     Ignore,
     /// Stopped by an operator.
@@ -112,6 +114,7 @@ impl Stage {
             Self::MonitorWait { .. } => "monitor_wait",
             Self::Monitor { .. } => "monitor",
             Self::RestartWait { .. } => "restart_wait",
+            Self::Queued => "queued",
             Self::Ignore => "ignore",
             Self::Stopped => "stopped",
             Self::Held { .. } => "held",
@@ -137,6 +140,7 @@ impl Stage {
             Self::Unknown
             | Self::Manage
             | Self::Looking
+            | Self::Queued
             | Self::Ignore
             | Self::Stopped
             | Self::Unverifiable

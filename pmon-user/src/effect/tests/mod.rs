@@ -254,6 +254,8 @@ fn spec(start: StartMethod) -> EntitySpec {
         subfunction: None,
         active: None,
         status: None,
+        dependencies: crate::core::dependency::Dependencies::default(),
+        storm: crate::core::storm::StormPolicy::PMOND,
         origin: Origin::Operator,
     }
 }

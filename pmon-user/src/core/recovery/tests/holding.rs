@@ -20,6 +20,9 @@ fn acts(world: &Simulation<'_>) -> Vec<u64> {
         | Effect::Alarm(AlarmChange::Clear)
         | Effect::RequestPulse { .. }
         | Effect::CollectPulse { .. }
+        | Effect::AskTurn
+        | Effect::ReturnTurn
+        | Effect::Fell
         | Effect::Say(_) => false,
         Effect::RemovePidfile { .. }
         | Effect::Signal { .. }
@@ -28,6 +31,7 @@ fn acts(world: &Simulation<'_>) -> Vec<u64> {
         | Effect::RunScript { .. }
         | Effect::StopUnit
         | Effect::CancelStart
+        | Effect::FlappingAlarm(_)
         | Effect::Alarm(AlarmChange::Raise(_) | AlarmChange::Refresh(_)) => true,
     })
 }

@@ -10,9 +10,11 @@ mod following;
 mod holding;
 mod manual;
 mod quorum;
+mod relations;
 mod standing;
 mod starts;
 mod status;
+mod storms;
 mod vectors;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -24,6 +26,7 @@ use crate::core::{
     entity::{Origin, Severity, StartMethod, StopPolicy},
     event::{Occasion, OperatorAction, OperatorRequest, Outcome, Sighting},
     simulation::{Simulation, StartBehaviour},
+    storm::StormPolicy,
 };
 
 const FIRST: Identity = Identity {
@@ -56,6 +59,8 @@ fn spec(severity: Severity, restarts: u32) -> EntitySpec {
         subfunction: None,
         active: None,
         status: None,
+        dependencies: crate::core::dependency::Dependencies::default(),
+        storm: StormPolicy::PMOND,
         origin: Origin::Operator,
     }
 }
