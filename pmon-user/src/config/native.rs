@@ -129,6 +129,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
                 flapping,
                 after,
                 requires,
+                adoption_window,
             } = exception;
             let known = exceptions.entry(name.into_inner()).or_default();
             known.stop = stop.or(known.stop);
@@ -138,6 +139,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
             known.flapping = flapping.or(known.flapping);
             known.after = after.or(known.after.take());
             known.requires = requires.or(known.requires.take());
+            known.adoption_window = adoption_window.or(known.adoption_window);
         }
         for problem in daemon.into_iter().chain(alarm) {
             match problem.severity {
@@ -161,10 +163,12 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
                     flapping,
                     after,
                     requires,
+                    adoption_window,
                 },
             )| {
                 let stop = stop.map(|stop| stop.policy(default));
                 let start_timeout = start_timeout.map(|given| given.0);
+                let adoption_window = adoption_window.map(|given| given.0);
                 (
                     name,
                     Override {
@@ -178,6 +182,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
                         after: after.map(|names| names.into_iter().map(|one| one.0).collect()),
                         requires: (requires)
                             .map(|names| names.into_iter().map(|one| one.0).collect()),
+                        adoption_window,
                     },
                 )
             },

@@ -158,6 +158,7 @@ impl<'a> Builder<'a> {
             debounce,
             startuptime,
             start_timeout: self.settings.start_timeout_of(&name, startuptime),
+            adoption_window: self.settings.adoption_window_of(&name),
             pidfile,
             start,
             stop: self.settings.stop_of(&name),

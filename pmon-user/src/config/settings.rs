@@ -150,6 +150,8 @@ pub struct EntityDefaults {
     pub start_timeout: Duration,
     /// How entities are restrained.
     pub storm: StormKeys,
+    /// How long a successor of somebody else's is waited for after a death.
+    pub adoption_window: Duration,
 }
 
 /// Time that a process gets to end by itself. systemd's is 90 s; a monitored
@@ -165,6 +167,7 @@ impl Default for EntityDefaults {
             },
             start_timeout: Duration::from_secs(30),
             storm: StormKeys::default(),
+            adoption_window: Duration::ZERO,
         }
     }
 }
@@ -219,6 +222,8 @@ pub struct Override {
     pub after: Option<Vec<String>>,
     /// Entities without which it is not started.
     pub requires: Option<Vec<String>>,
+    /// How long a successor of somebody else's is waited for after a death.
+    pub adoption_window: Option<Duration>,
 }
 
 impl Settings {
@@ -228,6 +233,14 @@ impl Settings {
             .get(name)
             .and_then(|exception| exception.stop)
             .unwrap_or(self.defaults.stop)
+    }
+
+    /// Adoption window of a pmon.d entity.
+    pub fn adoption_window_of(&self, name: &str) -> Duration {
+        self.overrides
+            .get(name)
+            .and_then(|exception| exception.adoption_window)
+            .unwrap_or(self.defaults.adoption_window)
     }
 
     /// What a pmon.d entity is to others.

@@ -30,6 +30,9 @@ pub struct EntitySpec {
     pub startuptime: Duration,
     /// Deadline of the start command itself; never less than `startuptime`.
     pub start_timeout: Duration,
+    /// After a death, how long a successor that somebody else starts is waited
+    /// for before one is started; zero = not at all.
+    pub adoption_window: Duration,
     /// File that names the process, where there is one.
     pub pidfile: Option<PathBuf>,
     /// How a successor is started.

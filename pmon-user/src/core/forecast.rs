@@ -164,6 +164,9 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             Notice::AwaitingAnswers { wanted, .. } => {
                 Some(format!("the successor must answer {wanted} requests"))
             }
+            Notice::AwaitingSuccessor { window } => Some(format!(
+                "wait {window:?} for a successor that somebody else starts"
+            )),
             Notice::Recovered(_) => Some("recovered".to_owned()),
             Notice::AttemptFailed { next_in, .. } => {
                 Some(format!("attempt failed; wait {next_in:?}"))
@@ -179,6 +182,9 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             Notice::Registered(_)
             | Notice::Unregistered(_)
             | Notice::Audited { .. }
+            | Notice::DuplicateInstance { .. }
+            | Notice::DuplicateCleared(_)
+            | Notice::OneInstance(_)
             | Notice::NotRegistered { .. }
             | Notice::Hinted(_)
             | Notice::Died(_)

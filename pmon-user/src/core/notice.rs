@@ -147,6 +147,23 @@ pub enum Notice {
         /// The pid of the foreign script.
         script: u32,
     },
+    /// The adoption window is open: a successor that somebody else starts is
+    /// waited for.
+    AwaitingSuccessor {
+        /// For how long.
+        window: Duration,
+    },
+    /// Processes beside the registered one are instances of the entity as well.
+    DuplicateInstance {
+        /// The registered one.
+        main: Identity,
+        /// The others, each with what ties it to the entity.
+        others: Vec<(Identity, String)>,
+    },
+    /// There is one instance again, the registered one, or none at all.
+    DuplicateCleared(Option<Identity>),
+    /// After a recovery, or an operator's restart: there is one instance.
+    OneInstance(Identity),
     /// A request of active monitoring has come to nothing, not for the first
     /// time in a row.
     PulseMissed {
@@ -280,6 +297,10 @@ impl Notice {
             Self::Held { .. } => "held",
             Self::Resumed { .. } => "resumed",
             Self::Waiting { .. } => "waiting",
+            Self::AwaitingSuccessor { .. } => "awaiting_successor",
+            Self::DuplicateInstance { .. } => "duplicate_instance",
+            Self::DuplicateCleared(_) => "duplicate_cleared",
+            Self::OneInstance(_) => "one_instance",
             Self::PulseMissed { .. } => "pulse_missed",
             Self::Unanswered { .. } => "unanswered",
             Self::AwaitingAnswers { .. } => "awaiting_answers",
@@ -323,6 +344,9 @@ impl Notice {
             | Self::PulseMissed { identity, .. }
             | Self::Unanswered { identity, .. }
             | Self::AwaitingAnswers { identity, .. }
+            | Self::DuplicateInstance { main: identity, .. }
+            | Self::DuplicateCleared(Some(identity))
+            | Self::OneInstance(identity)
             | Self::Monitoring(identity)
             | Self::Stable(identity)
             | Self::Recovered(identity)
@@ -341,6 +365,8 @@ impl Notice {
             | Self::Held { .. }
             | Self::Resumed { .. }
             | Self::Waiting { .. }
+            | Self::AwaitingSuccessor { .. }
+            | Self::DuplicateCleared(None)
             | Self::Audited { .. }
             | Self::StatusGood
             | Self::StatusBad { .. }
@@ -450,6 +476,36 @@ impl fmt::Display for Notice {
             Self::Waiting { script } => {
                 write!(f, "init script ({script}) is at work; waiting for it")
             }
+            Self::AwaitingSuccessor { window } => {
+                write!(f, "waiting {window:?} for a successor of somebody else's")
+            }
+            Self::DuplicateInstance { main, others } => {
+                let named: Vec<_> = others
+                    .iter()
+                    .map(|(other, tie)| format!("({}), {tie}", other.pid))
+                    .collect();
+                let pids: Vec<_> = others
+                    .iter()
+                    .map(|(other, _)| other.pid.to_string())
+                    .collect();
+                write!(
+                    f,
+                    "minor alarm raised: duplicate instance: ({}) is monitored, and beside it runs \
+                     {}; end what is too much: `kill {}`",
+                    main.pid,
+                    named.join("; "),
+                    pids.join(" ")
+                )
+            }
+            Self::DuplicateCleared(Some(main)) => write!(
+                f,
+                "duplicate instance alarm cleared: ({}) is the only one",
+                main.pid
+            ),
+            Self::DuplicateCleared(None) => {
+                f.write_str("duplicate instance alarm cleared: none is monitored")
+            }
+            Self::OneInstance(main) => write!(f, "({}) is the only instance", main.pid),
             Self::PulseMissed {
                 identity,
                 misses,

@@ -22,6 +22,7 @@ use super::{
     canary::Leash,
     entity::Entity,
     inheritance::Inheritance,
+    instances::Counting,
     message::{Message, Work},
     steps::Found,
     sweep::Sweeping,
@@ -77,6 +78,8 @@ pub struct Engine {
     pub(super) sweeping: Option<Sweeping>,
     /// What is being done about a disagreement.
     pub(super) deeds: Option<Deeds>,
+    /// Which instances are to be counted.
+    pub(super) counting: Counting,
     /// Looks have to wait for descriptors.
     pub(super) exhausted: bool,
     /// Why nobody can be asked in active mode.
@@ -160,6 +163,7 @@ impl Engine {
             deferred: Vec::new(),
             sweeping: None,
             deeds: None,
+            counting: Counting::default(),
             exhausted: false,
             unheard: None,
             budget: Budget::new(Limits::default()),
@@ -214,6 +218,7 @@ impl Engine {
         self.give_turns();
         self.tick_sources();
         self.inquire();
+        self.count_instances();
     }
 
     fn inquire(&mut self) {
@@ -293,6 +298,8 @@ impl Engine {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }
                 Message::Audit(Due::Sweep(_)) => self.sweep(),
+                Message::Counted(counted) => self.counted(counted),
+                Message::CountAgain(names) => self.count_again(names),
                 Message::Canary(hatched) => self.canary_hatched(hatched),
                 Message::Pulse(report) => self.pulse_reported(report),
                 Message::Source(started) => self.source_started(started),
@@ -321,9 +328,16 @@ impl Engine {
 
     pub(super) fn look(&self, name: &EntityName, occasion: Occasion, foreign_script: bool) {
         if let Some(entity) = self.entities.get(name) {
+            let mut request = entity.look_request(occasion, foreign_script);
+            if entity.spec.pidfile.is_none()
+                && entity.recovery.is_adopting()
+                && let Some(traits) = &entity.instances.traits
+            {
+                request.former = Some((Arc::clone(traits), self.registered_pids()));
+            }
             self.hand_out(Work::Look {
                 entity: Arc::clone(name),
-                request: Box::new(entity.look_request(occasion, foreign_script)),
+                request: Box::new(request),
             });
         }
     }

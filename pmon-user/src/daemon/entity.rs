@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::instances::Instances;
+
 use crate::{
     core::{
         dependency::Standing,
@@ -57,6 +59,8 @@ pub struct Entity {
     pub continued: Option<IncidentView>,
     /// What was wrong with answers of its process, and on their port.
     pub tally: Tally,
+    /// How many of it there are.
+    pub instances: Instances,
     /// Its alarm, as receivers may believe it to be.
     pub alarm: Option<AlarmRecord>,
     /// What the last sweep found in disagreement, and with whom registered.
@@ -131,6 +135,7 @@ impl Entity {
             inherited: Vec::new(),
             continued: None,
             tally: Tally::default(),
+            instances: Instances::default(),
             alarm,
             disagreement: None,
             remembered: None,
@@ -146,6 +151,7 @@ impl Entity {
             occasion,
             check_foreign_script: foreign_script,
             own_scripts: Arc::default(),
+            former: None,
         }
     }
 

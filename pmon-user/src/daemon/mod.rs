@@ -20,6 +20,7 @@ mod hearing;
 mod holds;
 mod incident_views;
 mod inheritance;
+mod instances;
 mod kernel_side;
 mod kernel_views;
 mod logging;

@@ -295,6 +295,7 @@ pub(super) fn ad_hoc_spec(
         debounce: Duration::from_secs(20),
         startuptime: Duration::from_secs(5),
         start_timeout: Duration::from_secs(30),
+        adoption_window: Duration::ZERO,
         pidfile,
         start: match restart {
             Some(command) => StartMethod::Command(CommandSpec {

@@ -230,6 +230,7 @@ impl Engine {
     }
 
     pub(super) fn tell(&mut self, name: &EntityName, notice: Notice, now: Time) {
+        self.count_after(name, &notice);
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };

@@ -211,9 +211,11 @@ const fn level(notice: &Notice) -> Level {
         | Notice::FlappingEnded
         | Notice::Cycled { .. }
         | Notice::Delayed { .. }
+        | Notice::AwaitingSuccessor { .. }
+        | Notice::DuplicateCleared(_)
         | Notice::AlarmCleared
         | Notice::QuorumCleared => Level::Info,
-        Notice::Hinted(_) => Level::Debug,
+        Notice::Hinted(_) | Notice::OneInstance(_) => Level::Debug,
         Notice::Died(_)
         | Notice::NotRegistered { .. }
         | Notice::Missing { .. }
@@ -233,6 +235,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::StillDelayed { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)
+        | Notice::DuplicateInstance { .. }
         | Notice::GaveUp { .. }
         | Notice::AlarmRaised(_)
         | Notice::AlarmRefreshed(_)

@@ -119,6 +119,7 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         generation: current.and_then(|current| current.generation),
         severity: spec.severity,
         alarm: recovery.alarm(),
+        duplicates: duplicates(entity),
         alarm_since: (recovery.alarm()).and(entity.alarm.as_ref().map(|alarm| alarm.since)),
         restarts: RestartsView {
             auto: starts.auto,
@@ -169,7 +170,32 @@ fn problem(entity: &Entity) -> Option<String> {
     if entity.recovery.flapping_since().is_some() {
         return Some("it is flapping: it fails again and again".to_owned());
     }
-    misses(entity)
+    misses(entity).or_else(|| beside(entity))
+}
+
+/// Who runs beside the registered process.
+fn duplicates(entity: &Entity) -> Vec<String> {
+    let duplicates = entity.instances.duplicates.iter();
+    duplicates.map(|one| one.identity.to_string()).collect()
+}
+
+fn beside(entity: &Entity) -> Option<String> {
+    let duplicates = &entity.instances.duplicates;
+    let named: Vec<_> = duplicates
+        .iter()
+        .map(|one| format!("{} ({})", one.identity.pid, one.tie))
+        .collect();
+    let pids: Vec<_> = duplicates
+        .iter()
+        .map(|one| one.identity.pid.to_string())
+        .collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "minor alarm: duplicate instance beside it: {}; end what is too much: `kill {}`",
+            named.join(", "),
+            pids.join(" ")
+        )
+    })
 }
 
 fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
@@ -221,7 +247,13 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
         }
         Stage::Unmonitored => return None,
         Stage::Unknown | Stage::Looking => "look for the process".to_owned(),
-        Stage::Waiting { script, .. } => format!("wait for init script ({script})"),
+        Stage::Waiting {
+            script: Some(script),
+            ..
+        } => format!("wait for init script ({script})"),
+        Stage::Waiting { script: None, .. } => {
+            "start it, unless somebody else does before".to_owned()
+        }
         Stage::Stopping { killed: false, .. } => "SIGKILL if it does not end by itself".to_owned(),
         Stage::Stopping { killed: true, .. } => "wait until it is gone".to_owned(),
         Stage::MonitorWait { phase, .. } => match phase {
@@ -330,6 +362,7 @@ fn spec_view(spec: &EntitySpec) -> SpecView {
         debounce_ms: milliseconds(spec.debounce),
         startuptime_ms: milliseconds(spec.startuptime),
         start_timeout_ms: milliseconds(spec.start_timeout),
+        adoption_window_ms: milliseconds(spec.adoption_window),
         pidfile: spec.pidfile.as_ref().map(|path| path.display().to_string()),
         follow: spec.follow,
         start: spec.describe_start(),

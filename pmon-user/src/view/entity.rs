@@ -69,6 +69,10 @@ pub struct EntityView {
     /// Severity of the alarm that is raised, if one is.
     #[schemars(with = "Option<String>")]
     pub alarm: Option<Severity>,
+    /// Instances that run beside the registered process, `PID@TICKS`: the alarm
+    /// `duplicate_instance` is raised while there are any.
+    #[serde(default)]
+    pub duplicates: Vec<String>,
     /// Since when it has been raised.
     #[schemars(with = "Option<String>")]
     #[serde(default)]
@@ -225,6 +229,10 @@ pub struct SpecView {
     pub startuptime_ms: u64,
     /// Deadline of the start command, in milliseconds.
     pub start_timeout_ms: u64,
+    /// How long a successor of somebody else's is waited for after a death, in
+    /// milliseconds.
+    #[serde(default)]
+    pub adoption_window_ms: u64,
     /// File that names the process.
     pub pidfile: Option<String>,
     /// Whether the process is followed into the background.

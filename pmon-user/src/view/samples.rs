@@ -47,6 +47,7 @@ pub(crate) fn entity(name: &str, state: StateWord) -> EntityView {
         generation: Some(7),
         severity: Severity::Major,
         alarm: None,
+        duplicates: Vec::new(),
         alarm_since: None,
         restarts: RestartsView::default(),
         deaths_1h: 0,
@@ -182,6 +183,7 @@ pub(crate) fn status(entities: Vec<EntityView>) -> StatusView {
         audit: AuditView {
             last_sweep: Some(before(12)),
             sweeps: 384,
+            one_instance: 0,
             discrepancies: BTreeMap::new(),
         },
         degraded: Vec::new(),
@@ -199,6 +201,7 @@ pub(crate) fn spec() -> SpecView {
         debounce_ms: 10_000,
         startuptime_ms: 5_000,
         start_timeout_ms: 30_000,
+        adoption_window_ms: 0,
         pidfile: Some("/run/web.pid".to_owned()),
         follow: false,
         start: "/etc/init.d/web restart".to_owned(),

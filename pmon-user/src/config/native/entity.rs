@@ -102,6 +102,7 @@ pub(super) fn build(
         startuptime,
         start_timeout: duration(table.start_timeout, settings.defaults.start_timeout)
             .max(startuptime),
+        adoption_window: duration(table.adoption_window, settings.defaults.adoption_window),
         pidfile: table.pidfile.as_ref().map(|path| path.0.clone()),
         start,
         stop: table.stop.map_or(settings.defaults.stop, |stop| {

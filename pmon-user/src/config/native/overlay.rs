@@ -220,6 +220,7 @@ pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
         backoff,
         intensity,
         flapping,
+        adoption_window,
     } = table;
     let defaults = &mut settings.defaults;
     let storm = StormKeys {
@@ -235,5 +236,9 @@ pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
     set(
         &mut defaults.start_timeout,
         start_timeout.map(|given| given.0),
+    );
+    set(
+        &mut defaults.adoption_window,
+        adoption_window.map(|given| given.0),
     );
 }

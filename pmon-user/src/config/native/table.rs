@@ -132,6 +132,9 @@ pub struct DefaultsTable {
     pub intensity: Option<OrNone<IntensityPolicy>>,
     /// When it is called flapping, or "none". Default: 5 failures in 10min
     pub flapping: Option<OrNone<FlappingKeys>>,
+    /// After a death, how long a successor that somebody else starts is waited for.
+    /// Default: 0s
+    pub adoption_window: Option<DurationText>,
 }
 
 /// Who is told of alarms, beside log and `pmon status`.
@@ -189,6 +192,8 @@ pub struct OverrideTable {
     pub stop: Option<StopText>,
     /// Deadline of the start command; `startuptime` raises it.
     pub start_timeout: Option<DurationText>,
+    /// After a death, how long a successor that somebody else starts is waited for.
+    pub adoption_window: Option<DurationText>,
     /// Entities after which it is started.
     pub after: Option<Vec<EntityName>>,
     /// Entities without which it is not started, and after which it is.
@@ -233,6 +238,9 @@ pub struct EntityTable {
     pub startuptime: Option<DurationText>,
     /// Deadline of the start command; never less than `startuptime`. Default: 30s
     pub start_timeout: Option<DurationText>,
+    /// After a death, how long a successor that somebody else starts is waited for.
+    /// Default: 0s
+    pub adoption_window: Option<DurationText>,
     /// How a live process is ended. Default: { signal = "TERM", timeout = "10s" }
     pub stop: Option<StopText>,
     /// File that names the process. Not needed with a `command` that stays in the foreground.

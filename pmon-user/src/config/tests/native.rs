@@ -179,6 +179,7 @@ fn a_foreground_command_with_all_defaults() {
             debounce: Duration::from_secs(20),
             startuptime: Duration::from_secs(5),
             start_timeout: Duration::from_secs(30),
+            adoption_window: Duration::ZERO,
             pidfile: None,
             start: StartMethod::Command(CommandSpec {
                 argv: vec!["/usr/bin/x".into(), "a b".into()],

@@ -90,6 +90,7 @@ fn a_complete_file_is_taken_as_it_is_and_without_a_word() {
             debounce: seconds(20),
             startuptime: seconds(7),
             start_timeout: seconds(30),
+            adoption_window: seconds(0),
             pidfile: Some("/var/run/sshd.pid".into()),
             start: StartMethod::Unit {
                 unit: "sshd.service".into()

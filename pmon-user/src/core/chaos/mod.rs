@@ -84,6 +84,11 @@ fn spec(random: &mut Random) -> EntitySpec {
         debounce: seconds(random, 20),
         startuptime: Duration::from_secs(1) + seconds(random, 5),
         start_timeout: Duration::from_secs(5) + seconds(random, 25),
+        adoption_window: if random.percent(15) {
+            seconds(random, 10)
+        } else {
+            Duration::ZERO
+        },
         pidfile: (!foreground || random.percent(30)).then(|| PathBuf::from("/run/probe.pid")),
         start,
         stop: if random.percent(70) {

@@ -50,6 +50,7 @@ impl Recovery {
                 if !std::mem::replace(&mut self.failed, true) {
                     self.fell(step);
                 }
+                self.open_adoption_window(step);
                 self.look(step);
             }
             Stage::MonitorWait { .. } => {}

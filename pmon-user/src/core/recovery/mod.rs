@@ -12,8 +12,8 @@
 //!   started, the pidfile is looked at once more, because somebody may have
 //!   started a successor already. The answer leads to *Monitor* (adopted),
 //!   *Waiting* (an init script of this entity is at work) or to the decision.
-//! * **Waiting** — somebody else's init script is starting or stopping the
-//!   process; we look again until it has ended, and then for `startuptime`,
+//! * **Waiting** — the adoption window is open (`adoption`), or somebody else's
+//!   init script is starting or stopping the process; we look again until it has ended, and then for `startuptime`,
 //!   which a start of ours would get as well: a daemon may write its pidfile
 //!   after its script has ended.
 //! * **Stopping** — the process was unregistered, its pidfile removed, and it
@@ -56,6 +56,7 @@
 //!   restart that fails is (FIX of spec/pmond.md §2.4, S5).
 
 mod active;
+mod adoption;
 mod alarm;
 mod attempt;
 mod counts;
@@ -135,6 +136,8 @@ pub struct Recovery {
     /// The last process that is known to have ended: a look that was made
     /// before may still show it.
     ended: Option<Identity>,
+    /// Until then a successor that somebody else starts is waited for.
+    adoption_until: Option<Time>,
     /// When an operator's stop cancelled a start that was under way: what the
     /// start command has left behind may still appear.
     cancelled: Option<Time>,
@@ -222,6 +225,7 @@ impl Recovery {
             deaths: Deaths::default(),
             last_death: None,
             ended: None,
+            adoption_until: None,
             cancelled: None,
             returns_at: None,
             leftovers_of: VecDeque::new(),

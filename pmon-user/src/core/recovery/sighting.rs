@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::adoption::next_look as next_look_for_successor;
 use super::{AfterStop, Phase, Recovery, Registered, Stage, Step};
 use crate::core::{
     death::Death,
@@ -159,7 +160,7 @@ impl Recovery {
                 if let Some(script) = foreign_script {
                     return self.wait_for(step, script);
                 }
-                if self.waits_for_what_it_started(step) {
+                if self.waits_for_what_it_started(step) || self.awaits_successor(step) {
                     return;
                 }
                 if !self.failed {
@@ -236,7 +237,12 @@ impl Recovery {
     }
 
     fn wait_for(&mut self, step: &mut Step<'_>, script: u32) {
-        let until = if let Stage::Waiting { until, .. } = self.stage {
+        let until = if let Stage::Waiting {
+            script: Some(_),
+            until,
+            ..
+        } = self.stage
+        {
             until
         } else {
             step.say(Notice::Waiting { script });
@@ -250,7 +256,7 @@ impl Recovery {
         self.enter(
             step,
             Stage::Waiting {
-                script,
+                script: Some(script),
                 next_look,
                 until,
                 ended: None,
@@ -262,7 +268,7 @@ impl Recovery {
     /// started still has time.
     fn waits_for_what_it_started(&mut self, step: &Step<'_>) -> bool {
         let Stage::Waiting {
-            script,
+            script: Some(script),
             ref mut next_look,
             ref mut ended,
             ..
@@ -277,8 +283,19 @@ impl Recovery {
     }
 
     pub(super) fn look_again(&mut self, step: &mut Step<'_>) {
-        if let Stage::Waiting { next_look, .. } = &mut self.stage {
-            *next_look = step.now + LOOK_AGAIN;
+        if let Stage::Waiting {
+            script,
+            next_look,
+            until,
+            ..
+        } = &mut self.stage
+        {
+            *next_look = match script {
+                Some(_) => step.now + LOOK_AGAIN,
+                // Past the end of the window the look's answer decides.
+                None if step.now >= *until => step.now + LOOK_AGAIN,
+                None => next_look_for_successor(step.spec, step.now, *until),
+            };
         }
         step.ask(Effect::Look {
             foreign_script: true,

@@ -12,10 +12,11 @@ pub enum Stage {
     Manage,
     /// A look is under way before anything is started.
     Looking,
-    /// Somebody else's init script is at work.
+    /// Somebody else's init script is at work, or may start a successor in a
+    /// way that does not show.
     Waiting {
-        /// Its pid.
-        script: u32,
+        /// The script's pid; none while only the adoption window is open.
+        script: Option<u32>,
         /// When we look again.
         next_look: Time,
         /// When we stop waiting for it.

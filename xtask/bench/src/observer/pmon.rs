@@ -233,6 +233,9 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::Watch(..)
             | Work::Sweep(_)
             | Work::Inquire(_)
+            | Work::Alarm { .. }
+            | Work::Count(_)
+            | Work::CountAgain(_)
             | Work::Hatch
             | Work::Source(_) => {}
         }

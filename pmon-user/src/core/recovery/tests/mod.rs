@@ -16,6 +16,7 @@ mod starts;
 mod status;
 mod storms;
 mod vectors;
+mod window;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -46,6 +47,7 @@ fn spec(severity: Severity, restarts: u32) -> EntitySpec {
         debounce: Duration::from_secs(20),
         startuptime: Duration::from_secs(5),
         start_timeout: Duration::from_secs(30),
+        adoption_window: Duration::ZERO,
         pidfile: Some(PathBuf::from("/run/probe.pid")),
         start: StartMethod::Script {
             path: PathBuf::from("/etc/init.d/probe"),
