@@ -8,6 +8,7 @@
 mod alarms;
 mod aliases;
 mod auditing;
+mod auto_reload;
 mod backend;
 pub mod canary;
 mod commands;
@@ -29,6 +30,7 @@ pub mod options;
 mod pid_one;
 mod pulses;
 mod receiver;
+mod reload;
 mod requests;
 mod scripts;
 pub mod selection;
@@ -142,7 +144,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         Lock::acquire(run_dir)?
     };
-    let result = runtime.block_on(serve_until_stopped(&settings, sources, loaded));
+    let result = runtime.block_on(serve_until_stopped(&settings, options, sources, loaded));
     runtime.shutdown_timeout(SHUTDOWN);
     drop(lock);
     result
@@ -159,6 +161,7 @@ enum End {
 
 async fn serve_until_stopped(
     settings: &Settings,
+    options: &Options,
     sources: Sources,
     loaded: Loaded,
 ) -> anyhow::Result<ExitCode> {
@@ -233,8 +236,11 @@ async fn serve_until_stopped(
         inbox: inbox.clone(),
         telling,
         history,
+        running: settings.clone(),
+        options: options.clone(),
+        pmon_d: Mutex::new(sources.pmon_d(settings).map(Path::to_path_buf)),
+        reloading: tokio::sync::Mutex::new(()),
         sources,
-        settings: settings.daemon.clone(),
         helpers,
         handed_over: Arc::clone(&handed_over),
         kernel_log: kernel_side::KernelLog::default(),
@@ -249,6 +255,15 @@ async fn serve_until_stopped(
         // Also when the sender is dropped: then the daemon ends as well.
         let _ended = stopped.await;
     }));
+    if settings.daemon.auto_reload {
+        let (daemon, inbox) = (Arc::clone(&daemon), inbox.clone());
+        tokio::spawn(async move {
+            let why = auto_reload::run(daemon).await;
+            let why = format!("changed configuration files are not noticed: {why}");
+            tracing::error!("{why}");
+            inbox.send(Message::Degraded(why));
+        });
+    }
     tell_init(&[
         sd_notify::NotifyState::MainPid(std::process::id()),
         sd_notify::NotifyState::Ready,
@@ -262,7 +277,7 @@ async fn serve_until_stopped(
             () = handed_over.notified() => break End::HandedOver,
             () = restart.notified() => break End::HandedOver,
             _ = hangup.recv() => {
-                if let Err(refusal) = daemon.reload("SIGHUP".to_owned()).await {
+                if let Err(refusal) = daemon.reload(false, "SIGHUP".to_owned()).await {
                     tracing::warn!(%refusal, "reload");
                 }
             }

@@ -195,7 +195,11 @@ pub(super) async fn run(
                     failure_text,
                 };
                 let turns = Arc::clone(&turns);
-                let task = tokio::spawn(status_script::run(Arc::clone(&voice), asked, turns));
+                let asking = status_script::run(Arc::clone(&voice), asked, turns);
+                let task = tokio::spawn(async {
+                    asking.await;
+                    None
+                });
                 started = Some(Running { voice, task });
             }
             Job::StopUnit { spec } => {

@@ -74,6 +74,10 @@ pub struct DaemonTable {
     pub audit_interval: Option<Spanned<DurationText>>,
     /// How long a changed pidfile or directory must rest before it is read. Default: 50ms
     pub settle: Option<DurationText>,
+    /// Put changed configuration files into force without being asked to. Default: true
+    pub auto_reload: Option<bool>,
+    /// How long configuration files must rest before that. Default: 1s
+    pub reload_settle: Option<DurationText>,
     /// Kernel source of deaths. Default: auto
     pub source: Option<SourceChoice>,
     /// Period in which every source must tell of a canary's death. Default: 5min
