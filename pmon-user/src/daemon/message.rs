@@ -22,7 +22,7 @@ use crate::{
     alarm::event::AlarmEvent,
     audit::Due,
     compat::inbox::{Outcome, datagram::Command},
-    config::Loaded,
+    config::{Loaded, plan::Wanted},
     control::backend::{Refusal, RegisterRequest},
     core::{
         death::{LastSeen, SourceName, WaitStatus},
@@ -216,8 +216,8 @@ pub enum Request {
     },
     /// Why it is as it is.
     Explain(String, Reply<ExplainView>),
-    /// A configuration to put into force.
-    Reload(Box<Loaded>, Reply<ReloadView>),
+    /// A configuration to put into force, or to plan only.
+    Reload(Box<Loaded>, Wanted, Reply<ReloadView>),
     /// Programs, links, maps, pins.
     Bpf(Reply<Snapshot>),
     /// What other programs have to be loaded against, and whether those in force

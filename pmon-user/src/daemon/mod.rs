@@ -8,6 +8,7 @@
 mod alarms;
 mod aliases;
 mod auditing;
+mod auto_reload;
 mod backend;
 pub mod canary;
 mod commands;
@@ -29,10 +30,12 @@ pub mod options;
 mod pid_one;
 mod pulses;
 mod receiver;
+mod reload;
 mod requests;
 mod scripts;
 pub mod selection;
 mod sightings;
+mod sockets;
 mod status_views;
 mod steps;
 mod sweep;
@@ -79,6 +82,7 @@ use crate::{
     effect::{self, Executor, Report},
     look,
     state::{Store, journal, lock::Lock, registrations},
+    sys::spawn,
     systemd::{self, Units},
     view::incident::IncidentView,
 };
@@ -105,7 +109,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if !options.check && pid_one::is_it() {
         return pid_one::run();
     }
+    // While there is one thread.
+    let aside = spawn::set_descriptors_aside();
     let _logging = logging::start();
+    if let Err(error) = aside {
+        tracing::warn!(%error, "sockets cannot be passed to programs");
+    }
     let sources = options.sources.resolve();
     let mut loaded = config::load(&sources, &config::LocalHost::detect());
     options.apply_to(&mut loaded.settings);
@@ -136,7 +145,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         Lock::acquire(run_dir)?
     };
-    let result = runtime.block_on(serve_until_stopped(&settings, sources, loaded));
+    let result = runtime.block_on(serve_until_stopped(&settings, options, sources, loaded));
     runtime.shutdown_timeout(SHUTDOWN);
     drop(lock);
     result
@@ -153,6 +162,7 @@ enum End {
 
 async fn serve_until_stopped(
     settings: &Settings,
+    options: &Options,
     sources: Sources,
     loaded: Loaded,
 ) -> anyhow::Result<ExitCode> {
@@ -229,8 +239,11 @@ async fn serve_until_stopped(
         inbox: inbox.clone(),
         telling,
         history,
+        running: settings.clone(),
+        options: options.clone(),
+        pmon_d: Mutex::new(sources.pmon_d(settings).map(Path::to_path_buf)),
+        reloading: tokio::sync::Mutex::new(()),
         sources,
-        settings: settings.daemon.clone(),
         helpers,
         handed_over: Arc::clone(&handed_over),
         kernel_log: kernel_side::KernelLog::default(),
@@ -245,6 +258,15 @@ async fn serve_until_stopped(
         // Also when the sender is dropped: then the daemon ends as well.
         let _ended = stopped.await;
     }));
+    if settings.daemon.auto_reload {
+        let (daemon, inbox) = (Arc::clone(&daemon), inbox.clone());
+        tokio::spawn(async move {
+            let why = auto_reload::run(daemon).await;
+            let why = format!("changed configuration files are not noticed: {why}");
+            tracing::error!("{why}");
+            inbox.send(Message::Degraded(why));
+        });
+    }
     tell_init(&[
         sd_notify::NotifyState::MainPid(std::process::id()),
         sd_notify::NotifyState::Ready,
@@ -258,7 +280,7 @@ async fn serve_until_stopped(
             () = handed_over.notified() => break End::HandedOver,
             () = restart.notified() => break End::HandedOver,
             _ = hangup.recv() => {
-                if let Err(refusal) = daemon.reload("SIGHUP".to_owned()).await {
+                if let Err(refusal) = daemon.reload(false, "SIGHUP".to_owned()).await {
                     tracing::warn!(%refusal, "reload");
                 }
             }

@@ -41,8 +41,14 @@ const LAST_LINE_DEADLINE: Duration = Duration::from_secs(1);
 /// in the background (state D, or a large memory to give back).
 const REAP_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Runs the entity's start method and reports its end.
-pub(super) async fn start(voice: Arc<Voice>, spec: Arc<EntitySpec>, verb: StartVerb, run: u64) {
+/// Runs the entity's start method and reports its end. The process that it has
+/// become, if it runs in the foreground.
+pub(super) async fn start(
+    voice: Arc<Voice>,
+    spec: Arc<EntitySpec>,
+    verb: StartVerb,
+    run: u64,
+) -> Option<VerifiedPid> {
     let ended = if let StartMethod::Unit { unit, policy: _ } = &spec.start {
         let end = unit::carry_out(&voice, unit, Wish::Up).await;
         end.map(|end| (end, None))
@@ -54,9 +60,13 @@ pub(super) async fn start(voice: Arc<Voice>, spec: Arc<EntitySpec>, verb: StartV
             Err(reason) => Some((StartEnd::NotExecuted { reason }, None)),
         }
     };
-    if let Some((end, process)) = ended {
-        voice.report(Report::StartEnded { run, end, process });
-    }
+    let (end, process) = ended?;
+    voice.report(Report::StartEnded {
+        run,
+        end,
+        process: process.clone(),
+    });
+    process
 }
 
 /// Has the entity's unit stopped; only a failure is reported.

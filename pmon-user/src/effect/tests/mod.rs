@@ -271,6 +271,8 @@ fn command(argv: &[&str]) -> CommandSpec {
         group: None,
         daemonizes: false,
         log: None,
+        early: false,
+        sockets: Vec::new(),
     }
 }
 
