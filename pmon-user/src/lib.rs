@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod causes;
 pub mod cli;
+pub mod compat;
 pub mod config;
 pub mod control;
 pub mod core;

@@ -82,6 +82,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
             control,
             defaults,
             pmon_d,
+            compat,
             overrides: tables,
             entity,
         } = parsed;
@@ -89,6 +90,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
         let daemon = overlay::daemon(settings, daemon, &source);
         overlay::control(settings, control);
         overlay::defaults(settings, &defaults);
+        overlay::compat(settings, compat);
         let PmonDTable { directory } = pmon_d;
         if let Some(directory) = directory {
             settings.pmon_d.directory = directory.path();

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::entity::StopPolicy;
+use crate::{compat::starlingx::settings::StarlingXSettings, core::entity::StopPolicy};
 
 /// Everything outside of entities.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -22,6 +22,8 @@ pub struct Settings {
     pub pmon_d: PmonDSettings,
     /// `[override.NAME]`: exceptions for entities of pmon.d files, by name.
     pub overrides: BTreeMap<String, Override>,
+    /// `[compat.starlingx]`.
+    pub starlingx: StarlingXSettings,
 }
 
 /// `[daemon]`.

@@ -78,6 +78,9 @@ pub enum Effect {
     },
     /// Raise, refresh or clear the entity's alarm.
     Alarm(AlarmChange),
+    /// Ask whether the host's gates are open; answered by
+    /// [`super::gate::GateEvent::Verdict`].
+    AskGate,
     /// Tell the log, the event stream and the incident's timeline.
     Say(Notice),
 }

@@ -2,6 +2,7 @@
 
 use super::{
     death::{Death, Hint, WaitStatus},
+    gate::GateEvent,
     identity::Identity,
     pulse::PulseEvent,
 };
@@ -69,6 +70,8 @@ pub enum Event {
     },
     /// An operator asked for something.
     Operator(OperatorRequest),
+    /// Something about the gates that it stands before.
+    Gate(GateEvent),
     /// What has become of a request of active monitoring.
     Pulse(PulseEvent),
     /// A deadline of the entity may have passed.

@@ -143,6 +143,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::Operator(_)
             | Notice::Stopped
             | Notice::Waiting { .. }
+            | Notice::Gated { .. }
             | Notice::Unanswered { .. }
             | Notice::PulseMissed { .. }
             | Notice::AlarmRefreshed(_)
@@ -151,6 +152,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
         Effect::EndLeftovers { .. } => {
             Some("end what the dead process left in its process group".to_owned())
         }
+        Effect::AskGate => Some("ask whether the host is in a state to recover in".to_owned()),
         Effect::Register { .. }
         | Effect::Release { .. }
         | Effect::Signal { .. }

@@ -134,6 +134,11 @@ pub enum Notice {
         /// The pid of the foreign script.
         script: u32,
     },
+    /// Nothing is done for the time being, because of what the host is doing.
+    Gated {
+        /// What is waited for.
+        why: String,
+    },
     /// A request of active monitoring has come to nothing, not for the first
     /// time in a row.
     PulseMissed {
@@ -198,6 +203,7 @@ impl Notice {
             Self::Operator(_) => "operator",
             Self::Stopped => "stopped",
             Self::Waiting { .. } => "waiting",
+            Self::Gated { .. } => "gated",
             Self::PulseMissed { .. } => "pulse_missed",
             Self::Unanswered { .. } => "unanswered",
             Self::AwaitingAnswers { .. } => "awaiting_answers",
@@ -242,6 +248,7 @@ impl Notice {
             | Self::Operator(_)
             | Self::Stopped
             | Self::Waiting { .. }
+            | Self::Gated { .. }
             | Self::FirstFailure
             | Self::AlarmRaised(_)
             | Self::AlarmRefreshed(_)
@@ -325,6 +332,7 @@ impl fmt::Display for Notice {
             Self::Waiting { script } => {
                 write!(f, "init script ({script}) is at work; waiting for it")
             }
+            Self::Gated { why } => write!(f, "left alone: {why}"),
             Self::PulseMissed {
                 identity,
                 misses,

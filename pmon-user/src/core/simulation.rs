@@ -11,6 +11,7 @@ use super::{
     effect::Effect,
     entity::EntitySpec,
     event::{Event, Occasion, Outcome, Sighting, StartEnd},
+    gate::{GateEvent, Verdict},
     evidence::Evidence,
     identity::Identity,
     pulse::PulseEvent,
@@ -55,6 +56,7 @@ pub struct Simulation<'a> {
     now: Time,
     start: StartBehaviour,
     answers: AnswerBehaviour,
+    gate: Verdict,
     pending: Vec<(Time, Pending)>,
     alive: Option<Identity>,
     foreign_script: Option<u32>,
@@ -82,6 +84,7 @@ impl<'a> Simulation<'a> {
             now,
             start,
             answers: AnswerBehaviour::default(),
+            gate: Verdict::default(),
             pending: Vec::new(),
             alive,
             foreign_script: None,
@@ -139,6 +142,12 @@ impl<'a> Simulation<'a> {
     /// From now on processes do this with requests.
     pub fn set_answers(&mut self, answers: AnswerBehaviour) {
         self.answers = answers;
+    }
+
+    /// The gates of the host open or close; whoever waits is told.
+    pub fn set_gate(&mut self, verdict: Verdict) {
+        self.gate = verdict.clone();
+        self.happen(Event::Gate(GateEvent::Verdict(verdict)));
     }
 
     /// Somebody else's init script begins or ends.
@@ -312,6 +321,10 @@ impl<'a> Simulation<'a> {
                     let initialised = true;
                     let silent = PulseEvent::Silent { round, initialised };
                     self.happen(Event::Pulse(silent));
+                }
+                Effect::AskGate => {
+                    let verdict = self.gate.clone();
+                    self.happen(Event::Gate(GateEvent::Verdict(verdict)));
                 }
                 Effect::EndLeftovers { .. }
                 | Effect::Unregister { .. }

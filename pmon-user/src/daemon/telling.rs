@@ -203,6 +203,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::StatusKnown { .. }
         | Notice::Stopped
         | Notice::Waiting { .. }
+        | Notice::Gated { .. }
         | Notice::AwaitingAnswers { .. }
         | Notice::AlarmCleared => Level::Info,
         Notice::Hinted(_) => Level::Debug,

@@ -13,6 +13,7 @@ use crate::{
         death::WaitStatus,
         entity::{EntitySpec, StopPolicy},
         forecast::if_it_died_now,
+        gate::Condition,
         recovery::{AfterStop, Phase, Recovery, Stage},
         time::Time,
     },
@@ -172,7 +173,11 @@ const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
         Stage::Stopped => StateWord::Down,
         Stage::Ignore => StateWord::Failed,
         Stage::Unverifiable => StateWord::Unverifiable,
-        Stage::Unknown | Stage::Unmonitored => StateWord::Unknown,
+        Stage::Unknown
+        | Stage::Polling { .. }
+        | Stage::StartWait { .. }
+        | Stage::Gated
+        | Stage::Unmonitored => StateWord::Unknown,
     }
 }
 
@@ -182,7 +187,10 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
             let wanted = recovery.pulse().wanted()?;
             format!("call it recovered after {wanted} more answers")
         }
-        Stage::Unmonitored => return None,
+        Stage::Unmonitored
+        | Stage::Polling {
+            condition: Condition::Never,
+        } => return None,
         Stage::Unknown | Stage::Looking => "look for the process".to_owned(),
         Stage::Waiting { script, .. } => format!("wait for init script ({script})"),
         Stage::Stopping { killed: false, .. } => "SIGKILL if it does not end by itself".to_owned(),
@@ -200,6 +208,9 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
                 format!("attempt {} of {}", recovery.attempts() + 1, spec.restarts)
             }
         }
+        Stage::Polling { .. } => "monitor it when its part of the host is configured".to_owned(),
+        Stage::StartWait { .. } => "begin to monitor it".to_owned(),
+        Stage::Gated => "recover it when the host is in a state for that".to_owned(),
         Stage::Ignore => format!("nothing; `pmon start {}`", spec.name),
         Stage::Stopped => format!("nothing until `pmon start {}`", spec.name),
         Stage::Unverifiable => "look again when the pidfile changes".to_owned(),

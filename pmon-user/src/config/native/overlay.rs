@@ -6,12 +6,15 @@ use toml::Spanned;
 
 use super::{
     Source,
-    table::{ControlTable, DaemonTable, DefaultsTable},
+    table::{CompatTable, ControlTable, DaemonTable, DefaultsTable, StarlingXTable},
     value::PathOrNone,
 };
-use crate::config::{
-    finding::{Finding, Level},
-    settings::Settings,
+use crate::{
+    compat::starlingx::root::Root,
+    config::{
+        finding::{Finding, Level},
+        settings::Settings,
+    },
 };
 
 /// Lays `[daemon]` over what earlier files said. Returns what is out of range.
@@ -141,4 +144,19 @@ pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
         &mut defaults.start_timeout,
         start_timeout.map(|given| given.0),
     );
+}
+
+pub(super) fn compat(settings: &mut Settings, table: CompatTable) {
+    let CompatTable {
+        starlingx:
+            StarlingXTable {
+                enabled,
+                root,
+                controller,
+            },
+    } = table;
+    let starlingx = &mut settings.starlingx;
+    set(&mut starlingx.enabled, enabled);
+    set(&mut starlingx.root, root.map(|path| Root::new(path.0)));
+    set(&mut starlingx.controller, controller.map(|name| name.0));
 }

@@ -33,6 +33,8 @@ pub struct NativeFile {
     pub defaults: DefaultsTable,
     /// Files in the dialect of the original pmond.
     pub pmon_d: PmonDTable,
+    /// Taking the place of other process monitors.
+    pub compat: CompatTable,
     /// Exceptions for single entities of pmon.d files, by process name.
     #[serde(rename = "override")]
     #[schemars(with = "BTreeMap<String, OverrideTable>")]
@@ -111,6 +113,26 @@ pub struct DefaultsTable {
 pub struct PmonDTable {
     /// Their directory, or "none". Default: /etc/pmon.d
     pub directory: Option<PathOrNone>,
+}
+
+/// Taking the place of other process monitors.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompatTable {
+    /// pmond of StarlingX.
+    pub starlingx: StarlingXTable,
+}
+
+/// Taking the place of pmond of StarlingX: its files, its messages, its gates.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StarlingXTable {
+    /// Whether to. Default: false
+    pub enabled: Option<bool>,
+    /// Directory below which all files of StarlingX are. Default: /
+    pub root: Option<AbsolutePath>,
+    /// Host name or address of the active controller. Default: controller
+    pub controller: Option<Argument>,
 }
 
 /// What a pmon.d file cannot express.

@@ -77,6 +77,9 @@ impl Recovery {
 
     /// It lives and does not answer.
     fn unanswered(&mut self, step: &mut Step<'_>, identity: Identity, misses: u32) {
+        if !self.admitted_to_end(step, identity, misses) {
+            return;
+        }
         let again = std::mem::replace(&mut self.failed, true);
         if again && !step.spec.recovers() {
             // It still does not; everything has been said.

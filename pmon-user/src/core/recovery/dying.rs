@@ -57,7 +57,13 @@ impl Recovery {
             | Stage::Waiting { .. }
             | Stage::RestartWait { .. }
             | Stage::Unverifiable => self.look(step),
-            Stage::Stopping { .. } | Stage::Ignore | Stage::Stopped | Stage::Unmonitored => {}
+            Stage::Stopping { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
+            | Stage::Ignore
+            | Stage::Stopped
+            | Stage::Unmonitored => {}
         }
     }
 
@@ -105,6 +111,7 @@ impl Recovery {
             | Effect::CancelStart
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
+            | Effect::AskGate
             | Effect::Alarm(_)
             | Effect::Say(_) => false,
         })

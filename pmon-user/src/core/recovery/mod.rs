@@ -27,6 +27,11 @@
 //!   twice), so its death is a failure only when the window closes.
 //! * **Monitor** — the successor must stay alive for `debounce`.
 //! * **RestartWait** — an attempt failed; wait for `interval`.
+//! * **Polling**, **StartWait** — its `subfunction` is not configured yet, or
+//!   has just been: nothing that is seen is of any consequence.
+//! * **Gated** — there is no process, and before anything is done about it the
+//!   gates of the host are asked about (`core::gate`); while they are closed, a
+//!   process that appears is adopted, and that is all.
 //! * **Ignore** — no automatic recovery (any more); a process that appears is
 //!   adopted at once.
 //! * **Stopped** — an operator stopped it; a process that appears is adopted.
@@ -52,6 +57,7 @@ mod alarm;
 mod attempt;
 mod counts;
 mod dying;
+mod gated;
 mod operator;
 mod sighting;
 mod stage;
@@ -75,6 +81,7 @@ use super::{
 };
 use alarm::Alarm;
 use counts::Deaths;
+use gated::Gates;
 
 /// The state of one entity's recovery.
 #[derive(Clone, Debug)]
@@ -103,6 +110,7 @@ pub struct Recovery {
     /// Number of the last run of the start method.
     run: u64,
     alarm: Alarm,
+    gates: Gates,
     starts: Starts,
     deaths: Deaths,
     last_death: Option<Death>,
@@ -176,6 +184,7 @@ impl Recovery {
             start: StartCommand::None,
             run: 0,
             alarm: Alarm::default(),
+            gates: Gates::default(),
             starts: Starts::default(),
             deaths: Deaths::default(),
             last_death: None,
@@ -271,6 +280,7 @@ impl Recovery {
             Event::Gone { identity } => self.gone(&mut step, identity),
             Event::StartEnded { run, end } => self.start_ended(&mut step, run, end),
             Event::Operator(request) => self.operator(&mut step, request),
+            Event::Gate(event) => self.gate(&mut step, event),
             Event::Pulse(event) => self.pulse_event(&mut step, event),
             Event::Tick => self.tick(&mut step),
         }
@@ -303,9 +313,12 @@ impl Recovery {
             Stage::RestartWait { .. } => self.look(step),
             Stage::Waiting { .. } => self.look_again(step),
             Stage::Stopping { then, killed, .. } => self.stop_overdue(step, then, killed),
+            Stage::StartWait { .. } => self.begin_monitoring(step),
             Stage::Unknown
             | Stage::Manage
             | Stage::Looking
+            | Stage::Polling { .. }
+            | Stage::Gated
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable
@@ -322,6 +335,10 @@ impl Recovery {
     }
 
     fn enter(&mut self, step: &Step<'_>, stage: Stage) {
+        if !matches!(stage, Stage::Looking | Stage::Waiting { .. }) {
+            self.gates.admitted = false;
+            self.gates.end_once_seen = None;
+        }
         self.stage = stage;
         self.since = step.now;
     }

@@ -42,7 +42,13 @@ impl Recovery {
                 *then = AfterStop::Respawn;
                 self.manual = true;
             }
-            Stage::Ignore | Stage::Stopped | Stage::RestartWait { .. } | Stage::Unverifiable => {
+            Stage::Ignore
+            | Stage::Stopped
+            | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
+            | Stage::Unverifiable => {
                 self.manual = true;
                 self.attempts = 0;
                 self.look(step);
@@ -79,6 +85,9 @@ impl Recovery {
 
     /// Ends the process, if there is one, and then goes on.
     fn end_what_lives(&mut self, step: &mut Step<'_>, next: AfterStop) {
+        if self.look_before_ending(step, next) {
+            return;
+        }
         if let Some(registered) = self.registered {
             self.end(step, registered.identity, next);
         } else if let Stage::Stopping { then, .. } = &mut self.stage {
@@ -166,7 +175,7 @@ impl Recovery {
         }
     }
 
-    fn stay_down(&mut self, step: &mut Step<'_>) {
+    pub(super) fn stay_down(&mut self, step: &mut Step<'_>) {
         self.failed = false;
         self.judged = false;
         self.attempts = 0;

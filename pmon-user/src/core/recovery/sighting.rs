@@ -60,13 +60,23 @@ impl Recovery {
             Some(registered) => return self.pid_changed(step, registered.identity, identity),
             None => {}
         }
+        if let Some(then) = self.gates.end_once_seen.take() {
+            self.register(step, identity);
+            return self.end(step, identity, then);
+        }
         match self.stage {
             // The daemon restarted in the middle of a recovery.
             Stage::Unknown if self.failed => {
                 self.successor(step, identity, false);
                 self.monitor(step, identity);
             }
-            Stage::Unknown => {
+            // It was not there before, or its end was on purpose.
+            Stage::Gated if self.failed => {
+                self.successor(step, identity, true);
+                self.monitor(step, identity);
+            }
+            Stage::Unknown | Stage::Gated => {
+                self.problem = None;
                 self.enter(step, Stage::Manage);
                 self.register(step, identity);
             }
@@ -93,7 +103,10 @@ impl Recovery {
             }
             Stage::Manage | Stage::Monitor { .. } => self.successor(step, identity, true),
             // Whatever it is, it is dealt with when the old one is gone.
-            Stage::Stopping { .. } | Stage::Unmonitored => {}
+            Stage::Stopping { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Unmonitored => {}
         }
     }
 
@@ -148,6 +161,12 @@ impl Recovery {
                 if self.waits_for_what_it_started(step) {
                     return;
                 }
+                if self.gates.end_once_seen == Some(AfterStop::StayDown) {
+                    return self.stay_down(step);
+                }
+                if !self.admitted(step) {
+                    return;
+                }
                 if !self.failed {
                     step.say(Notice::Missing {
                         reason: reason.clone(),
@@ -182,6 +201,9 @@ impl Recovery {
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
             | Stage::Stopping { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unmonitored => {}
@@ -193,7 +215,11 @@ impl Recovery {
             return;
         }
         match self.stage {
-            Stage::Unknown | Stage::Looking | Stage::Waiting { .. } | Stage::Manage => {
+            Stage::Unknown
+            | Stage::Looking
+            | Stage::Waiting { .. }
+            | Stage::Gated
+            | Stage::Manage => {
                 self.problem = Some(reason.clone());
                 step.say(Notice::Unverifiable { reason });
                 self.enter(step, Stage::Unverifiable);
@@ -209,6 +235,8 @@ impl Recovery {
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
             | Stage::Stopping { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unmonitored => {}
@@ -224,7 +252,10 @@ impl Recovery {
             step.now + step.spec.start_timeout
         };
         if step.now >= until {
-            return self.decide(step);
+            if self.admitted(step) {
+                self.decide(step);
+            }
+            return;
         }
         let next_look = step.now + LOOK_AGAIN;
         self.enter(
@@ -303,6 +334,9 @@ impl Recovery {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable
@@ -382,6 +416,9 @@ impl Recovery {
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable
