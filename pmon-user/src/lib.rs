@@ -3,6 +3,7 @@
 //! A library only so that tests, benches and fuzz targets can reach the
 //! modules; nothing here is a stable interface. `docs/architecture.md` is the map.
 
+pub mod alarm;
 pub mod audit;
 pub mod causes;
 pub mod cli;

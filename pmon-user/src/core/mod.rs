@@ -5,6 +5,7 @@
 //! and the time go in, a new state and a list of effects come out.
 
 pub mod death;
+pub mod degrade;
 pub mod effect;
 pub mod entity;
 pub mod event;
