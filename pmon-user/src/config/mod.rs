@@ -17,10 +17,14 @@ pub mod number;
 pub mod pmond;
 pub mod resolve;
 pub mod settings;
+mod starlingx;
 
 use std::path::{Path, PathBuf};
 
-use crate::core::entity::{EntitySpec, Origin};
+use crate::{
+    compat::starlingx::settings::StarlingXSettings,
+    core::entity::{EntitySpec, Origin},
+};
 
 pub use finding::{Finding, Level};
 pub use host::{Host, LocalHost};
@@ -146,6 +150,12 @@ impl Loaded {
     }
 }
 
+/// Reads `[compat.starlingx]` alone, with nothing that could hang: what is to be
+/// at work before anything else. Mistakes are [`load`]'s to tell.
+pub fn starlingx(sources: &Sources, host: &dyn Host) -> StarlingXSettings {
+    native::starlingx(sources, host)
+}
+
 /// Reads everything. Blocking: file system and, for user names, name services.
 pub fn load(sources: &Sources, host: &dyn Host) -> Loaded {
     let mut loaded = Loaded::default();
@@ -157,6 +167,7 @@ pub fn load(sources: &Sources, host: &dyn Host) -> Loaded {
         directory::load(&mut loaded, &directory, explicit, host);
     }
     native::check_overrides(&mut loaded, &overrides, native);
+    starlingx::check(&mut loaded);
     loaded
 }
 

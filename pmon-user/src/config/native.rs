@@ -27,7 +27,7 @@ use super::{
     host::Host,
     settings::Override,
 };
-use crate::core::entity::Origin;
+use crate::{compat::starlingx::settings::StarlingXSettings, core::entity::Origin};
 use table::{EntityTable, NativeFile, OverrideTable, PmonDTable};
 
 /// A file's path and text, to find places in.
@@ -139,6 +139,19 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
         .collect();
     add_entities(loaded, &files, host);
     overrides
+}
+
+/// `[compat.starlingx]` of all native files that can be read.
+pub(super) fn starlingx(sources: &Sources, host: &dyn Host) -> StarlingXSettings {
+    let mut loaded = Loaded::default();
+    for (path, required) in paths(&mut loaded, sources) {
+        let source = read(&mut loaded, path, required, host);
+        let parsed = source.map(|source| toml::from_str(&source.text));
+        if let Some(Ok(NativeFile { compat, .. })) = parsed {
+            overlay::compat(&mut loaded.settings, compat);
+        }
+    }
+    loaded.settings.starlingx
 }
 
 /// Says which overrides meet no pmon.d entity. `native` entities come first in

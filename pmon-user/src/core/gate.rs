@@ -254,7 +254,10 @@ mod tests {
 
     #[test]
     fn the_first_file_that_is_missing_is_told() {
-        let files = ["/etc/platform/.initial_config_complete", "/var/run/.goenabled"];
+        let files = [
+            "/etc/platform/.initial_config_complete",
+            "/var/run/.goenabled",
+        ];
         let verdict = knowledge(&files, System::Is(SystemState::Running)).verdict();
         let why = format!("waiting for `{}`", files[0]);
         assert_eq!(verdict, Verdict::Closed { why });

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     audit::AuditStatus,
     causes::in_full,
+    compat::starlingx::troubles::Troubles,
     config::{self, Sources, settings::DaemonSettings},
     control::backend::{Backend, Refusal, RegisterRequest, WantedEvents},
     core::{event::OperatorAction, identity::Identity},
@@ -61,6 +62,8 @@ pub(super) struct Helpers {
     pub audit: Option<watch::Receiver<AuditStatus>>,
     /// The state writer.
     pub store: watch::Receiver<StoreStatus>,
+    /// Those that work for StarlingX.
+    pub starlingx: Troubles,
 }
 
 impl Helpers {
@@ -76,6 +79,7 @@ impl Helpers {
         if store.lost > 0 {
             degraded.push(format!("{} incidents could not be saved", store.lost));
         }
+        degraded.extend(self.starlingx.list());
         degraded
     }
 }

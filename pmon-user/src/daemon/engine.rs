@@ -19,6 +19,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{
     canary::Leash,
     entity::Entity,
+    gates::Gates,
     inheritance::Inheritance,
     message::{Message, Work},
     steps::Found,
@@ -78,6 +79,7 @@ pub struct Engine {
     more: bool,
     stopping: bool,
     pub(super) inheritance: Inheritance,
+    pub(super) gates: Gates,
 }
 
 /// What the daemon knows of itself, for `status`.
@@ -144,6 +146,7 @@ impl Engine {
             more: false,
             stopping: false,
             inheritance: Inheritance::default(),
+            gates: Gates::default(),
         };
         if let Some(kernel) = engine.table.kernel() {
             engine.watch_ring(kernel)?;
@@ -253,6 +256,8 @@ impl Engine {
                 }
                 Message::Audit(Due::Sweep(_)) => self.sweep(),
                 Message::Canary(hatched) => self.canary_hatched(hatched),
+                Message::Gates(report) => self.gates_seen(report),
+                Message::Alive(proof) => proof.give(),
                 Message::Pulse(report) => self.pulse_reported(report),
                 Message::Source(started) => self.source_started(started),
                 Message::Request(request) => self.answer(request),

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     audit::Due,
+    compat::starlingx::{gates, petting::Proof},
     config::Loaded,
     control::backend::{Refusal, RegisterRequest},
     core::{
@@ -117,6 +118,10 @@ pub enum Message {
     Audit(Due),
     /// A canary waits to be registered and released, or why there is none.
     Canary(Result<Hatched, String>),
+    /// The gates of the host were looked at.
+    Gates(gates::Report),
+    /// Is anybody there? For whoever tells others that the engine works.
+    Alive(Proof),
     /// What has become of a request of active monitoring, or of its port.
     Pulse(endpoint::Report),
     /// A source was started, or why not.
@@ -210,6 +215,8 @@ pub enum Work {
     },
     /// Something for the endpoint of active monitoring.
     Pulse(endpoint::Order),
+    /// Look at the gates of the host; answered by [`Message::Gates`].
+    AskGate(u64),
     /// Hatch a canary.
     Hatch,
     /// Start or stop a source.

@@ -10,6 +10,7 @@ pub mod canary;
 pub mod engine;
 pub mod entity;
 mod following;
+mod gates;
 mod handoff;
 mod hearing;
 mod incident_views;
@@ -26,6 +27,7 @@ mod receiver;
 mod requests;
 pub mod selection;
 mod sightings;
+mod starlingx;
 mod status_views;
 mod steps;
 mod sweep;
@@ -54,10 +56,12 @@ use self::{
     message::{Inbox, Message},
     options::Options,
     selection::Starter,
+    starlingx::StarlingX,
     telling::Telling,
     work::Workers,
 };
 use crate::{
+    alarm::health::HostHealth,
     audit::{self, AuditSettings},
     causes::in_full,
     config::{self, Loaded, Sources, settings::Settings},
@@ -94,8 +98,16 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let _logging = logging::start();
     let sources = options.sources.resolve();
-    let mut loaded = config::load(&sources, &config::LocalHost::detect());
+    let host = config::LocalHost::detect();
+    let (mut starlingx, findings) = if options.check {
+        (StarlingX::default(), Vec::new())
+    } else {
+        StarlingX::start(config::starlingx(&sources, &host))
+    };
+    let mut loaded = config::load(&sources, &host);
+    loaded.findings.extend(findings);
     options.apply_to(&mut loaded.settings);
+    starlingx.apply_to(&mut loaded.settings);
     for finding in &loaded.findings {
         tracing::warn!("{finding}");
     }
@@ -123,7 +135,17 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         Lock::acquire(run_dir)?
     };
-    let result = runtime.block_on(serve_until_stopped(&settings, sources, loaded));
+    if let Some(pid) = starlingx.original() {
+        tracing::error!(pid, "pmond is running; two monitors would fight each other");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let result = runtime.block_on(serve_until_stopped(
+        &settings,
+        sources,
+        loaded,
+        &mut starlingx,
+    ));
+    drop(starlingx);
     runtime.shutdown_timeout(SHUTDOWN);
     drop(lock);
     result
@@ -142,10 +164,13 @@ async fn serve_until_stopped(
     settings: &Settings,
     sources: Sources,
     loaded: Loaded,
+    starlingx: &mut StarlingX,
 ) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut write_info = signal(SignalKind::user_defined1())?;
+    let mut dump = signal(SignalKind::user_defined2())?;
 
     let state_dir = &settings.daemon.state_dir;
     let mut degraded = Vec::new();
@@ -170,6 +195,7 @@ async fn serve_until_stopped(
     let (work_sender, work) = unbounded_channel();
     // The workers end with the engine, whoever else could give them work.
     let starter = Starter::new(settings.daemon.clone());
+    let (watch, host) = starlingx.first_look().unzip();
     let engine = receiver::start(
         settings,
         &starter,
@@ -178,11 +204,13 @@ async fn serve_until_stopped(
         Memory {
             registrations,
             past,
+            host,
         },
         degraded,
         work_sender,
     )?;
     let inbox = engine.inbox.clone();
+    starlingx.engine_is_up(&inbox, HostHealth::default());
     let executor = Arc::new(executor(state_dir, &inbox));
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(history));
@@ -190,6 +218,7 @@ async fn serve_until_stopped(
     let helpers = Helpers {
         audit: audit.as_ref().map(audit::AuditHandle::status),
         store: store.status(),
+        starlingx: starlingx.troubles.clone(),
     };
     let workers = Workers {
         executor: Arc::clone(&executor),
@@ -200,6 +229,7 @@ async fn serve_until_stopped(
         volatile,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
+        gates: watch.and_then(|watch| starlingx.watch_gates(watch, &inbox)),
         looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
         inbox: inbox.clone(),
     };
@@ -225,12 +255,19 @@ async fn serve_until_stopped(
         sd_notify::NotifyState::Ready,
     ]);
     tracing::info!(socket = %socket_path.display(), "pmon is up");
+    starlingx.write_info(&daemon).await;
 
     let end = loop {
         tokio::select! {
             _ = terminate.recv() => break End::ForGood,
             _ = interrupt.recv() => break End::ForGood,
             () = handed_over.notified() => break End::HandedOver,
+            _ = write_info.recv() => starlingx.write_info(&daemon).await,
+            _ = dump.recv() => {
+                for line in starlingx::in_words(&daemon).await.lines() {
+                    tracing::info!("{line}");
+                }
+            }
             _ = hangup.recv() => {
                 if let Err(refusal) = daemon.reload("SIGHUP".to_owned()).await {
                     tracing::warn!(%refusal, "reload");
@@ -243,6 +280,7 @@ async fn serve_until_stopped(
         tell_init(&[sd_notify::NotifyState::Stopping]);
     }
     tracing::info!("pmon ends; monitored processes are left alone");
+    starlingx.stop();
     drop(stop_serving);
     service.await.context("the control service failed")?;
     inbox.send(Message::Stop);

@@ -20,7 +20,7 @@ use crate::{
         entity::{CommandSpec, EntitySpec, Mode, Origin, Severity, StartMethod, StopPolicy},
         event::{Event, OperatorAction, OperatorRequest},
         identity::Identity,
-        recovery::{Recovery, Stage},
+        recovery::Stage,
     },
     look::Remembered,
     source::ebpf::{Plan, Replaced, Replacement},
@@ -255,11 +255,8 @@ impl Engine {
     /// Puts an entity into force that was not there before.
     pub(super) fn add(&mut self, spec: Arc<EntitySpec>, record: EntityRecord) {
         let now = clock::now();
-        let (recovery, effects) = if record.stopped.is_some() {
-            Recovery::new_stopped(&spec, now)
-        } else {
-            Recovery::new(&spec, now)
-        };
+        let stopped = record.stopped.is_some();
+        let (recovery, effects) = self.gates.place(&spec, stopped, now);
         self.adopt(Entity::new(spec, recovery, record), effects);
     }
 

@@ -38,6 +38,13 @@ impl Engine {
             known_gone: _,
             names_gone: _,
         } = look;
+        if self
+            .entities
+            .get(name)
+            .is_some_and(|entity| entity.recovery.is_deferred())
+        {
+            return;
+        }
         if sighting.occasion == Occasion::Sweep {
             self.audit(name, &sighting, knew);
         }

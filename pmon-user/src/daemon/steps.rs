@@ -177,6 +177,7 @@ impl Engine {
                 return self.request_pulse(name, &spec, round, sequence);
             }
             Effect::CollectPulse { round } => return self.collect_pulse(name, &spec, round),
+            Effect::AskGate => return self.ask_gate(name),
             // Told as a notice; other receivers are not configured.
             Effect::Alarm(_) => return,
             Effect::Register { .. } | Effect::Say(_) => return,

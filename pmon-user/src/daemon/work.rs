@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     audit::AuditHandle,
+    compat::starlingx::gates::Gates,
     core::identity::Identity,
     effect::Executor,
     pulse::endpoint,
@@ -44,6 +45,8 @@ pub(super) struct Workers {
     pub telling: Arc<Telling>,
     /// Closed incidents.
     pub history: Arc<Mutex<VecDeque<IncidentView>>>,
+    /// Looks after the gates of the host, where there are any.
+    pub gates: Option<Gates>,
     /// Looks.
     pub looks: Looks,
     /// Back to the engine.
@@ -69,6 +72,11 @@ impl Workers {
                 Work::Sweep(slice) => {
                     let asked = |(entity, request)| Asked { entity, request };
                     self.looks.sweep(slice.into_iter().map(asked).collect());
+                }
+                Work::AskGate(question) => {
+                    if let Some(gates) = &self.gates {
+                        gates.ask(question);
+                    }
                 }
                 Work::Hatch => {
                     tokio::spawn(canary::fly(self.inbox.clone()));

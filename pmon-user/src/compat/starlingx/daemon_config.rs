@@ -149,8 +149,8 @@ impl Reader<'_> {
             unit,
         } = key;
         let mut items = self.document.items.iter().rev();
-        let found = items
-            .find(|item| item.section == section.as_bytes() && item.key == name.as_bytes());
+        let found =
+            items.find(|item| item.section == section.as_bytes() && item.key == name.as_bytes());
         let Some(item) = found else {
             let message =
                 format!("key `{name}` is missing from `[{section}]`; {shipped}{unit} assumed");

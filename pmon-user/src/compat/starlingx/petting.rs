@@ -25,7 +25,7 @@ use super::{
     troubles::{Concern, Troubles},
     watchdog::Watchdog,
 };
-use crate::{core::time::Time, sys::clock};
+use crate::{alarm::health::HostHealth, core::time::Time, sys::clock};
 
 /// hostwd is told this often during `start_delay`, and tried this often while it
 /// cannot be told.
@@ -49,13 +49,6 @@ impl Proof {
     pub fn give(&self) {
         self.answers.fetch_max(self.question, Ordering::Release);
     }
-}
-
-/// What the host watchdog is to be told beside that.
-pub trait Health: Send {
-    /// The process with whose failure the host is beyond recovery, if there is
-    /// one. Never blocks.
-    fn quorum_failure(&self) -> Option<String>;
 }
 
 /// When what is sent.
@@ -104,7 +97,7 @@ impl Receivers {
 }
 
 enum Order {
-    Attach(Box<dyn Core>, Box<dyn Health>),
+    Attach(Box<dyn Core>, HostHealth),
     Stop,
 }
 
@@ -141,7 +134,7 @@ impl Petting {
     }
 
     /// From now on this core has to answer, and this is how the host is.
-    pub fn attach(&self, core: Box<dyn Core>, health: Box<dyn Health>) {
+    pub fn attach(&self, core: Box<dyn Core>, health: HostHealth) {
         // The thread ends only with us.
         let _sent: Result<(), _> = self.orders.send(Order::Attach(core, health));
     }
@@ -165,7 +158,7 @@ struct Rounds {
     pulse_due: Time,
     watchdog_due: Time,
     /// The failure that hostwd has been told of.
-    told: Option<String>,
+    told: Option<Arc<str>>,
 }
 
 impl Rounds {
@@ -189,11 +182,11 @@ impl Rounds {
     }
 
     /// A failure does not wait for its turn, nor does its end.
-    fn watchdog_is_due(&self, failure: Option<&String>, now: Time) -> bool {
+    fn watchdog_is_due(&self, failure: Option<&Arc<str>>, now: Time) -> bool {
         self.watchdog_due <= now || self.told.as_ref() != failure
     }
 
-    fn watchdog_told(&mut self, sent: bool, failure: Option<String>, now: Time) {
+    fn watchdog_told(&mut self, sent: bool, failure: Option<Arc<str>>, now: Time) {
         let pause = if !sent || now < self.started {
             SECOND
         } else {
@@ -223,7 +216,7 @@ struct Thread {
     answers: Arc<AtomicU64>,
     receivers: Receivers,
     troubles: Troubles,
-    attached: Option<(Box<dyn Core>, Box<dyn Health>)>,
+    attached: Option<(Box<dyn Core>, HostHealth)>,
 }
 
 impl Thread {
@@ -282,12 +275,13 @@ impl Thread {
         }
     }
 
-    fn failure(&self) -> Option<String> {
+    /// The quorum member with whose failure the host is beyond recovery.
+    fn failure(&self) -> Option<Arc<str>> {
         let (_, health) = self.attached.as_ref()?;
-        health.quorum_failure()
+        health.read().unrecoverable.clone()
     }
 
-    fn tell_watchdog(&mut self, failure: Option<String>, now: Time) {
+    fn tell_watchdog(&mut self, failure: Option<Arc<str>>, now: Time) {
         let message = message::watchdog(failure.as_deref());
         let sent = self.receivers.watchdog.send(&message);
         let trouble = sent.as_ref().err().map(ToString::to_string);

@@ -146,9 +146,15 @@ mod tests {
         use SystemMode::{Duplex, DuplexDirect, Simplex};
         for (text, wanted) in [
             ("system_type=Standard\n", SystemType::Standard),
-            ("system_type=STANDARD\nsystem_mode=duplex\n", SystemType::Standard),
+            (
+                "system_type=STANDARD\nsystem_mode=duplex\n",
+                SystemType::Standard,
+            ),
             (AIO, SystemType::AllInOne(Duplex)),
-            ("system_mode=duplex-direct\n", SystemType::AllInOne(DuplexDirect)),
+            (
+                "system_mode=duplex-direct\n",
+                SystemType::AllInOne(DuplexDirect),
+            ),
             ("system_mode=simplex\n", SystemType::AllInOne(Simplex)),
             ("", SystemType::AllInOne(Simplex)),
             (" system_type=standard\n", SystemType::AllInOne(Simplex)),
@@ -191,7 +197,10 @@ mod tests {
         assert!(!Platform::parse("subfunction=controller\n").is_complete());
         assert!(!Platform::parse("management_interface=lo\n").is_complete());
         assert!(!Platform::parse("subfunction=controller\nmanagement_interface=\n").is_complete());
-        assert_eq!(Platform::parse(AIO).initialised_flag(), "/var/run/goenabled_subf");
+        assert_eq!(
+            Platform::parse(AIO).initialised_flag(),
+            "/var/run/goenabled_subf"
+        );
         let controller = Platform::parse("subfunction=controller\n");
         assert_eq!(controller.initialised_flag(), "/var/run/goenabled");
     }

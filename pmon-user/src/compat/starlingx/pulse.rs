@@ -49,7 +49,9 @@ mod tests {
     #[test]
     fn a_pulse_is_one_datagram() {
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
         let pulse = Pulse::new(client.local_addr().unwrap().port()).unwrap();
         pulse.send().unwrap();
         let mut buffer = [0; 2048];

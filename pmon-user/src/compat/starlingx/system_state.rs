@@ -70,7 +70,10 @@ impl Systemctl {
         match ended {
             Err(errno) => return Err(format!("`{program}` cannot be waited for: {errno}")),
             Ok(false) => {
-                return Err(format!("`{program}` did not end within {:?}", self.deadline));
+                return Err(format!(
+                    "`{program}` did not end within {:?}",
+                    self.deadline
+                ));
             }
             Ok(true) => {}
         }

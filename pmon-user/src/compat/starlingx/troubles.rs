@@ -62,9 +62,8 @@ impl Troubles {
     #[must_use]
     pub fn list(&self) -> Vec<String> {
         let troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = |(concern, trouble): (&Concern, &String)| {
-            format!("{}: {trouble}", concern.as_str())
-        };
+        let told =
+            |(concern, trouble): (&Concern, &String)| format!("{}: {trouble}", concern.as_str());
         troubles.iter().map(told).collect()
     }
 }

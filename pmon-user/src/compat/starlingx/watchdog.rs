@@ -6,7 +6,10 @@
 
 use std::{
     io,
-    os::{linux::net::SocketAddrExt as _, unix::net::{SocketAddr, UnixDatagram}},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
 };
 
 /// hostwd's name in the abstract namespace.
@@ -76,7 +79,9 @@ mod tests {
     fn hostwd(name: &str) -> (Vec<u8>, UnixDatagram) {
         let name = format!("pmon-test-{}-{name}", std::process::id()).into_bytes();
         let socket = UnixDatagram::bind_addr(&address(&name).unwrap()).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
         (name, socket)
     }
 

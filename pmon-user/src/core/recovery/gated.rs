@@ -62,10 +62,7 @@ impl Recovery {
     /// its process is of any consequence.
     #[must_use]
     pub const fn is_deferred(&self) -> bool {
-        matches!(
-            self.stage,
-            Stage::Polling { .. } | Stage::StartWait { .. }
-        )
+        matches!(self.stage, Stage::Polling { .. } | Stage::StartWait { .. })
     }
 
     /// Whether the recovery may go on now. If not, the gates are asked about, and

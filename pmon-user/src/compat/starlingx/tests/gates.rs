@@ -10,7 +10,8 @@ use super::*;
 use crate::core::gate::SystemState;
 
 const LONG: Duration = Duration::from_secs(60);
-const AIO: &str = "subfunction=controller,worker\nsystem_type=All-in-one\nmanagement_interface=lo\n";
+const AIO: &str =
+    "subfunction=controller,worker\nsystem_type=All-in-one\nmanagement_interface=lo\n";
 
 fn write(root: &Root, path: &str, text: &str) {
     let path = root.path(path);

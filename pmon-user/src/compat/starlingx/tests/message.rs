@@ -91,7 +91,9 @@ fn numbers_stand_at_their_offsets() {
         (96, 4, 0),
     ] {
         let number = if size == 2 {
-            u32::from(u16::from_ne_bytes(bytes[offset..offset + 2].try_into().unwrap()))
+            u32::from(u16::from_ne_bytes(
+                bytes[offset..offset + 2].try_into().unwrap(),
+            ))
         } else {
             u32::from_ne_bytes(bytes[offset..offset + 4].try_into().unwrap())
         };
@@ -111,7 +113,10 @@ fn commands_have_the_numbers_that_mtc_agent_knows() {
     ] {
         let sent = event(command, 1, "h", None).unwrap();
         assert_eq!(sent[72..76], code.to_ne_bytes());
-        assert_eq!(&sent[100..], b"{\"hostname\":\"h\",\"service\":\"pmond\"}\0");
+        assert_eq!(
+            &sent[100..],
+            b"{\"hostname\":\"h\",\"service\":\"pmond\"}\0"
+        );
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{super::watchdog::address, *};
+use crate::alarm::health::Health;
 
 /// Longer than any machine is held up.
 const LONG: Duration = Duration::from_secs(60);
@@ -57,7 +58,7 @@ fn what_could_not_be_sent_is_tried_again_soon() {
 fn a_failure_is_told_at_once_and_so_is_its_end() {
     let mut rounds = Rounds::new(Cadence::from(&PmondConfig::default()), second(0));
     rounds.watchdog_told(true, None, second(60));
-    let failure = Some("sm".to_owned());
+    let failure = Some(Arc::from("sm"));
     assert!(rounds.watchdog_is_due(failure.as_ref(), second(61)));
     rounds.watchdog_told(true, failure.clone(), second(61));
     assert!(!rounds.watchdog_is_due(failure.as_ref(), second(62)));
@@ -147,13 +148,10 @@ impl Core for FakeCore {
     }
 }
 
-/// Who has failed.
-#[derive(Clone, Default)]
-struct FakeHealth(Arc<Mutex<Option<String>>>);
-
-impl Health for FakeHealth {
-    fn quorum_failure(&self) -> Option<String> {
-        self.0.lock().unwrap().clone()
+fn health(unrecoverable: Option<&str>) -> Health {
+    Health {
+        unrecoverable: unrecoverable.map(Arc::from),
+        degraded: None,
     }
 }
 
@@ -167,7 +165,7 @@ fn it_begins_before_there_is_a_core_and_stops_if_none_comes() {
     // It comes all the same, if late.
     world
         .petting
-        .attach(Box::<FakeCore>::default(), Box::<FakeHealth>::default());
+        .attach(Box::<FakeCore>::default(), HostHealth::default());
     assert_eq!(world.petted(), message::watchdog(None));
     world.petting.stop();
 }
@@ -176,8 +174,9 @@ fn it_begins_before_there_is_a_core_and_stops_if_none_comes() {
 fn a_core_that_does_not_answer_stops_it_and_one_that_does_lets_it_go_on() {
     let world = World::new("wedged");
     let core = FakeCore::default();
-    let health = Box::<FakeHealth>::default();
-    world.petting.attach(Box::new(core.clone()), health);
+    world
+        .petting
+        .attach(Box::new(core.clone()), HostHealth::default());
     // Past the start: these are proven.
     for _ in 0..10 {
         assert_eq!(world.petted(), message::watchdog(None));
@@ -197,16 +196,16 @@ fn a_core_that_does_not_answer_stops_it_and_one_that_does_lets_it_go_on() {
 #[test]
 fn a_failed_quorum_is_told_as_long_as_it_lasts() {
     let world = World::new("quorum");
-    let health = FakeHealth::default();
+    let shared = HostHealth::default();
     world
         .petting
-        .attach(Box::<FakeCore>::default(), Box::new(health.clone()));
+        .attach(Box::<FakeCore>::default(), shared.clone());
     assert_eq!(world.petted(), message::watchdog(None));
-    *health.0.lock().unwrap() = Some("sm".to_owned());
+    shared.write(health(Some("sm")));
     let failed = message::watchdog(Some("sm"));
     while world.petted() != failed {}
     assert_eq!(world.petted(), failed, "again in its time");
-    *health.0.lock().unwrap() = None;
+    shared.write(health(None));
     while world.petted() != message::watchdog(None) {}
     world.petting.stop();
 }

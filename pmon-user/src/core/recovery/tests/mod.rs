@@ -6,6 +6,7 @@ mod active;
 mod adoption;
 mod ending;
 mod following;
+mod gates;
 mod standing;
 mod starts;
 mod vectors;
