@@ -65,7 +65,7 @@ pub use self::{
     failover::Moved,
     handover::Followed,
     registering::{RegisterError, Registered},
-    scan::Reconciled,
+    scan::{Orphan, Reconciled},
 };
 
 use crate::{

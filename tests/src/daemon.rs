@@ -1,7 +1,8 @@
 //! A running `pmon daemon`, and what its clients say.
 //!
 //! Dropping it ends it: SIGTERM, then SIGKILL. When a test fails, its log is
-//! printed.
+//! printed. Every daemon of every test says in its log what it does to processes,
+//! and in which order; that is checked at its end (see [`order`]).
 
 use std::{
     fs::{self, File},
@@ -14,7 +15,7 @@ use std::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{binary, events::Events, place::Place, process::Process, wait};
+use crate::{binary, events::Events, order, place::Place, process::Process, wait};
 
 /// Longer than anything takes that the tests wait for, also on a busy machine.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -139,6 +140,9 @@ impl Daemon {
             .append(true)
             .open(&log)
             .unwrap();
+        if !command.get_envs().any(|(name, _)| name == order::VARIABLE) {
+            command.env(order::VARIABLE, order::WANTED);
+        }
         let child = command
             .env_remove("PMON_SOCKET")
             .stdin(Stdio::null())
@@ -331,6 +335,8 @@ impl Drop for Daemon {
         }
         if thread::panicking() {
             println!("--- log of the daemon\n{}---", self.log());
+        } else if let Err(wrong) = order::check(&self.log()) {
+            panic!("{wrong}\n--- log of the daemon\n{}---", self.log());
         }
     }
 }

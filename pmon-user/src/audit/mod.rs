@@ -45,7 +45,7 @@ pub struct AuditSettings {
 impl Default for AuditSettings {
     fn default() -> Self {
         Self {
-            settle: Duration::from_millis(100),
+            settle: Duration::from_millis(50),
             sweep: Duration::from_secs(30),
         }
     }
@@ -54,6 +54,8 @@ impl Default for AuditSettings {
 /// Something is to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Due {
+    /// This entity's pidfile has begun to change.
+    Stirred(Arc<str>),
     /// This entity's pidfile has changed and come to rest.
     Changed(Arc<str>),
     /// Every entity.
@@ -290,7 +292,9 @@ impl<R: FnMut(Due)> Auditor<R> {
         let watch::Changes { entities, overflow } = changes;
         let now = Instant::now();
         for entity in entities {
-            self.settle.changed(entity, now);
+            if self.settle.changed(Arc::clone(&entity), now) {
+                (self.report)(Due::Stirred(entity));
+            }
         }
         if overflow {
             self.status.send_if_modified(|status| {

@@ -7,7 +7,7 @@
 //! Pure: the caller brings the time.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -38,15 +38,21 @@ impl Settle {
         }
     }
 
-    /// An entity's pidfile has changed.
-    pub fn changed(&mut self, entity: Arc<str>, now: Instant) {
-        self.changing
-            .entry(entity)
-            .and_modify(|change| change.last = now)
-            .or_insert(Change {
-                first: now,
-                last: now,
-            });
+    /// An entity's pidfile has changed; whether it had been at rest.
+    pub fn changed(&mut self, entity: Arc<str>, now: Instant) -> bool {
+        match self.changing.entry(entity) {
+            Entry::Occupied(mut change) => {
+                change.get_mut().last = now;
+                false
+            }
+            Entry::Vacant(place) => {
+                place.insert(Change {
+                    first: now,
+                    last: now,
+                });
+                true
+            }
+        }
     }
 
     /// Takes those that are due, in order of name.
@@ -99,14 +105,14 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let mut settle = Settle::new(DELAY);
         assert_eq!(settle.next(), None);
-        settle.changed("b".into(), at(0));
-        settle.changed("a".into(), at(0));
-        settle.changed("c".into(), at(50));
+        assert!(settle.changed("b".into(), at(0)));
+        assert!(settle.changed("a".into(), at(0)));
+        assert!(settle.changed("c".into(), at(50)));
         assert_eq!(settle.next(), Some(at(100)));
         assert!(settle.take_due(at(99)).is_empty());
         assert_eq!(names(&settle.take_due(at(100))), ["a", "b"]);
         assert_eq!(settle.next(), Some(at(150)));
-        settle.changed("c".into(), at(140));
+        assert!(!settle.changed("c".into(), at(140)), "it has not rested");
         assert_eq!(settle.next(), Some(at(240)));
         assert_eq!(names(&settle.take_due(at(1000))), ["c"]);
         assert_eq!(settle.next(), None);

@@ -10,6 +10,8 @@ struct Fixture {
     directory: tempfile::TempDir,
     handle: AuditHandle,
     due: blocking::Receiver<Due>,
+    /// Those that have begun to change.
+    stirred: blocking::Receiver<Arc<str>>,
 }
 
 async fn fixture(settle_ms: u64, sweep_ms: u64) -> Fixture {
@@ -19,14 +21,19 @@ async fn fixture(settle_ms: u64, sweep_ms: u64) -> Fixture {
         sweep: Duration::from_millis(sweep_ms),
     };
     let (sender, due) = blocking::channel();
+    let (stirring, stirred) = blocking::channel();
     let handle = start(settings, move |it| {
-        sender.send(it).ok();
+        match it {
+            Due::Stirred(entity) => stirring.send(entity).ok(),
+            Due::Changed(_) | Due::Sweep(_) => sender.send(it).ok(),
+        };
     })
     .unwrap();
     let fixture = Fixture {
         directory,
         handle,
         due,
+        stirred,
     };
     fixture.watch(&["a", "b"]).await;
     fixture
@@ -106,6 +113,18 @@ async fn a_change_is_told_once_after_the_settle_delay() {
     fs::remove_file(fixture.path("a.pid")).unwrap();
     assert_eq!(fixture.next(), changed("a"));
     assert_eq!(fixture.status().changes, 2);
+}
+
+#[tokio::test]
+async fn the_beginning_of_a_change_is_told_at_once_and_once() {
+    // It could not settle while this test runs.
+    let fixture = fixture(HOUR_MS, HOUR_MS).await;
+    rename_into_place(&fixture.path("a.pid"), "1");
+    assert_eq!(&*fixture.stirred.recv_timeout(LONG).unwrap(), "a");
+    rename_into_place(&fixture.path("a.pid"), "2");
+    rename_into_place(&fixture.path("b.pid"), "3");
+    assert_eq!(&*fixture.stirred.recv_timeout(LONG).unwrap(), "b");
+    assert_eq!(fixture.due.try_recv(), Err(blocking::TryRecvError::Empty));
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ impl Default for DaemonSettings {
             pin_dir: Some("/sys/fs/bpf/pmon".into()),
             socket_group: "pmon".into(),
             audit_interval: Duration::from_secs(30),
-            settle: Duration::from_millis(100),
+            settle: Duration::from_millis(50),
             source: SourceChoice::Auto,
             canary_interval: Duration::from_secs(5 * 60),
             receiver_priority: 10,

@@ -95,7 +95,10 @@ pub struct Sighting {
 pub enum Occasion {
     /// The core asked.
     Asked,
-    /// The pidfile's directory changed.
+    /// The pidfile has just begun to change, while no process is known: only a
+    /// process counts, anything else may be half of the truth.
+    PidfileStirred,
+    /// The pidfile has changed and come to rest.
     PidfileChanged,
     /// The periodic audit.
     Sweep,

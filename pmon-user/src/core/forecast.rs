@@ -122,9 +122,12 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             }
             Notice::FirstFailure => Some("first failure is logged".to_owned()),
             Notice::AlarmRaised(severity) => Some(format!("{severity} alarm")),
+            Notice::QuorumFailure => Some("quorum failure".to_owned()),
+            Notice::QuorumUnrecoverable => Some("quorum failure, unrecoverable".to_owned()),
             Notice::GaveUp { reason } => Some(format!("no automatic recovery: {reason}")),
             Notice::Registered(_)
             | Notice::Unregistered(_)
+            | Notice::Audited { .. }
             | Notice::NotRegistered { .. }
             | Notice::Hinted(_)
             | Notice::Died(_)
@@ -147,7 +150,8 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::Unanswered { .. }
             | Notice::PulseMissed { .. }
             | Notice::AlarmRefreshed(_)
-            | Notice::AlarmCleared => None,
+            | Notice::AlarmCleared
+            | Notice::QuorumCleared => None,
         },
         Effect::EndLeftovers { .. } => {
             Some("end what the dead process left in its process group".to_owned())

@@ -49,6 +49,9 @@ pub enum End {
     Stopped,
     /// Nothing more is done automatically.
     GaveUp,
+    /// The audit found a discrepancy while the entity was healthy, and put it
+    /// right: the incident begins and ends with that.
+    PutRight,
 }
 
 /// The incidents of one entity: the open one, and the last one that was closed.
@@ -56,6 +59,8 @@ pub enum End {
 pub struct Incidents {
     open: Option<Incident>,
     last: Option<Incident>,
+    /// The last discrepancy that was an incident of its own.
+    audited: Option<Incident>,
 }
 
 impl Incidents {
@@ -79,6 +84,13 @@ impl Incidents {
         self.open.as_ref().or(self.last.as_ref())
     }
 
+    /// The incident of this number, if it is remembered here.
+    #[must_use]
+    pub fn numbered(&self, number: u64) -> Option<&Incident> {
+        let known = self.open.iter().chain(&self.last).chain(&self.audited);
+        known.into_iter().find(|incident| incident.number == number)
+    }
+
     /// Takes note; `next_number` is used, and raised, when an incident begins.
     /// Returns the number of the incident the notice belongs to, and whether it
     /// is now closed and has to be kept as it is.
@@ -93,6 +105,15 @@ impl Incidents {
         } = notice
         {
             return self.amend(*generation, *status, notice, now);
+        }
+        if self.open.is_none() && matches!(notice, Notice::Audited { .. }) {
+            let mut incident = Incident::new(*next_number, now);
+            *next_number += 1;
+            incident.note(notice, now);
+            incident.closed = Some((now, End::PutRight));
+            let number = incident.number;
+            self.audited = Some(incident);
+            return Some((number, true));
         }
         if self.open.is_none() && begins(notice) {
             let opened_at = began_at(notice).unwrap_or(now);

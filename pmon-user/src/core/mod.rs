@@ -4,8 +4,11 @@
 //! and nothing here imports another module of this crate. State and an event
 //! and the time go in, a new state and a list of effects come out.
 
+#[cfg(test)]
+mod chaos;
 pub mod death;
 pub mod degrade;
+pub mod discrepancy;
 pub mod effect;
 pub mod entity;
 pub mod event;

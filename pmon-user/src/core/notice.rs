@@ -9,6 +9,7 @@ use std::{fmt, time::Duration};
 
 use super::{
     death::{Death, Hint, WaitStatus},
+    discrepancy::Discrepancy,
     effect::StartVerb,
     entity::Severity,
     event::OperatorRequest,
@@ -163,6 +164,16 @@ pub enum Notice {
         /// How many.
         wanted: u64,
     },
+    /// The audit found that the pid table and the host disagree, and what was
+    /// done about it.
+    Audited {
+        /// In which way.
+        discrepancy: Discrepancy,
+        /// What was seen.
+        seen: String,
+        /// What was done, in order; empty when nothing was.
+        done: Vec<String>,
+    },
     /// First failure of a cycle (pmond's LOG event).
     FirstFailure,
     /// The alarm is raised.
@@ -171,6 +182,12 @@ pub enum Notice {
     AlarmRefreshed(Severity),
     /// The alarm is cleared.
     AlarmCleared,
+    /// A quorum member has its first strike.
+    QuorumFailure,
+    /// It has its second: the host should not go on.
+    QuorumUnrecoverable,
+    /// It has none any more.
+    QuorumCleared,
 }
 
 impl Notice {
@@ -207,10 +224,14 @@ impl Notice {
             Self::PulseMissed { .. } => "pulse_missed",
             Self::Unanswered { .. } => "unanswered",
             Self::AwaitingAnswers { .. } => "awaiting_answers",
+            Self::Audited { .. } => "audit",
             Self::FirstFailure => "first_failure",
             Self::AlarmRaised(_) => "alarm_raised",
             Self::AlarmRefreshed(_) => "alarm_refreshed",
             Self::AlarmCleared => "alarm_cleared",
+            Self::QuorumFailure => "quorum_failure",
+            Self::QuorumUnrecoverable => "quorum_unrecoverable",
+            Self::QuorumCleared => "quorum_cleared",
         }
     }
 }
@@ -249,10 +270,14 @@ impl Notice {
             | Self::Stopped
             | Self::Waiting { .. }
             | Self::Gated { .. }
+            | Self::Audited { .. }
             | Self::FirstFailure
             | Self::AlarmRaised(_)
             | Self::AlarmRefreshed(_)
-            | Self::AlarmCleared => None,
+            | Self::AlarmCleared
+            | Self::QuorumFailure
+            | Self::QuorumUnrecoverable
+            | Self::QuorumCleared => None,
         }
     }
 }
@@ -350,10 +375,27 @@ impl fmt::Display for Notice {
             Self::AwaitingAnswers { identity, wanted } => {
                 write!(f, "({}) must answer {wanted} requests", identity.pid)
             }
+            Self::Audited {
+                discrepancy,
+                seen,
+                done,
+            } => {
+                write!(f, "audit: {discrepancy}: {seen}; ")?;
+                if done.is_empty() {
+                    f.write_str("nothing had to be done")
+                } else {
+                    write!(f, "done: {}", done.join(", "))
+                }
+            }
             Self::FirstFailure => f.write_str("is down; recovery begins"),
             Self::AlarmRaised(severity) => write!(f, "{severity} alarm raised"),
             Self::AlarmRefreshed(severity) => write!(f, "{severity} alarm still raised"),
             Self::AlarmCleared => f.write_str("alarm cleared"),
+            Self::QuorumFailure => f.write_str("quorum failure"),
+            Self::QuorumUnrecoverable => {
+                f.write_str("quorum failure, unrecoverable: the host should not go on")
+            }
+            Self::QuorumCleared => f.write_str("quorum failure cleared"),
         }
     }
 }

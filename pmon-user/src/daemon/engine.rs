@@ -17,6 +17,7 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
+    auditing::Deeds,
     canary::Leash,
     entity::Entity,
     gates::Gates,
@@ -71,6 +72,8 @@ pub struct Engine {
     /// Effects that wait until a process can be told apart.
     pub(super) deferred: Vec<(EntityName, Arc<EntitySpec>, Effect)>,
     pub(super) sweeping: Option<Sweeping>,
+    /// What is being done about a disagreement.
+    pub(super) deeds: Option<Deeds>,
     /// Looks have to wait for descriptors.
     pub(super) exhausted: bool,
     /// Why nobody can be asked in active mode.
@@ -141,6 +144,7 @@ impl Engine {
             tokens: Vec::new(),
             deferred: Vec::new(),
             sweeping: None,
+            deeds: None,
             exhausted: false,
             unheard: None,
             more: false,
@@ -251,6 +255,7 @@ impl Engine {
                     }
                     self.carry_out_deferred();
                 }
+                Message::Audit(Due::Stirred(entity)) => self.stirred(&entity),
                 Message::Audit(Due::Changed(entity)) => {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     core::{
+        discrepancy::Discrepancy,
         entity::EntitySpec,
         event::Occasion,
         identity::Identity,
@@ -51,6 +52,8 @@ pub struct Entity {
     pub continued: Option<IncidentView>,
     /// What was wrong with answers of its process, and on their port.
     pub tally: Tally,
+    /// What the last sweep found in disagreement, and with whom registered.
+    pub disagreement: Option<(Discrepancy, Option<Identity>)>,
     /// What the record was made of that was last given away to be remembered.
     pub remembered: Option<RecordOf>,
 }
@@ -110,6 +113,7 @@ impl Entity {
             inherited: Vec::new(),
             continued: None,
             tally: Tally::default(),
+            disagreement: None,
             remembered: None,
         }
     }

@@ -65,6 +65,7 @@ fn since_the_start(entity: &str, incident: &Incident) -> IncidentView {
             Some(End::RecoveredExternally) => IncidentResult::RecoveredExternally,
             Some(End::Stopped) => IncidentResult::Stopped,
             Some(End::GaveUp) => IncidentResult::GaveUp,
+            Some(End::PutRight) => IncidentResult::PutRight,
         },
         attempts: incident.attempts,
         death: incident

@@ -5,6 +5,7 @@
 //! directory, load the kernel program, start the engine, open the control
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
+mod auditing;
 mod backend;
 pub mod canary;
 pub mod engine;

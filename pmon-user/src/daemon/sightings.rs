@@ -14,6 +14,7 @@ use crate::{
     },
     effect::Job,
     look::Look,
+    sys::pidfd::VerifiedPid,
     table::EntityName,
 };
 
@@ -45,9 +46,9 @@ impl Engine {
         {
             return;
         }
-        if sighting.occasion == Occasion::Sweep {
-            self.audit(name, &sighting, knew);
-        }
+        let finding = (sighting.occasion == Occasion::Sweep)
+            .then(|| self.audit(name, &sighting, knew))
+            .flatten();
         // A death that is known to the kernel comes before what was seen since.
         if let Some(current) = self.current(name)
             && sighting.outcome != Outcome::Process(current.identity)
@@ -57,7 +58,17 @@ impl Engine {
             self.drain_ring();
             self.pidfd_readable(generation);
         }
+        // Looks overtake each other, and processes may die on the way here.
+        if self.current(name).map(|current| current.identity)
+            != process.as_ref().map(VerifiedPid::identity)
+            && process.as_ref().is_some_and(VerifiedPid::is_dead)
+            && let Some(died) = process.take()
+        {
+            let reason = format!("{} died since it was seen", died.identity());
+            sighting.outcome = Outcome::Nothing { reason };
+        }
         if let (Some(identity), Some(entity)) = (stranger, self.entities.get(name))
+            && sighting.occasion != Occasion::PidfileStirred
             && let Some(path) = &entity.spec.pidfile
         {
             self.hand_out(Work::Job {
@@ -96,6 +107,18 @@ impl Engine {
             last_seen,
         };
         self.happen_with(name, Event::Seen(sighting), Some(&found));
+        if let Some(finding) = finding {
+            self.audited(name, finding);
+        }
+    }
+
+    /// A pidfile begins to change. While no process is known it is looked at at
+    /// once: the sooner a successor is known that somebody else has started, the
+    /// better. A live one's is let come to rest.
+    pub(super) fn stirred(&self, name: &EntityName) {
+        if self.current(name).is_none() {
+            self.look(name, Occasion::PidfileStirred, false);
+        }
     }
 
     pub(super) fn current(&self, name: &EntityName) -> Option<Registered> {

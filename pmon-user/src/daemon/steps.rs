@@ -22,7 +22,10 @@ use crate::{
         notice::Notice,
         time::Time,
     },
-    effect::Job,
+    effect::{
+        Job,
+        trace::{self, Deed},
+    },
     look::{Remembered, pidfile::Stamp},
     sys::{clock, pidfd::VerifiedPid},
     table::{EntityName, Reach},
@@ -60,6 +63,7 @@ impl Engine {
                 match effect {
                     Effect::Say(notice) => notices.push(notice),
                     Effect::Register { identity } => {
+                        self.gather(name, &effect);
                         events.push_back(self.register(name, identity, found));
                     }
                     other => self.carry_out(name, &spec, &other),
@@ -85,6 +89,7 @@ impl Engine {
                 });
                 entity.pidfd_only = None;
             }
+            trace::note(name, identity, Deed::Registered);
             return Event::Registered {
                 identity,
                 generation: registered.generation,
@@ -112,6 +117,7 @@ impl Engine {
                     });
                     entity.pidfd_only = registered.pidfd_only;
                 }
+                trace::note(name, identity, Deed::Registered);
                 Event::Registered {
                     identity,
                     generation: registered.generation,
@@ -134,13 +140,15 @@ impl Engine {
     }
 
     fn carry_out(&mut self, name: &EntityName, spec: &Arc<EntitySpec>, effect: &Effect) {
+        self.gather(name, effect);
         let spec = Arc::clone(spec);
         let job = match *effect {
             Effect::Look { foreign_script } => {
                 return self.look(name, Occasion::Asked, foreign_script);
             }
             Effect::Unregister { identity } => {
-                return self.table.unregister(name, identity, &self.epoll);
+                self.table.unregister(name, identity, &self.epoll);
+                return trace::note(name, identity, Deed::Unregistered);
             }
             Effect::Release { identity } => {
                 return self.table.release(name, identity, &self.epoll);
@@ -150,7 +158,7 @@ impl Engine {
                     path: path.clone(),
                     identity,
                 },
-                None => return,
+                None => return trace::note(name, identity, Deed::Pidfile("is none")),
             },
             Effect::Signal { identity, signal } => {
                 match self.table.process(identity, &self.epoll) {
@@ -225,7 +233,10 @@ impl Engine {
                 identity,
             });
         }
-        if closed && let Some(view) = self.newest_incident_view(name) {
+        if closed
+            && let Some((number, _)) = noted
+            && let Some(view) = self.incident_view_of(name, number)
+        {
             self.hand_out(Work::Closed(Box::new(view)));
         }
     }

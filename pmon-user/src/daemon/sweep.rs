@@ -4,18 +4,21 @@
 //! Must stay true: it goes in slices, so that a death in between has not to wait
 //! for the whole of it.
 
-use super::{engine::Engine, message::Work};
+use super::{
+    engine::Engine,
+    message::{Tale, Told, Work},
+};
 use crate::{
-    audit::discrepancy::{Discrepancy, Registered as Compared, compare},
-    core::{
-        event::{Occasion, Outcome, Sighting},
-        identity::Identity,
-    },
+    audit::discrepancy::Discrepancy,
+    core::{event::Occasion, notice::Notice},
     look::Look,
     sys::clock,
-    table::{EntityName, Reconciled},
+    table::{EntityName, Orphan, Reconciled},
+    view::incident::{IncidentResult, IncidentView, TimelineEntry},
 };
 
+/// In whose name `history` tells of entries that belong to no entity.
+const NOBODY: &str = "(pid table)";
 /// Looks of a sweep that are asked for in one go.
 const SLICE: usize = 1024;
 
@@ -84,36 +87,55 @@ impl Engine {
     /// What was wrong with the kernel's table.
     fn reconciled(&mut self, reconciled: &Reconciled) {
         let Reconciled { orphans, altered } = reconciled;
-        for _ in 0..*orphans {
+        for orphan in orphans {
             self.discrepancies.count(Discrepancy::OrphanRegistration);
+            self.tell_of_orphan(orphan);
         }
         for name in altered {
             self.discrepancies.count(Discrepancy::AlteredRegistration);
-            self.trouble(name, format!("audit: {}", Discrepancy::AlteredRegistration));
+            let notice = Notice::Audited {
+                discrepancy: Discrepancy::AlteredRegistration,
+                seen: "its entry in the kernel's table was changed or missing".to_owned(),
+                done: vec!["the entry written anew".to_owned()],
+            };
+            self.tell(name, notice, clock::now());
         }
     }
 
-    /// Counts what events should have told and did not.
-    pub(super) fn audit(&mut self, name: &EntityName, sighting: &Sighting, knew: Option<Identity>) {
-        let Some(entity) = self.entities.get(name) else {
-            return;
+    /// An entry of nobody has no entity in whose story it could be told.
+    fn tell_of_orphan(&mut self, orphan: &Orphan) {
+        let Orphan { pid, generation } = orphan;
+        let now = clock::now();
+        let notice = Notice::Audited {
+            discrepancy: Discrepancy::OrphanRegistration,
+            seen: format!(
+                "the kernel's table had an entry for pid {pid}, generation {generation}, of nobody"
+            ),
+            done: vec!["the entry removed".to_owned()],
         };
-        let current = entity.recovery.current().and_then(|it| it.generation);
-        let hands_over = current.is_some_and(|generation| self.table.hands_over(generation));
-        if entity.recovery.is_failed() || entity.recovery.deadline().is_some() || hands_over {
-            return;
-        }
-        let known = entity.recovery.current().and_then(|current| {
-            let generation = current.generation?;
-            let seen = sighting.outcome == Outcome::Process(current.identity);
-            Some(Compared {
-                identity: current.identity,
-                alive: seen || self.table.is_alive(generation),
-            })
-        });
-        if let Some(discrepancy) = compare(known, knew, sighting) {
-            self.discrepancies.count(discrepancy);
-            self.trouble(name, format!("audit: {discrepancy}"));
-        }
+        let incident = IncidentView {
+            incident: self.next_incident,
+            entity: NOBODY.to_owned(),
+            opened_at: clock::wall(now),
+            closed_at: Some(clock::wall(now)),
+            result: IncidentResult::PutRight,
+            attempts: 0,
+            death: None,
+            deaths: Vec::new(),
+            timeline: vec![TimelineEntry {
+                at: clock::wall(now),
+                after_us: 0,
+                kind: notice.kind().to_owned(),
+                text: notice.to_string(),
+            }],
+        };
+        self.next_incident += 1;
+        self.hand_out(Work::Tell(Told {
+            at: now,
+            entity: None,
+            incident: Some(incident.incident),
+            what: Tale::Notice(notice),
+        }));
+        self.hand_out(Work::Closed(Box::new(incident)));
     }
 }

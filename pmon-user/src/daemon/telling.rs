@@ -205,7 +205,8 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Waiting { .. }
         | Notice::Gated { .. }
         | Notice::AwaitingAnswers { .. }
-        | Notice::AlarmCleared => Level::Info,
+        | Notice::AlarmCleared
+        | Notice::QuorumCleared => Level::Info,
         Notice::Hinted(_) => Level::Debug,
         Notice::Died(_)
         | Notice::NotRegistered { .. }
@@ -215,13 +216,16 @@ const fn level(notice: &Notice) -> Level {
         | Notice::StartFailed { .. }
         | Notice::PidChanged { .. }
         | Notice::PulseMissed { .. }
+        | Notice::Audited { .. }
         | Notice::Unanswered { .. }
         | Notice::AttemptFailed { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)
         | Notice::GaveUp { .. }
         | Notice::AlarmRaised(_)
-        | Notice::AlarmRefreshed(_) => Level::Error,
+        | Notice::AlarmRefreshed(_)
+        | Notice::QuorumFailure
+        | Notice::QuorumUnrecoverable => Level::Error,
     }
 }
 

@@ -75,6 +75,11 @@ impl Engine {
         }
     }
 
+    pub(super) fn incident_view_of(&self, name: &str, number: u64) -> Option<IncidentView> {
+        let entity = self.entities.get(name)?;
+        Some(incident_view(entity, entity.incidents.numbered(number)?))
+    }
+
     pub(super) fn newest_incident_view(&self, name: &str) -> Option<IncidentView> {
         let entity = self.entities.get(name)?;
         Some(incident_view(entity, entity.incidents.newest()?))

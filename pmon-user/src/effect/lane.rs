@@ -27,7 +27,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Job, Report, Shared, errno_name, leftovers, pidfile, start};
+use super::{
+    Job, Report, Shared, errno_name, leftovers, pidfile, start,
+    trace::{self, Deed},
+};
 use crate::{
     core::{entity::StopPolicy, identity::Identity, time::Time},
     sys::pidfd::VerifiedPid,
@@ -196,23 +199,29 @@ async fn remove_pidfile(voice: &Voice, path: PathBuf, identity: Identity) {
         let abandoned = Arc::clone(&abandoned);
         tokio::task::spawn_blocking(move || pidfile::remove(&path, identity, &abandoned))
     };
-    match timeout(PIDFILE_DEADLINE, removal).await {
-        Ok(Ok(Ok(removal))) => {
-            tracing::debug!(entity = &**voice.entity(), path = %path.display(), ?removal, "pidfile");
+    let outcome = match timeout(PIDFILE_DEADLINE, removal).await {
+        Ok(Ok(Ok(removal))) => removal.as_str(),
+        Ok(Ok(Err(error))) => {
+            voice.failed(error.to_string());
+            "could not be removed"
         }
-        Ok(Ok(Err(error))) => voice.failed(error.to_string()),
-        Ok(Err(error)) => voice.failed(format!(
-            "cannot remove pidfile `{}`: {error}",
-            path.display()
-        )),
+        Ok(Err(error)) => {
+            voice.failed(format!(
+                "cannot remove pidfile `{}`: {error}",
+                path.display()
+            ));
+            "could not be removed"
+        }
         Err(_) => {
             abandoned.store(true, Ordering::Release);
             voice.failed(format!(
                 "pidfile `{}` could not be removed within {PIDFILE_DEADLINE:?}",
                 path.display()
             ));
+            "could not be removed in time"
         }
-    }
+    };
+    trace::note(voice.entity(), identity, Deed::Pidfile(outcome));
 }
 
 async fn end_leftovers(voice: &Voice, dead: Identity, died: Time, stop: StopPolicy) {
@@ -221,13 +230,16 @@ async fn end_leftovers(voice: &Voice, dead: Identity, died: Time, stop: StopPoli
     let Ok((left, gone)) = ending.await else {
         return;
     };
+    trace::note(voice.entity(), dead, Deed::LeftoversEnded);
     if !left.is_empty() {
         voice.report(Report::Leftovers { dead, left, gone });
     }
 }
 
 fn send_signal(voice: &Voice, process: &VerifiedPid, signal: i32) {
-    match process.signal(signal) {
+    let sent = process.signal(signal);
+    trace::note(voice.entity(), process.identity(), Deed::Signalled(signal));
+    match sent {
         // Dead already is what a signal is for, most of the time.
         Ok(()) | Err(Errno::SRCH) => {}
         Err(errno) => voice.failed(format!(

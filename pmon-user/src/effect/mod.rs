@@ -19,6 +19,7 @@ mod pidfile;
 mod start;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

@@ -34,6 +34,18 @@ pub(super) enum Removal {
     Abandoned,
 }
 
+impl Removal {
+    /// In a word or two, for the trace of what was done.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::Absent => "was absent",
+            Self::NamesAnother => "names another",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
 /// Why a pidfile could not be removed.
 #[derive(Debug, Error)]
 pub(super) enum PidfileError {

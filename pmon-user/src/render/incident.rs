@@ -57,6 +57,7 @@ const fn outcome(result: IncidentResult) -> (&'static str, Tone) {
         IncidentResult::RecoveredExternally => ("recovered by somebody else", Tone::Good),
         IncidentResult::Stopped => ("stopped by an operator", Tone::Quiet),
         IncidentResult::GaveUp => ("GAVE UP", Tone::Bad),
+        IncidentResult::PutRight => ("put right by the audit", Tone::Quiet),
         IncidentResult::Interrupted => ("interrupted by the daemon's end", Tone::Uneasy),
     }
 }

@@ -67,10 +67,19 @@ impl Drops {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reconciled {
     /// Entries that belong to no registration; removed.
-    pub orphans: u64,
+    pub orphans: Vec<Orphan>,
     /// Entries of these entities that somebody has changed, or taken away; put
     /// right.
     pub altered: Vec<EntityName>,
+}
+
+/// An entry of the kernel's table that belonged to nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// Whose.
+    pub pid: u32,
+    /// The generation that stood in it.
+    pub generation: u64,
 }
 
 /// A walk under way that compares the kernel's table with ours.
@@ -250,7 +259,10 @@ impl Table {
                         generation = found.generation,
                         "nobody's entry in the kernel's table"
                     );
-                    reconciled.orphans += 1;
+                    reconciled.orphans.push(Orphan {
+                        pid,
+                        generation: found.generation,
+                    });
                     if let Some(kernel) = &mut table.kernel {
                         kernel.remove(pid);
                     }

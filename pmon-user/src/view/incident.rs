@@ -53,6 +53,8 @@ pub enum IncidentResult {
     Stopped,
     /// Nothing more will be done automatically.
     GaveUp,
+    /// The audit found a discrepancy while all was well, and put it right.
+    PutRight,
     /// The daemon ended meanwhile.
     Interrupted,
 }

@@ -11,6 +11,7 @@
 //! waits for, the petting goes on, and the petting stops when the core does.
 
 pub mod daemon_config;
+pub mod events;
 pub mod files;
 pub mod gates;
 pub mod liveness;
@@ -18,6 +19,7 @@ pub mod message;
 pub mod petting;
 pub mod platform;
 pub mod pulse;
+pub mod resolver;
 pub mod root;
 pub mod settings;
 pub mod system_state;

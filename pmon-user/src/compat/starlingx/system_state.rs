@@ -127,27 +127,17 @@ fn output(child: &mut Child) -> String {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt as _, path::Path};
+    use std::path::Path;
 
     use super::*;
+    use crate::specimen::executable;
 
     fn systemctl(directory: &Path, script: &str) -> Systemctl {
         let root = Root::new(directory.to_path_buf());
         std::fs::create_dir_all(root.path("/run/systemd/system")).unwrap();
         std::fs::create_dir_all(root.path("/usr/bin")).unwrap();
         let program = root.path("/usr/bin/systemctl");
-        // Not by this process: any other thread may fork meanwhile, which makes
-        // the file busy.
-        let mut writer = Command::new("/bin/sh")
-            .args(["-c", "cat > \"$0\""])
-            .arg(&program)
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let text = format!("#!/bin/sh\n{script}\n");
-        std::io::Write::write_all(&mut writer.stdin.take().unwrap(), text.as_bytes()).unwrap();
-        assert!(writer.wait().unwrap().success());
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        executable(&program, &format!("#!/bin/sh\n{script}\n"));
         Systemctl {
             deadline: Duration::from_secs(60),
             ..Systemctl::new(&root)

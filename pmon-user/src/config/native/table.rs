@@ -58,7 +58,7 @@ pub struct DaemonTable {
     /// Period of the sweep that catches what events missed. Default: 30s
     #[schemars(with = "Option<DurationText>")]
     pub audit_interval: Option<Spanned<DurationText>>,
-    /// How long a changed pidfile or directory must rest before it is read. Default: 100ms
+    /// How long a changed pidfile or directory must rest before it is read. Default: 50ms
     pub settle: Option<DurationText>,
     /// Kernel source of deaths. Default: auto
     pub source: Option<SourceChoice>,

@@ -30,23 +30,28 @@ impl Recovery {
     pub(super) fn judge(&mut self, step: &mut Step<'_>) -> Option<String> {
         let restarts = step.spec.restarts;
         let critical = step.spec.severity == Severity::Critical;
-        if let StartMethod::None { reason } = &step.spec.start {
-            let reason = reason.clone();
-            step.say(Notice::FirstFailure);
-            self.assert_alarm(step);
-            return Some(reason);
-        }
-        if restarts == 0 {
-            if !critical {
+        let nothing_to_try = match &step.spec.start {
+            StartMethod::None { reason } => Some((reason.clone(), true)),
+            StartMethod::Unit { .. } | StartMethod::Script { .. } | StartMethod::Command(_) => {
+                (restarts == 0).then(|| ("`restarts = 0`".to_owned(), !critical))
+            }
+        };
+        if let Some((reason, first_told)) = nothing_to_try {
+            if first_told && self.alarm().is_none() {
                 step.say(Notice::FirstFailure);
             }
             self.assert_alarm(step);
-            return Some("`restarts = 0`".to_owned());
+            self.strike_out(step);
+            return Some(reason);
         }
         if self.attempts >= restarts {
             self.assert_alarm(step);
+            self.strike(step);
             self.attempts = 0;
-        } else if self.attempts == 0 && self.alarm().is_none() {
+            return None;
+        }
+        self.confirm_alarm(step);
+        if self.attempts == 0 && self.alarm().is_none() {
             step.say(Notice::FirstFailure);
         }
         None
@@ -73,6 +78,9 @@ impl Recovery {
         if verb == StartVerb::Restart {
             self.end_leftovers(step);
         }
+        // The one of an earlier attempt may be at work still, where what it has
+        // started could not be watched.
+        self.cancel_start(step);
         self.cancelled = None;
         self.judged = false;
         self.run += 1;
@@ -251,6 +259,7 @@ impl Recovery {
     pub(super) fn recovered(&mut self, step: &mut Step<'_>, identity: Identity) {
         // Before the incident ends, so that it tells of it.
         self.clear_alarm(step);
+        self.forgive(step);
         if self.failed || self.manual {
             step.say(Notice::Recovered(identity));
         }

@@ -59,6 +59,7 @@ mod counts;
 mod dying;
 mod gated;
 mod operator;
+mod quorum;
 mod sighting;
 mod stage;
 #[cfg(test)]
@@ -67,12 +68,13 @@ mod tests;
 use std::collections::VecDeque;
 
 pub use counts::Starts;
+pub use quorum::Quorum;
 pub use stage::{AfterStop, Phase, Stage};
 
 use super::{
     death::Death,
     effect::Effect,
-    entity::{EntitySpec, Mode, Severity},
+    entity::{EntitySpec, Mode},
     event::{Event, StartEnd},
     identity::Identity,
     notice::Notice,
@@ -111,6 +113,8 @@ pub struct Recovery {
     run: u64,
     alarm: Alarm,
     gates: Gates,
+    /// Strikes of a quorum member.
+    quorum: Quorum,
     starts: Starts,
     deaths: Deaths,
     last_death: Option<Death>,
@@ -156,7 +160,15 @@ struct Step<'a> {
     effects: Vec<Effect>,
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    const fn new(spec: &'a EntitySpec, now: Time) -> Self {
+        Self {
+            spec,
+            now,
+            effects: Vec::new(),
+        }
+    }
+
     fn ask(&mut self, effect: Effect) {
         self.effects.push(effect);
     }
@@ -185,6 +197,7 @@ impl Recovery {
             run: 0,
             alarm: Alarm::default(),
             gates: Gates::default(),
+            quorum: Quorum::default(),
             starts: Starts::default(),
             deaths: Deaths::default(),
             last_death: None,
@@ -252,11 +265,7 @@ impl Recovery {
     /// The state machine: what happened, and when, to what is to be done.
     /// Deterministic; effects are to be carried out in order.
     pub fn step(&mut self, spec: &EntitySpec, event: Event, now: Time) -> Vec<Effect> {
-        let mut step = Step {
-            spec,
-            now,
-            effects: Vec::new(),
-        };
+        let mut step = Step::new(spec, now);
         match event {
             Event::Seen(sighting) => self.seen(&mut step, sighting),
             Event::Registered {
@@ -392,12 +401,6 @@ impl Recovery {
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         self.attempts
-    }
-
-    /// Severity of the alarm, if it is raised.
-    #[must_use]
-    pub const fn alarm(&self) -> Option<Severity> {
-        self.alarm.raised()
     }
 
     /// Starts by who caused them.

@@ -9,7 +9,7 @@ use super::{AfterStop, Recovery, Stage, StartCommand, Step};
 use crate::core::{
     effect::Effect,
     entity::{StartMethod, StopPolicy},
-    event::{OperatorAction, OperatorRequest},
+    event::{OperatorAction, OperatorRequest, StartEnd},
     identity::Identity,
     notice::Notice,
 };
@@ -70,8 +70,23 @@ impl Recovery {
         }
         self.manual = true;
         self.attempts = 0;
+        if self.is_coming_up() {
+            // It would come up beside another one.
+            return;
+        }
         self.cancel_start(step);
         self.end_what_lives(step, AfterStop::Respawn);
+    }
+
+    /// The start command has ended well, and its process still has time to be
+    /// seen.
+    fn is_coming_up(&self) -> bool {
+        matches!(self.stage, Stage::MonitorWait { .. })
+            && self.registered.is_none()
+            && matches!(
+                self.start,
+                StartCommand::Ended(StartEnd::Exited { code: 0, .. })
+            )
     }
 
     fn operator_stop(&mut self, step: &mut Step<'_>) {
@@ -97,7 +112,7 @@ impl Recovery {
         }
     }
 
-    fn cancel_start(&mut self, step: &mut Step<'_>) {
+    pub(super) fn cancel_start(&mut self, step: &mut Step<'_>) {
         if self.start == StartCommand::Running {
             step.ask(Effect::CancelStart);
         }
@@ -167,7 +182,7 @@ impl Recovery {
         }
     }
 
-    fn stopped(&mut self, step: &mut Step<'_>, then: AfterStop) {
+    pub(super) fn stopped(&mut self, step: &mut Step<'_>, then: AfterStop) {
         match then {
             // Its own end may have brought up a successor; look first.
             AfterStop::Respawn => self.look(step),
@@ -181,6 +196,7 @@ impl Recovery {
         self.attempts = 0;
         self.problem = None;
         self.clear_alarm(step);
+        self.forgive(step);
         step.say(Notice::Stopped);
         self.enter(step, Stage::Stopped);
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{AfterStop, Phase, Recovery, Registered, Stage, StartCommand, Step};
+use super::{AfterStop, Phase, Recovery, Registered, Stage, Step};
 use crate::core::{
     death::Death,
     effect::Effect,
@@ -26,6 +26,9 @@ impl Recovery {
             outcome,
             foreign_script,
         } = sighting;
+        if occasion == Occasion::PidfileStirred && !matches!(outcome, Outcome::Process(_)) {
+            return;
+        }
         match outcome {
             // Seen alive by a look that was overtaken by its end.
             Outcome::Process(identity) if self.ended == Some(identity) => {
@@ -74,6 +77,16 @@ impl Recovery {
             Stage::Gated if self.failed => {
                 self.successor(step, identity, true);
                 self.monitor(step, identity);
+            }
+            // The same, as far as the alarm tells.
+            Stage::Unknown | Stage::Gated if self.alarm().is_some() && step.spec.recovers() => {
+                self.failed = true;
+                self.successor(step, identity, false);
+                self.monitor(step, identity);
+            }
+            Stage::Unknown | Stage::Gated if self.alarm().is_some() => {
+                self.successor(step, identity, true);
+                self.finish(step, identity);
             }
             Stage::Unknown | Stage::Gated => {
                 self.problem = None;
@@ -298,6 +311,13 @@ impl Recovery {
 
     /// A process that takes the entity's place.
     pub(super) fn successor(&mut self, step: &mut Step<'_>, identity: Identity, external: bool) {
+        match self.registered {
+            // Seen before its start was told of.
+            Some(registered) if registered.identity == identity => return,
+            // Somebody has started one while ours was being started.
+            Some(registered) => return self.pid_changed(step, registered.identity, identity),
+            None => {}
+        }
         if external {
             self.starts.external += 1;
         }
@@ -372,6 +392,9 @@ impl Recovery {
 
     /// It lives and is not registered: neither up nor down.
     pub(super) fn unwatchable(&mut self, step: &mut Step<'_>, identity: Identity, reason: &str) {
+        if self.leaving == Some(identity) {
+            return self.out_of_sight(step);
+        }
         if self.registered.is_none_or(|r| r.identity != identity) {
             return;
         }
@@ -381,11 +404,18 @@ impl Recovery {
             step.say(Notice::NotRegistered { identity, reason });
         }
         self.problem = Some(format!("not registered: {reason}"));
-        // Its start command has done what it was asked for.
-        self.start = StartCommand::None;
         self.manual = false;
         if self.stage != Stage::Unverifiable {
             self.enter(step, Stage::Unverifiable);
+        }
+    }
+
+    /// A process that was to be ended at once could not even be registered:
+    /// nobody would tell of its end. Later looks show what becomes of it.
+    fn out_of_sight(&mut self, step: &mut Step<'_>) {
+        self.leaving = None;
+        if let Stage::Stopping { then, .. } = self.stage {
+            self.stopped(step, then);
         }
     }
 
@@ -396,6 +426,9 @@ impl Recovery {
         identity: Identity,
         reason: String,
     ) {
+        if self.leaving == Some(identity) {
+            return self.out_of_sight(step);
+        }
         if self.registered.is_none_or(|r| r.identity != identity) {
             return;
         }

@@ -406,7 +406,7 @@ fn followers_are_neither_orphans_nor_lost_to_who_removes_them() {
     world.table.begin_comparison();
     let mut wrong = Reconciled::default();
     while let Some(reconciled) = world.table.compare_some(&world.epoll) {
-        wrong.orphans += reconciled.orphans;
+        wrong.orphans.extend(reconciled.orphans);
         wrong.altered.extend(reconciled.altered);
     }
     assert_eq!(wrong, Reconciled::default());

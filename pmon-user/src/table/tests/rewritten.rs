@@ -9,7 +9,7 @@ impl World {
         let mut all = Reconciled::default();
         self.table.begin_comparison();
         while let Some(some) = self.table.compare_some(&self.epoll) {
-            all.orphans += some.orphans;
+            all.orphans.extend(some.orphans);
             all.altered.extend(some.altered);
         }
         all
@@ -87,7 +87,10 @@ fn entries_are_put_right_and_no_death_is_lost() {
             return;
         }
         let wrong = Reconciled {
-            orphans: 1,
+            orphans: vec![Orphan {
+                pid: 1 << 30,
+                generation: registered[3].1.generation,
+            }],
             altered: vec![EntityName::from("a"); 3],
         };
         assert_eq!(world.reconcile(), wrong);

@@ -4,20 +4,22 @@
 
 mod active;
 mod adoption;
+mod alarms;
 mod ending;
 mod following;
 mod gates;
+mod quorum;
 mod standing;
 mod starts;
 mod vectors;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::*;
 use crate::core::{
     death::{Hint, WaitStatus},
     effect::{AlarmChange, StartVerb},
-    entity::{Origin, StartMethod, StopPolicy},
+    entity::{Origin, Severity, StartMethod, StopPolicy},
     event::{Occasion, OperatorAction, OperatorRequest, Outcome, Sighting},
     simulation::{Simulation, StartBehaviour},
 };
