@@ -105,9 +105,7 @@ impl Host {
     #[must_use]
     pub fn configuration(&self) -> String {
         let root = quoted(&self.root);
-        format!(
-            "[compat.starlingx]\nenabled = true\nroot = {root}\ncontroller = \"127.0.0.1\"\n\n"
-        )
+        format!("[compat.starlingx]\nenabled = true\nroot = {root}\ncontroller = \"127.0.0.1\"\n\n")
     }
 
     /// Where an absolute path of the host is.
@@ -264,7 +262,9 @@ fn enter_network_namespace() {
         .unwrap();
     let path = format!("/proc/{}/ns/net", keeper.id());
     wait::until("there is a network namespace", LONG, || {
-        fs::read_link(&path).is_ok_and(|net| net != own).then_some(())
+        fs::read_link(&path)
+            .is_ok_and(|net| net != own)
+            .then_some(())
     });
     let namespace = fs::File::open(&path).unwrap();
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();

@@ -8,21 +8,34 @@
 //! the instance under which it was raised, so that `sm` clears nothing of `sm-api`
 //! (FIX of spec/pmond.md §8.3).
 
+pub mod dispatch;
 pub mod event;
+pub mod file;
+pub mod fm;
 pub mod health;
+pub mod hook;
+mod message;
+mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::{io, time::Duration};
 
 use thiserror::Error;
 
-use crate::core::time::Time;
-use event::AlarmEvent;
+use self::{event::AlarmEvent, file::FileSink, hook::HookSink};
+use crate::{config::settings::AlarmSettings, core::time::Time};
 
 /// A receiver of alarms. Each has a thread of its own, on which all of this is
 /// called, and which alone may be blocked by it.
 pub trait AlarmSink: Send {
     /// For people, in log and `status`: for instance `hook /usr/bin/page`.
     fn name(&self) -> String;
+
+    /// At one event for longer, it is said to hang.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(15)
+    }
 
     /// Tells one event. After an error it is told again later, with everything
     /// else that is still true; an event may thus be told more than once, and
@@ -49,6 +62,24 @@ pub trait AlarmSink: Send {
     }
 }
 
+/// The receivers that are configured.
+#[must_use]
+pub fn sinks(settings: &AlarmSettings) -> Vec<Box<dyn AlarmSink>> {
+    let AlarmSettings {
+        hook,
+        hook_timeout,
+        file,
+    } = settings;
+    let mut sinks: Vec<Box<dyn AlarmSink>> = Vec::new();
+    if let Some(hook) = HookSink::new(hook, *hook_timeout) {
+        sinks.push(Box::new(hook));
+    }
+    if let Some(path) = file {
+        sinks.push(Box::new(FileSink::new(path.clone())));
+    }
+    sinks
+}
+
 /// Why a receiver may not have heard of an event.
 #[derive(Debug, Error)]
 pub enum SinkError {
@@ -62,9 +93,9 @@ pub enum SinkError {
         source: io::Error,
     },
     /// It was reached, and did not accept it.
-    #[error("{reason}")]
+    #[error("it {reason}")]
     Refused {
-        /// In its words.
+        /// What it did instead, for instance `exited with code 1`.
         reason: String,
     },
     /// It took too long.

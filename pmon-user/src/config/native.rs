@@ -81,6 +81,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
             daemon,
             control,
             defaults,
+            alarm,
             pmon_d,
             compat,
             overrides: tables,
@@ -91,6 +92,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
         overlay::control(settings, control);
         overlay::defaults(settings, &defaults);
         overlay::compat(settings, compat);
+        let alarm = overlay::alarm(settings, alarm, &source, host);
         let PmonDTable { directory } = pmon_d;
         if let Some(directory) = directory {
             settings.pmon_d.directory = directory.path();
@@ -109,8 +111,11 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
             known.stop = stop.or(known.stop);
             known.start_timeout = start_timeout.or(known.start_timeout);
         }
-        for problem in daemon {
-            refuse(loaded, problem);
+        for problem in daemon.into_iter().chain(alarm) {
+            match problem.severity {
+                Level::Error => refuse(loaded, problem),
+                Level::Warning | Level::Note => loaded.findings.push(problem),
+            }
         }
         files.push((source, entity));
     }

@@ -18,6 +18,8 @@ pub struct Settings {
     pub control: ControlSettings,
     /// `[defaults]`.
     pub defaults: EntityDefaults,
+    /// `[alarm]`.
+    pub alarm: AlarmSettings,
     /// `[pmon_d]`.
     pub pmon_d: PmonDSettings,
     /// `[override.NAME]`: exceptions for entities of pmon.d files, by name.
@@ -141,6 +143,28 @@ impl Default for EntityDefaults {
                 timeout: STOP_TIMEOUT,
             },
             start_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `[alarm]`: who is told of alarms, beside log and `status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlarmSettings {
+    /// Program (absolute path) and arguments, executed for each event; empty =
+    /// none.
+    pub hook: Vec<String>,
+    /// After that long it is killed.
+    pub hook_timeout: Duration,
+    /// File that gets a line of JSON for each event.
+    pub file: Option<PathBuf>,
+}
+
+impl Default for AlarmSettings {
+    fn default() -> Self {
+        Self {
+            hook: Vec::new(),
+            hook_timeout: Duration::from_secs(10),
+            file: None,
         }
     }
 }

@@ -15,9 +15,10 @@ use super::{
     telling::Telling,
 };
 use crate::{
+    alarm::{dispatch::Dispatch, health::HostHealth},
     audit::AuditStatus,
     causes::in_full,
-    compat::starlingx::troubles::Troubles,
+    compat::starlingx::{events::Subfunctions, troubles::Troubles},
     config::{self, Sources, settings::DaemonSettings},
     control::backend::{Backend, Refusal, RegisterRequest, WantedEvents},
     core::{event::OperatorAction, identity::Identity},
@@ -60,10 +61,16 @@ pub(super) struct Daemon {
 pub(super) struct Helpers {
     /// The audit; none if it could not be started.
     pub audit: Option<watch::Receiver<AuditStatus>>,
+    /// Receivers of alarms.
+    pub alarms: Dispatch,
+    /// The host's health.
+    pub health: HostHealth,
     /// The state writer.
     pub store: watch::Receiver<StoreStatus>,
     /// Those that work for StarlingX.
     pub starlingx: Troubles,
+    /// What events to mtcAgent say of entities.
+    pub subfunctions: Subfunctions,
 }
 
 impl Helpers {
@@ -74,6 +81,7 @@ impl Helpers {
             Some(audit) => degraded.extend(audit.borrow().degraded.clone()),
             None => degraded.push("there is no audit; see the log".to_owned()),
         }
+        degraded.extend(self.alarms.status());
         let store = self.store.borrow();
         degraded.extend(store.degraded.clone());
         if store.lost > 0 {
@@ -89,6 +97,9 @@ impl Backend for Daemon {
         let asked = self.inbox.ask(|reply| Request::Status(names, reply)).await;
         asked.map(|mut view| {
             view.degraded.extend(self.helpers.degraded());
+            let health = self.helpers.health.read();
+            view.host_degraded = health.degraded;
+            view.unrecoverable = health.unrecoverable.as_deref().map(str::to_owned);
             view
         })
     }
@@ -181,6 +192,9 @@ impl Backend for Daemon {
         })?;
         for finding in &loaded.findings {
             tracing::warn!("{finding}");
+        }
+        if !loaded.refused() {
+            self.helpers.subfunctions.learn(&loaded.entities);
         }
         self.inbox
             .ask(|reply| Request::Reload(Box::new(loaded), reply))

@@ -17,6 +17,7 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
+    alarms::Alarms,
     auditing::Deeds,
     canary::Leash,
     entity::Entity,
@@ -27,6 +28,7 @@ use super::{
     sweep::Sweeping,
 };
 use crate::{
+    alarm::health::HostHealth,
     audit::{Due, discrepancy::Discrepancies},
     core::{
         effect::Effect,
@@ -83,6 +85,8 @@ pub struct Engine {
     stopping: bool,
     pub(super) inheritance: Inheritance,
     pub(super) gates: Gates,
+    /// What is raised, and what is not known to be cleared everywhere.
+    pub(super) alarms: Alarms,
 }
 
 /// What the daemon knows of itself, for `status`.
@@ -106,6 +110,8 @@ pub struct Facts {
     pub unmonitored: Vec<crate::config::Unmonitored>,
     /// Rises with every configuration put into force.
     pub config_generation: u64,
+    /// What others may ask of the host at any moment.
+    pub health: HostHealth,
 }
 
 impl Engine {
@@ -125,6 +131,7 @@ impl Engine {
     ) -> Result<Self, rustix::io::Errno> {
         let epoll = Epoll::new()?;
         epoll.add(&wake, INBOX)?;
+        let alarms = Alarms::new(facts.health.clone());
         let engine = Self {
             table,
             entities: HashMap::new(),
@@ -151,6 +158,7 @@ impl Engine {
             stopping: false,
             inheritance: Inheritance::default(),
             gates: Gates::default(),
+            alarms,
         };
         if let Some(kernel) = engine.table.kernel() {
             engine.watch_ring(kernel)?;
@@ -241,6 +249,7 @@ impl Engine {
                 } => self.reaped(&entity, process, status),
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
+                Message::AlarmSettled { entity, cleared } => self.alarm_settled(&entity, cleared),
                 Message::Settled { entity, identity } => {
                     self.table.on_record(identity);
                     if let Some(entity) = self.entities.get_mut(&entity) {

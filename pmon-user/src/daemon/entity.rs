@@ -7,16 +7,16 @@ use jiff::Timestamp;
 use crate::{
     core::{
         discrepancy::Discrepancy,
-        entity::EntitySpec,
+        entity::{EntitySpec, Severity},
         event::Occasion,
         identity::Identity,
         incident::Incidents,
-        recovery::{AfterStop, Recovery, Stage},
+        recovery::{AfterStop, Quorum, Recovery, Stage},
         time::Time,
     },
     look::{LookRequest, Remembered},
     pulse::correspondence::{Faults, Strays},
-    state::registrations::{AdHoc, EntityRecord, StoppedByOperator},
+    state::registrations::{AdHoc, AlarmRecord, EntityRecord, StoppedByOperator},
     view::incident::IncidentView,
 };
 
@@ -52,6 +52,8 @@ pub struct Entity {
     pub continued: Option<IncidentView>,
     /// What was wrong with answers of its process, and on their port.
     pub tally: Tally,
+    /// Its alarm, as receivers may believe it to be.
+    pub alarm: Option<AlarmRecord>,
     /// What the last sweep found in disagreement, and with whom registered.
     pub disagreement: Option<(Discrepancy, Option<Identity>)>,
     /// What the record was made of that was last given away to be remembered.
@@ -74,6 +76,9 @@ pub struct RecordOf {
     process: Option<Remembered>,
     /// When the operator stopped it.
     stopped: Option<Timestamp>,
+    /// How bad, since when, and when it was cleared.
+    alarm: Option<(Severity, Timestamp, Option<Timestamp>)>,
+    quorum: Quorum,
 }
 
 impl Entity {
@@ -86,6 +91,9 @@ impl Entity {
             ad_hoc,
             mut unsettled,
             launched,
+            alarm,
+            // The recovery's.
+            quorum: _,
         } = record;
         // The last one that may have become its process.
         let known = match launched {
@@ -113,6 +121,7 @@ impl Entity {
             inherited: Vec::new(),
             continued: None,
             tally: Tally::default(),
+            alarm,
             disagreement: None,
             remembered: None,
         }
@@ -146,6 +155,8 @@ impl Entity {
                 .collect(),
             // Kept where the record is.
             launched: None,
+            alarm: self.alarm.clone(),
+            quorum: self.recovery.quorum(),
         }
     }
 
@@ -155,6 +166,8 @@ impl Entity {
         RecordOf {
             process: self.known,
             stopped: self.stopped().map(|stopped| stopped.at),
+            alarm: (self.alarm.as_ref()).map(|alarm| (alarm.severity, alarm.since, alarm.cleared)),
+            quorum: self.recovery.quorum(),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{
         death::{Death, LastSeen, WaitStatus},
         evidence::{Evidence, Sender, SentSignal, SignalOrigin},
         incident::{End, Incident},
+        notice::Notice,
         time::Time,
     },
     look::container,
@@ -71,7 +72,8 @@ fn since_the_start(entity: &str, incident: &Incident) -> IncidentView {
         death: incident
             .death
             .as_ref()
-            .map(|death| certificate(death, incident.number, incident.recovered_at)),
+            .map(|death| certificate(death, incident.number, incident.recovered_at))
+            .or_else(|| ended_in_silence(incident)),
         deaths: incident
             .deaths
             .iter()
@@ -91,6 +93,48 @@ fn since_the_start(entity: &str, incident: &Incident) -> IncidentView {
             })
             .collect(),
     }
+}
+
+/// The end of a process that pmon ended because it did not answer, if the incident
+/// began with that. No source reports a death that pmon itself has brought about,
+/// so little is known of it.
+fn ended_in_silence(incident: &Incident) -> Option<DeathCertificate> {
+    let (unanswered_at, identity) = incident.timeline.iter().find_map(|(at, notice)| {
+        let Notice::Unanswered { identity, .. } = notice else {
+            return None;
+        };
+        Some((*at, *identity))
+    })?;
+    // Left alone where nobody would start another one.
+    let ended = |(_, notice): &(Time, Notice)| *notice == Notice::Unregistered(identity);
+    let (began, _) = incident.timeline.iter().find(|entry| ended(entry))?;
+    let uptime = began.since(Time::from_start_ticks(identity.start_time));
+    Some(DeathCertificate {
+        incident: incident.number,
+        pid: identity.pid,
+        start_time: Some(wall_start(identity.start_time)),
+        died_at: None,
+        uptime_s: Some(uptime.as_secs_f64()),
+        cause: Cause::Heartbeat,
+        exit_code: None,
+        signal: None,
+        core_dumped: None,
+        killer: None,
+        last_signal: None,
+        oom_victim: None,
+        comm: None,
+        cgroup: None,
+        container: None,
+        rss_bytes: None,
+        cpu_s: None,
+        detected_by: "heartbeat".to_owned(),
+        detect_latency_us: None,
+        resources_released_us: None,
+        recovered_at: incident.recovered_at.map(clock::wall),
+        recovery_latency_us: incident
+            .recovered_at
+            .map(|at| microseconds(at.since(unanswered_at))),
+    })
 }
 
 /// Everything known about a death.

@@ -6,6 +6,7 @@
 use std::sync::{Arc, mpsc};
 
 use aya_log::EbpfLogger;
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::{
@@ -15,6 +16,7 @@ use super::{
     selection::{SourceWork, Started},
 };
 use crate::{
+    alarm::event::AlarmEvent,
     audit::Due,
     compat::starlingx::{gates, petting::Proof},
     config::Loaded,
@@ -104,6 +106,13 @@ pub enum Message {
         entity: EntityName,
         /// What.
         what: String,
+    },
+    /// Every receiver knows that an alarm was cleared.
+    AlarmSettled {
+        /// Whose.
+        entity: EntityName,
+        /// When it was.
+        cleared: Timestamp,
     },
     /// A death is in the journal.
     Settled {
@@ -257,6 +266,15 @@ pub enum Work {
     },
     /// What should survive the daemon has changed.
     Remember(EntityName, Arc<EntityRecord>),
+    /// Receivers of alarms are to be told, once it is on record.
+    Alarm {
+        /// Whose.
+        entity: EntityName,
+        /// What is remembered of it now.
+        memory: Arc<EntityRecord>,
+        /// What they are told.
+        events: Vec<AlarmEvent>,
+    },
     /// An entity's pidfile is to be watched from now on; none when it has none.
     Watch(EntityName, Option<std::path::PathBuf>),
     /// Look for the processes of these entities, for the sweep.

@@ -5,6 +5,7 @@
 //! directory, load the kernel program, start the engine, open the control
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
+mod alarms;
 mod auditing;
 mod backend;
 pub mod canary;
@@ -62,7 +63,7 @@ use self::{
     work::Workers,
 };
 use crate::{
-    alarm::health::HostHealth,
+    alarm::{self, AlarmSink, dispatch::Dispatch, event::AlarmEvent},
     audit::{self, AuditSettings},
     causes::in_full,
     config::{self, Loaded, Sources, settings::Settings},
@@ -82,6 +83,9 @@ use crate::{
 const EXIT_USAGE: u8 = 2;
 /// How long jobs under way may take at the end.
 const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// How long receivers may take to be told the last alarms at the end.
+const LAST_ALARMS: Duration = Duration::from_secs(2);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -108,7 +112,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut loaded = config::load(&sources, &host);
     loaded.findings.extend(findings);
     options.apply_to(&mut loaded.settings);
-    starlingx.apply_to(&mut loaded.settings);
+    starlingx.apply_to(&mut loaded);
     for finding in &loaded.findings {
         tracing::warn!("{finding}");
     }
@@ -186,6 +190,7 @@ async fn serve_until_stopped(
     let (past, history) = Past::of(journalled.incidents, backend::HISTORY);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
+    let told_earlier = alarms::told_earlier(&receiver::host_name(), &registrations);
     let store = Store::start(state_dir, registrations.clone())?;
     let volatile = Store::start_volatile(run_dir, registrations.clone())?;
 
@@ -211,15 +216,21 @@ async fn serve_until_stopped(
         work_sender,
     )?;
     let inbox = engine.inbox.clone();
-    starlingx.engine_is_up(&inbox, HostHealth::default());
+    starlingx.engine_is_up(&inbox, engine.health.clone());
     let executor = Arc::new(executor(state_dir, &inbox));
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);
+    let mut sinks = alarm::sinks(&settings.alarm);
+    sinks.extend(starlingx.sink());
+    let alarms = start_alarms(sinks, &told_earlier, &inbox)?;
     let helpers = Helpers {
+        alarms: alarms.clone(),
+        health: engine.health.clone(),
         audit: audit.as_ref().map(audit::AuditHandle::status),
         store: store.status(),
         starlingx: starlingx.troubles.clone(),
+        subfunctions: starlingx.subfunctions.clone(),
     };
     let workers = Workers {
         executor: Arc::clone(&executor),
@@ -231,6 +242,7 @@ async fn serve_until_stopped(
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
         gates: watch.and_then(|watch| starlingx.watch_gates(watch, &inbox)),
+        alarms: alarms.clone(),
         looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
         inbox: inbox.clone(),
     };
@@ -288,6 +300,9 @@ async fn serve_until_stopped(
     receiver::end(engine, end).await;
     executor.shutdown(SHUTDOWN).await;
     let (store, volatile) = workers.await.context("the workers failed")?;
+    // What is not told now is on record.
+    let told = tokio::task::spawn_blocking(move || alarms.close(LAST_ALARMS)).await;
+    told.context("telling the last alarms failed")?;
     save_all(&store, &volatile, run_dir).await;
     Ok(ExitCode::SUCCESS)
 }
@@ -366,6 +381,19 @@ fn start_audit(settings: &Settings, inbox: &Inbox) -> Option<audit::AuditHandle>
             None
         }
     }
+}
+
+/// Receivers of alarms, each on its thread.
+fn start_alarms(
+    sinks: Vec<Box<dyn AlarmSink>>,
+    told: &[AlarmEvent],
+    inbox: &Inbox,
+) -> anyhow::Result<Dispatch> {
+    let inbox = inbox.clone();
+    Dispatch::start(sinks, told, move |entity, cleared| {
+        inbox.send(Message::AlarmSettled { entity, cleared });
+    })
+    .context("cannot start the receivers of alarms")
 }
 
 fn access_rules(settings: &Settings) -> AccessRules {

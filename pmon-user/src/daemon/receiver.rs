@@ -22,6 +22,7 @@ use super::{
     selection::{self, Started, Starter},
 };
 use crate::{
+    alarm::health::HostHealth,
     causes::in_full,
     config::{Loaded, settings::Settings},
     source::selection::Selection,
@@ -33,6 +34,8 @@ use crate::{
 /// The engine on its thread.
 pub(super) struct Running {
     pub(super) inbox: Inbox,
+    /// The host's health, as the engine writes it.
+    pub(super) health: HostHealth,
     thread: JoinHandle<Table>,
 }
 
@@ -52,6 +55,7 @@ pub(super) fn start(
     let daemon = &settings.daemon;
     let mut selection = Selection::new(daemon.source, daemon.canary_interval, clock::now());
     let (sources, actions) = selection::start_first(&mut selection, starter);
+    let health = HostHealth::default();
     let facts = Facts {
         host: host_name(),
         boot_id: registrations::boot_id().unwrap_or_default(),
@@ -62,6 +66,7 @@ pub(super) fn start(
         findings: Vec::new(),
         unmonitored: Vec::new(),
         config_generation: 0,
+        health: health.clone(),
     };
     let priority = settings.daemon.receiver_priority;
     let (ready, started) = mpsc::sync_channel(1);
@@ -99,7 +104,11 @@ pub(super) fn start(
         .recv()
         .context("the receiver thread ended")?
         .context("cannot set up epoll")?;
-    Ok(Running { inbox, thread })
+    Ok(Running {
+        inbox,
+        health,
+        thread,
+    })
 }
 
 /// How many pidfds the table may hold, of all the files that may be open.
@@ -156,7 +165,7 @@ fn schedule_receiver(priority: u8, degraded: &mut Vec<String>) -> String {
     }
 }
 
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     rustix::system::uname()
         .nodename()
         .to_string_lossy()
@@ -172,6 +181,7 @@ impl Engine {
             host,
         } = remembered;
         self.gates = Gates::new(host);
+        self.recall_alarms(&remembered);
         self.facts.findings = loaded.findings.iter().map(ToString::to_string).collect();
         self.facts.unmonitored = loaded.unmonitored;
         self.facts.config_generation = 1;
@@ -188,6 +198,8 @@ impl Engine {
         for (name, record) in records {
             if let Some(ad_hoc) = record.ad_hoc.clone() {
                 self.add_ad_hoc(&name, ad_hoc, record);
+            } else {
+                self.clear_orphan(&name, record);
             }
         }
         self.come_into(past);

@@ -248,7 +248,7 @@ impl Engine {
             }
         }
         tracing::info!(entity = name, by, "unregistered by an operator");
-        self.abandon(&Arc::from(name));
+        self.remove(&Arc::from(name));
         Ok(())
     }
 
@@ -257,7 +257,10 @@ impl Engine {
         let now = clock::now();
         let stopped = record.stopped.is_some();
         let (recovery, effects) = self.gates.place(&spec, stopped, now);
+        let quorum = record.quorum;
+        let name = EntityName::from(spec.name.as_str());
         self.adopt(Entity::new(spec, recovery, record), effects);
+        self.take_over_alarm(&name, quorum, now);
     }
 
     fn open_incidents(&self, name: Option<&str>) -> Vec<IncidentView> {
@@ -297,7 +300,7 @@ impl Engine {
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in removed {
-            self.abandon(&name);
+            self.remove(&name);
             view.removed.push(name.to_string());
         }
         let mut watched = Vec::new();
@@ -325,6 +328,7 @@ impl Engine {
             }
         }
         for (name, pidfile) in watched {
+            self.reconfigure_alarm(&name);
             self.follow(&name);
             self.hand_out(Work::Watch(name, pidfile));
         }

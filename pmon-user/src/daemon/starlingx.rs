@@ -8,11 +8,13 @@ use jiff::Timestamp;
 use super::{
     backend::Daemon,
     message::{Inbox, Message},
+    receiver::host_name,
 };
 use crate::{
-    alarm::health::HostHealth,
+    alarm::{AlarmSink, health::HostHealth},
     compat::starlingx::{
         daemon_config::PmondConfig,
+        events::{Addressing, MtcAgent, Subfunctions},
         files::{self, Pidfile},
         gates::{self, Gates, Watch},
         petting::{Cadence, Core, Petting, Proof, Receivers},
@@ -22,7 +24,7 @@ use crate::{
         system_state::Systemctl,
         troubles::{Concern, Troubles},
     },
-    config::{finding::Finding, settings::Settings},
+    config::{Loaded, finding::Finding, settings::Settings},
     control::backend::Backend as _,
     core::gate::{Knowledge, System},
     render,
@@ -43,6 +45,8 @@ pub(super) struct StarlingX {
     at_work: Option<AtWork>,
     /// What does not work.
     pub(super) troubles: Troubles,
+    /// What events to mtcAgent say of entities.
+    pub(super) subfunctions: Subfunctions,
 }
 
 struct AtWork {
@@ -75,6 +79,7 @@ impl StarlingX {
         let starlingx = Self {
             at_work: Some(at_work),
             troubles,
+            subfunctions: Subfunctions::default(),
         };
         (starlingx, findings)
     }
@@ -86,7 +91,8 @@ impl StarlingX {
 
     /// Lays what pmond.conf says over settings that pmon's own configuration
     /// leaves open.
-    pub(super) fn apply_to(&self, settings: &mut Settings) {
+    pub(super) fn apply_to(&self, loaded: &mut Loaded) {
+        self.subfunctions.learn(&loaded.entities);
         let Some(AtWork {
             settings: own,
             config,
@@ -95,7 +101,7 @@ impl StarlingX {
         else {
             return;
         };
-        let daemon = &mut settings.daemon;
+        let daemon = &mut loaded.settings.daemon;
         let default = Settings::default().daemon;
         if daemon.active_reply_port == default.active_reply_port {
             daemon.active_reply_port = config.active_port;
@@ -128,6 +134,27 @@ impl StarlingX {
                 self.troubles.report(Concern::SystemState, Some(trouble));
             })
             .ok()
+    }
+
+    /// mtcAgent, as a receiver of alarms.
+    pub(super) fn sink(&self) -> Option<Box<dyn AlarmSink>> {
+        let AtWork {
+            settings, config, ..
+        } = self.at_work.as_ref()?;
+        let addressing = Addressing {
+            controller: settings.controller.clone(),
+            port: config.event_port,
+            hostname: host_name(),
+            root: settings.root.clone(),
+        };
+        match MtcAgent::new(addressing, self.subfunctions.clone()) {
+            Ok(agent) => Some(Box::new(agent)),
+            Err(error) => {
+                self.troubles
+                    .report(Concern::Events, Some(error.to_string()));
+                None
+            }
+        }
     }
 
     /// The engine is there: from now on the petting depends on its answers.

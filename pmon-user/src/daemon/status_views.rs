@@ -84,6 +84,9 @@ impl Engine {
                 discrepancies: self.discrepancies.by_kind(),
             },
             degraded: self.degraded(),
+            // Known to whoever holds the host's health.
+            host_degraded: None,
+            unrecoverable: None,
             config_findings: findings,
             entities,
         }

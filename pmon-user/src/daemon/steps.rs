@@ -7,6 +7,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
+    alarms,
     engine::Engine,
     entity::Entity,
     message::{Tale, Told, Work},
@@ -53,6 +54,7 @@ impl Engine {
     fn happen_at(&mut self, name: &EntityName, event: Event, found: Option<&Found>, now: Time) {
         let mut events = VecDeque::from([event]);
         let mut notices = Vec::new();
+        let mut alarms = Vec::new();
         while let Some(event) = events.pop_front() {
             let Some(entity) = self.entities.get_mut(name) else {
                 return;
@@ -61,7 +63,11 @@ impl Engine {
             let effects = entity.recovery.step(&spec, event, now);
             for effect in effects {
                 match effect {
-                    Effect::Say(notice) => notices.push(notice),
+                    Effect::Say(notice) => {
+                        alarms.extend(alarms::of_notice(&notice));
+                        notices.push(notice);
+                    }
+                    Effect::Alarm(change) => alarms.push(alarms::of_change(change)),
                     Effect::Register { identity } => {
                         self.gather(name, &effect);
                         events.push_back(self.register(name, identity, found));
@@ -76,6 +82,7 @@ impl Engine {
         for notice in notices {
             self.tell(name, notice, now);
         }
+        self.sound(name, &alarms, now);
     }
 
     fn register(&mut self, name: &EntityName, identity: Identity, found: Option<&Found>) -> Event {
@@ -186,9 +193,8 @@ impl Engine {
             }
             Effect::CollectPulse { round } => return self.collect_pulse(name, &spec, round),
             Effect::AskGate => return self.ask_gate(name),
-            // Told as a notice; other receivers are not configured.
-            Effect::Alarm(_) => return,
-            Effect::Register { .. } | Effect::Say(_) => return,
+            // Dealt with by the caller.
+            Effect::Register { .. } | Effect::Say(_) | Effect::Alarm(_) => return,
         };
         self.hand_out(Work::Job {
             entity: Arc::clone(name),
@@ -253,7 +259,7 @@ impl Engine {
         }));
     }
 
-    fn remember(&mut self, name: &EntityName) {
+    pub(super) fn remember(&mut self, name: &EntityName) {
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };
@@ -264,7 +270,7 @@ impl Engine {
         }
     }
 
-    fn reschedule(&mut self, name: &EntityName) {
+    pub(super) fn reschedule(&mut self, name: &EntityName) {
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };

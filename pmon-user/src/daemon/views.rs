@@ -113,6 +113,7 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         generation: current.and_then(|current| current.generation),
         severity: spec.severity,
         alarm: recovery.alarm(),
+        alarm_since: (recovery.alarm()).and(entity.alarm.as_ref().map(|alarm| alarm.since)),
         restarts: RestartsView {
             auto: starts.auto,
             operator: starts.operator,
@@ -129,6 +130,7 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         }),
         heartbeat: heartbeat_view(entity),
         quorum: spec.quorum,
+        quorum_state: spec.quorum.then(|| recovery.quorum()),
         source_file: spec.origin.to_string(),
     }
 }

@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
@@ -17,6 +18,7 @@ use super::{
     telling::Telling,
 };
 use crate::{
+    alarm::{dispatch::Dispatch, event::AlarmEvent},
     audit::AuditHandle,
     compat::starlingx::gates::Gates,
     core::identity::Identity,
@@ -26,6 +28,9 @@ use crate::{
     table::EntityName,
     view::incident::IncidentView,
 };
+
+/// An alarm that cannot be put on record is told all the same after that long.
+const UNRECORDED: Duration = Duration::from_secs(2);
 
 /// Everything that works for the engine.
 pub(super) struct Workers {
@@ -47,6 +52,8 @@ pub(super) struct Workers {
     pub history: Arc<Mutex<VecDeque<IncidentView>>>,
     /// Looks after the gates of the host, where there are any.
     pub gates: Option<Gates>,
+    /// Receivers of alarms.
+    pub alarms: Dispatch,
     /// Looks.
     pub looks: Looks,
     /// Back to the engine.
@@ -114,6 +121,11 @@ impl Workers {
                     }
                     self.remember(&Change::Entity(entity, None));
                 }
+                Work::Alarm {
+                    entity,
+                    memory,
+                    events,
+                } => self.alarm(entity, memory, events),
                 Work::Watch(entity, pidfile) => {
                     if let Some(audit) = &self.audit {
                         audit.watch(entity, pidfile);
@@ -158,6 +170,22 @@ impl Workers {
         if let Err(error) = self.store.append_then(incident, settled) {
             tracing::warn!(%error, incident = incident.incident, "incident not saved");
         }
+    }
+
+    /// Receivers are told when it is on record, or when that takes too long.
+    fn alarm(&self, entity: EntityName, memory: Arc<EntityRecord>, events: Vec<AlarmEvent>) {
+        let ticket = self.alarms.submit(events);
+        let record = (!memory.is_empty()).then_some(memory);
+        let change = Change::Entity(entity, record);
+        self.store.save(change.clone());
+        let alarms = self.alarms.clone();
+        self.volatile
+            .save_then(change, move || alarms.release(ticket));
+        let alarms = self.alarms.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(UNRECORDED).await;
+            alarms.release(ticket);
+        });
     }
 
     fn launched(&self, entity: EntityName, identity: Identity, recorded: oneshot::Sender<()>) {

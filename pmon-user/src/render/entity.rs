@@ -7,7 +7,10 @@ use super::{
     table::{Cell, Column, table},
     text::printable,
 };
-use crate::view::entity::{EntityView, ExplainView, ShowView, SpecView, StateWord};
+use crate::{
+    core::recovery::Quorum,
+    view::entity::{EntityView, ExplainView, ShowView, SpecView, StateWord},
+};
 
 /// `pmon list`: the entities by name, without the daemon.
 #[must_use]
@@ -167,8 +170,17 @@ fn state(entity: &EntityView, look: &Look) -> String {
         (false, ..) => None,
     };
     field(&mut text, "registered", registered.as_deref());
-    let alarm = entity.alarm.map(|severity| severity.to_string());
+    let alarm = entity.alarm.map(|severity| match entity.alarm_since {
+        Some(since) => format!("{severity}, since {}", span::stamp(since)),
+        None => severity.to_string(),
+    });
     field(&mut text, "alarm", alarm.as_deref());
+    let strikes = match entity.quorum_state {
+        None | Some(Quorum::Sound) => None,
+        Some(Quorum::Failure) => Some("failure"),
+        Some(Quorum::Unrecoverable) => Some("failure, unrecoverable: the host should not go on"),
+    };
+    field(&mut text, "quorum", strikes);
     field(&mut text, "problem", entity.problem.as_deref());
     let restarts = &entity.restarts;
     let starts = format!(

@@ -84,6 +84,15 @@ fn header(view: &StatusView, look: &Look) -> String {
         }
     }
     writeln!(text, "audit: {}", audit(&view.audit, look)).ok();
+    if let Some(severity) = view.host_degraded {
+        let line = format!("host: degraded, {severity}");
+        writeln!(text, "{}", look.paint(Tone::Bad, &line)).ok();
+    }
+    if let Some(name) = &view.unrecoverable {
+        let name = printable(name);
+        let line = format!("host: should not go on without `{name}`, which cannot be recovered");
+        writeln!(text, "{}", look.paint(Tone::Bad, &line)).ok();
+    }
     for condition in &view.degraded {
         let line = format!("DEGRADED: {}", printable(condition));
         writeln!(text, "{}", look.paint(Tone::Uneasy, &line)).ok();

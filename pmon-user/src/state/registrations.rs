@@ -23,7 +23,10 @@ use super::{
     atomic::{self, Reach},
     changes,
 };
-use crate::{core::identity::Identity, look::Remembered};
+use crate::{
+    core::{entity::Severity, identity::Identity, recovery::Quorum},
+    look::Remembered,
+};
 
 /// Name in the state directory.
 pub const FILE: &str = "registrations.json";
@@ -61,6 +64,31 @@ pub struct EntityRecord {
     /// A program that was about to be executed after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launched: Option<Identity>,
+    /// Its alarm, as long as a receiver may believe it to be raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<AlarmRecord>,
+    /// Strikes of a quorum member.
+    #[serde(default, skip_serializing_if = "Quorum::is_sound")]
+    pub quorum: Quorum,
+}
+
+/// An alarm that receivers may have heard of. It is kept over boots, as they may
+/// be on other hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmRecord {
+    /// How bad.
+    pub severity: Severity,
+    /// When it was raised.
+    pub since: Timestamp,
+    /// In which incident.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<u64>,
+    /// What a status script said, a part of the alarm's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// When it was cleared; some receiver may not know yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleared: Option<Timestamp>,
 }
 
 /// Why an entity is to stay down.
@@ -100,8 +128,12 @@ impl EntityRecord {
             ad_hoc,
             unsettled,
             launched,
+            alarm,
+            quorum,
         } = self;
-        process.is_none()
+        alarm.is_none()
+            && quorum.is_sound()
+            && process.is_none()
             && stopped.is_none()
             && ad_hoc.is_none()
             && unsettled.is_empty()
@@ -366,6 +398,14 @@ mod tests {
                             reason: Some("upgrade \"x\"".to_owned()),
                             at,
                         }),
+                        alarm: Some(AlarmRecord {
+                            severity: Severity::Major,
+                            since: at,
+                            incident: Some(41),
+                            text: Some("osd.0 is down".to_owned()),
+                            cleared: Some(at),
+                        }),
+                        quorum: Quorum::Failure,
                         ..EntityRecord::default()
                     },
                 ),

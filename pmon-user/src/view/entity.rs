@@ -5,7 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::incident::{DeathCertificate, IncidentView};
-use crate::core::entity::{Mode, Severity};
+use crate::core::{
+    entity::{Mode, Severity},
+    recovery::Quorum,
+};
 
 /// The state words of `pmon status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -63,6 +66,10 @@ pub struct EntityView {
     /// Severity of the alarm that is raised, if one is.
     #[schemars(with = "Option<String>")]
     pub alarm: Option<Severity>,
+    /// Since when it has been raised.
+    #[schemars(with = "Option<String>")]
+    #[serde(default)]
+    pub alarm_since: Option<Timestamp>,
     /// Starts by who caused them.
     pub restarts: RestartsView,
     /// Deaths in the last hour.
@@ -82,6 +89,10 @@ pub struct EntityView {
     pub heartbeat: Option<HeartbeatView>,
     /// Member of the host watchdog quorum.
     pub quorum: bool,
+    /// Strikes of a quorum member: `sound`, `failure`, `unrecoverable`.
+    #[schemars(with = "Option<String>")]
+    #[serde(default)]
+    pub quorum_state: Option<Quorum>,
     /// `FILE:LINE` it was configured in, or `register`.
     pub source_file: String,
 }

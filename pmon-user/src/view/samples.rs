@@ -47,6 +47,7 @@ pub(crate) fn entity(name: &str, state: StateWord) -> EntityView {
         generation: Some(7),
         severity: Severity::Major,
         alarm: None,
+        alarm_since: None,
         restarts: RestartsView::default(),
         deaths_1h: 0,
         deaths_24h: 0,
@@ -56,6 +57,7 @@ pub(crate) fn entity(name: &str, state: StateWord) -> EntityView {
         last_death: None,
         heartbeat: None,
         quorum: false,
+        quorum_state: None,
         source_file: format!("/etc/pmon.d/{name}.conf:2"),
     }
 }
@@ -179,6 +181,8 @@ pub(crate) fn status(entities: Vec<EntityView>) -> StatusView {
             discrepancies: BTreeMap::new(),
         },
         degraded: Vec::new(),
+        host_degraded: None,
+        unrecoverable: None,
         config_findings: Vec::new(),
         entities,
     }

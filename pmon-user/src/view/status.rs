@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::entity::EntityView;
+use crate::core::entity::Severity;
 
 /// `pmon status -o json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +28,13 @@ pub struct StatusView {
     pub audit: AuditView,
     /// Conditions in which something pmon relies on is missing; each names its remedy.
     pub degraded: Vec<String>,
+    /// Worst severity of the alarms that degrade the host, major or critical.
+    #[schemars(with = "Option<String>")]
+    #[serde(default)]
+    pub host_degraded: Option<Severity>,
+    /// A quorum member that has used up its strikes: the host should not go on.
+    #[serde(default)]
+    pub unrecoverable: Option<String>,
     /// What is wrong with the configuration, `FILE:LINE:COLUMN: level: text`.
     pub config_findings: Vec<String>,
     /// The entities asked for, by name.

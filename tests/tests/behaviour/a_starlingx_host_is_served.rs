@@ -42,7 +42,10 @@ fn s3_the_petting_goes_on_while_every_recovery_hangs() {
         ("pidfile", quoted(&fifo)),
         ("start_timeout", "\"1000s\"".to_owned()),
     ];
-    let settings: Vec<_> = settings.iter().map(|(key, it)| (*key, it.as_str())).collect();
+    let settings: Vec<_> = settings
+        .iter()
+        .map(|(key, it)| (*key, it.as_str()))
+        .collect();
     let entity = script::entity(&name, &settings);
     place.configure(&format!("{}{entity}", host.configuration()));
     let daemon = Daemon::start(&place);
@@ -68,7 +71,7 @@ fn s22_without_a_hostwd_it_works_and_a_late_one_is_told() {
         foreground_entity(&name, &[])
     ));
     let daemon = Daemon::start(&place);
-    daemon.up(&name);
+    let _pid = daemon.up(&name);
     let wanted = "StarlingX: the host watchdog is not told: Connection refused (os error 111)";
     let told = wait::until_seen(
         "it says that hostwd is not there",
@@ -79,7 +82,9 @@ fn s22_without_a_hostwd_it_works_and_a_late_one_is_told() {
     assert_eq!(told, [wanted]);
     let hostwd = Hostwd::new();
     hostwd.petted(2);
-    wait::until("all is well", LONG, || troubles(&daemon).is_empty().then_some(()));
+    wait::until("all is well", LONG, || {
+        troubles(&daemon).is_empty().then_some(())
+    });
     // One that has stopped reading holds nobody up.
     let before = daemon.entity(&name)["pid"].clone();
     wait::until_seen(
@@ -127,12 +132,14 @@ fn nothing_is_recovered_before_the_host_is_configured() {
     host.has(INITIAL_CONFIG);
     let file = host.path(GOENABLED).display().to_string();
     daemon.entity_when(&absent, "it waits for the other file", LONG, |it| {
-        it["problem"].as_str().is_some_and(|why| why.contains(&file))
+        it["problem"]
+            .as_str()
+            .is_some_and(|why| why.contains(&file))
     });
     assert_eq!(process::instances(&absent), [0; 0]);
     assert_eq!(process::instances(&present), [0; 0]);
     host.has(GOENABLED);
-    daemon.up(&absent);
+    let _pid = daemon.up(&absent);
     assert_ne!(daemon.up(&present), adopted);
 }
 
@@ -152,10 +159,9 @@ fn v15_nothing_is_recovered_in_a_shutdown_unless_it_is_cancelled() {
     let events = daemon.events();
     let first = daemon.up(&name);
     Process::open(first).unwrap().kill();
-    let second = daemon
-        .entity_when(&name, "it is up again", LONG, |it| {
-            it["state"] == "up" && it["pid"] != first
-        })["pid"]
+    let second = daemon.entity_when(&name, "it is up again", LONG, |it| {
+        it["state"] == "up" && it["pid"] != first
+    })["pid"]
         .clone();
 
     host.system_state("stopping");
@@ -202,18 +208,24 @@ fn s4_a_part_that_is_not_configured_is_not_monitored() {
     let findings = status["config_findings"].as_array().unwrap();
     let told = format!("`{typo}` is never monitored: `subfunction = compute` has no meaning");
     assert!(
-        findings.iter().any(|it| it.as_str().unwrap().contains(&told)),
+        findings
+            .iter()
+            .any(|it| it.as_str().unwrap().contains(&told)),
         "{findings:?}"
     );
     // Sweeps pass, the process goes and comes, and nothing of that counts.
     let sweeps = |daemon: &Daemon| daemon.status()["audit"]["sweeps"].as_u64().unwrap();
     let before = sweeps(&daemon);
     service.by_hand("stop");
-    wait::until("two sweeps", LONG, || (sweeps(&daemon) >= before + 2).then_some(()));
+    wait::until("two sweeps", LONG, || {
+        (sweeps(&daemon) >= before + 2).then_some(())
+    });
     assert_eq!(process::instances(&name), [0; 0]);
     service.by_hand("start");
     let before = sweeps(&daemon);
-    wait::until("two sweeps", LONG, || (sweeps(&daemon) >= before + 2).then_some(()));
+    wait::until("two sweeps", LONG, || {
+        (sweeps(&daemon) >= before + 2).then_some(())
+    });
     for name in [&name, &typo] {
         let entity = daemon.entity(name);
         assert_eq!(entity["stage"], "polling", "{entity:#}");
@@ -237,16 +249,23 @@ fn pmonds_own_files_are_there_and_its_signals_are_known() {
         foreground_entity(&name, &[])
     ));
     let daemon = Daemon::start(&place);
-    daemon.up(&name);
+    let _pid = daemon.up(&name);
     let pidfile = host.path("/var/run/pmond.pid");
-    assert_eq!(fs::read_to_string(&pidfile).unwrap(), daemon.pid().to_string());
+    assert_eq!(
+        fs::read_to_string(&pidfile).unwrap(),
+        daemon.pid().to_string()
+    );
     let info = host.path("/var/run/pmond.info");
-    wait::until("there is a pmond.info", LONG, || info.exists().then_some(()));
+    wait::until("there is a pmond.info", LONG, || {
+        info.exists().then_some(())
+    });
     fs::remove_file(&info).unwrap();
     let process = Process::open(daemon.pid()).unwrap();
     process.signal(Signal::USR1).unwrap();
     wait::until("pmond.info tells how it is", LONG, || {
-        fs::read_to_string(&info).is_ok_and(|text| text.contains(&name)).then_some(())
+        fs::read_to_string(&info)
+            .is_ok_and(|text| text.contains(&name))
+            .then_some(())
     });
     process.signal(Signal::USR2).unwrap();
     wait::until("the log tells how it is", LONG, || {
@@ -254,4 +273,53 @@ fn pmonds_own_files_are_there_and_its_signals_are_known() {
     });
     assert!(daemon.terminate().success());
     assert!(!pidfile.exists());
+}
+
+#[test]
+fn v3_a_quorum_member_beyond_recovery_is_told_to_hostwd_and_mtc_agent() {
+    skip_if!(starlingx::no_host());
+    let place = Place::new();
+    let host = Host::new(&place);
+    let hostwd = Hostwd::new();
+    let name = place.name("sm");
+    let service = Lsb::new(&place, &name, &[]);
+    script::executable(&service.script, "#!/bin/sh\nexit 1\n");
+    let entity = service.entity(&[
+        ("severity", "\"major\""),
+        ("restarts", "2"),
+        ("quorum", "true"),
+    ]);
+    place.configure(&format!("{}{entity}", host.configuration()));
+    let daemon = Daemon::start(&place);
+
+    let hostname = rustix::system::uname();
+    let hostname = hostname.nodename().to_str().unwrap();
+    let about = |process: &str| {
+        format!(r#"{{"hostname":"{hostname}","service":"pmond","process":"{process}"}}"#)
+    };
+    assert_eq!(host.event(), (0xf0f0_f0f0, about("pmond")));
+    let all = format!(r#"{{"hostname":"{hostname}","service":"pmond"}}"#);
+    let healthy = (0x0202_0202, all);
+    assert_eq!(host.event(), healthy);
+    // Told every 10 s until the alarm is raised.
+    let next = || loop {
+        let event = host.event();
+        if event != healthy {
+            return event;
+        }
+    };
+    assert_eq!(next(), (0x0303_0303, about(&name)));
+    assert_eq!(next(), (0x0505_0505, about(&name)));
+
+    let failed = starlingx::beyond_recovery(&name);
+    while hostwd.next() != failed {}
+    assert_eq!(hostwd.next(), failed, "and again");
+    host.pulsed();
+    assert_eq!(daemon.status()["unrecoverable"], name);
+
+    // It comes back, and all is well.
+    let _works = Lsb::new(&place, &name, &[]);
+    let _pid = daemon.up(&name);
+    while hostwd.next() == failed {}
+    hostwd.petted(1);
 }

@@ -193,6 +193,12 @@ fn v12_is_replaced_when_it_stops_answering(language: Language) {
     let history = world.daemon.json(&["history", world.name()]);
     let incident = &history["incidents"][0];
     assert_eq!(incident["result"], "recovered", "{incident:#}");
+    let death = &incident["death"];
+    assert_eq!(death["cause"], "heartbeat", "{incident:#}");
+    assert_eq!(death["pid"], old);
+    // Nobody saw when.
+    assert_eq!(death["died_at"], Value::Null);
+    assert!(death["recovered_at"].is_string(), "{incident:#}");
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod a_stop_has_an_order;
 mod a_stopped_daemon_misses_no_death;
 mod a_thousand_kills_are_each_recovered_once;
 mod an_active_process_must_answer;
+mod an_alarm_outlives_the_daemon;
 mod an_altered_table_is_put_right;
 mod an_idle_daemon_sleeps;
 mod another_layouts_pins_are_taken_over;

@@ -1,21 +1,27 @@
 //! Lays the settings of one file over those of the files before it.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, path::Path, time::Duration};
 
 use toml::Spanned;
 
 use super::{
     Source,
-    table::{CompatTable, ControlTable, DaemonTable, DefaultsTable, StarlingXTable},
-    value::PathOrNone,
+    table::{AlarmTable, CompatTable, ControlTable, DaemonTable, DefaultsTable, StarlingXTable},
+    value::{Argument, PathOrNone},
 };
 use crate::{
     compat::starlingx::root::Root,
     config::{
         finding::{Finding, Level},
+        host::{Host, ScriptState},
         settings::Settings,
     },
 };
+
+/// A program cannot do anything in less.
+const SHORTEST_HOOK: Duration = Duration::from_millis(100);
+/// Alarms of others wait for it.
+const LONGEST_HOOK: Duration = Duration::from_secs(60);
 
 /// Lays `[daemon]` over what earlier files said. Returns what is out of range.
 pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Source) -> Vec<Finding> {
@@ -94,6 +100,54 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
     }
     if let Some(path) = initialised_file {
         daemon.initialised_file = Some(path.0);
+    }
+    problems
+}
+
+/// Lays `[alarm]` over what earlier files said. Returns what is wrong with it.
+pub(super) fn alarm(
+    settings: &mut Settings,
+    table: AlarmTable,
+    source: &Source,
+    host: &dyn Host,
+) -> Vec<Finding> {
+    let AlarmTable {
+        hook,
+        hook_timeout,
+        file,
+    } = table;
+    let alarm = &mut settings.alarm;
+    let mut problems = Vec::new();
+    if let Some(hook) = hook {
+        let span = hook.span();
+        let argument = |argument: Argument| argument.0;
+        alarm.hook = hook.into_inner().into_iter().map(argument).collect();
+        if let Some(program) = alarm.hook.first() {
+            let path = Path::new(program);
+            let (level, what) = if !path.is_absolute() {
+                (Level::Error, "is not an absolute path")
+            } else {
+                match host.script(path) {
+                    ScriptState::Executable => (Level::Note, ""),
+                    ScriptState::NotExecutable => (Level::Warning, "is not executable"),
+                    ScriptState::Absent => (Level::Warning, "does not exist"),
+                }
+            };
+            if level != Level::Note {
+                problems.push(source.finding(level, span, format!("hook `{program}` {what}")));
+            }
+        }
+    }
+    if let Some(timeout) = hook_timeout {
+        if (SHORTEST_HOOK..=LONGEST_HOOK).contains(&timeout.get_ref().0) {
+            alarm.hook_timeout = timeout.get_ref().0;
+        } else {
+            let message = "`hook_timeout` must be 100ms to 60s";
+            problems.push(source.finding(Level::Error, timeout.span(), message));
+        }
+    }
+    if let Some(file) = file {
+        alarm.file = file.path();
     }
     problems
 }

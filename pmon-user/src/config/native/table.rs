@@ -31,6 +31,8 @@ pub struct NativeFile {
     pub control: ControlTable,
     /// What holds for every entity that does not say otherwise.
     pub defaults: DefaultsTable,
+    /// Who is told of alarms, beside log and `pmon status`.
+    pub alarm: AlarmTable,
     /// Files in the dialect of the original pmond.
     pub pmon_d: PmonDTable,
     /// Taking the place of other process monitors.
@@ -105,6 +107,21 @@ pub struct DefaultsTable {
     pub stop: Option<StopText>,
     /// Deadline of a start command; `startuptime` raises it. Default: 30s
     pub start_timeout: Option<DurationText>,
+}
+
+/// Who is told of alarms, beside log and `pmon status`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlarmTable {
+    /// Program (absolute path) and arguments that are executed for each event;
+    /// empty for none. Default: []
+    #[schemars(with = "Option<Vec<Argument>>")]
+    pub hook: Option<Spanned<Vec<Argument>>>,
+    /// After that long the hook is killed, 100ms to 60s. Default: 10s
+    #[schemars(with = "Option<DurationText>")]
+    pub hook_timeout: Option<Spanned<DurationText>>,
+    /// File that gets a line of JSON for each event, or "none". Default: none
+    pub file: Option<PathOrNone>,
 }
 
 /// Files in the dialect of the original pmond.

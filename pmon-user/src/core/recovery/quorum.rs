@@ -10,11 +10,14 @@
 //! Recovery, or an operator's stop, leads back from both. Must stay true: of an
 //! entity that is no member nothing is counted.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Recovery, Step};
 use crate::core::{entity::Severity, notice::Notice};
 
 /// How many strikes a quorum member has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Quorum {
     /// None.
     #[default]
@@ -23,6 +26,14 @@ pub enum Quorum {
     Failure,
     /// Both (pmond's `quorum_unrecoverable`).
     Unrecoverable,
+}
+
+impl Quorum {
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub const fn is_sound(&self) -> bool {
+        matches!(self, Self::Sound)
+    }
 }
 
 impl Recovery {
