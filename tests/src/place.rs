@@ -24,8 +24,13 @@ use crate::process;
 const BPFFS: &str = "/sys/fs/bpf";
 /// Pin directories of tests: this, the test's pid, and a number.
 const PINS: &str = "pmon-test-";
-/// cgroup v2, alone or beside v1.
-const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+/// cgroup v2, alone or beside v1, and the CPU controller of v1.
+const CGROUPS: [&str; 4] = [
+    "/sys/fs/cgroup",
+    "/sys/fs/cgroup/unified",
+    "/sys/fs/cgroup/cpu",
+    "/sys/fs/cgroup/cpu,cpuacct",
+];
 
 /// See the module.
 #[derive(Debug)]

@@ -90,6 +90,27 @@ pub enum Verb {
     Stop(Operate),
     /// End processes and start successors.
     Restart(Operate),
+    /// Take entities out of recovery: deaths are told, nothing is started or ended.
+    Hold {
+        /// The entities.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// How long; until `pmon resume` without it.
+        #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+        lasts: Option<Duration>,
+        /// Why, for the history.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Take held entities back into recovery.
+    Resume {
+        /// The entities.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Why, for the history.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
     /// Monitor a live process that no configuration file describes.
     #[command(group = ArgGroup::new("which").required(true).args(["pid", "pidfile"]))]
     Register {
@@ -216,6 +237,17 @@ pub struct Operate {
         value_parser = duration
     )]
     pub wait: Option<Duration>,
+}
+
+impl Operate {
+    /// An action whose outcome nobody waits for.
+    pub(super) const fn at_once(names: Vec<String>, reason: Option<String>) -> Self {
+        Self {
+            names,
+            reason,
+            wait: None,
+        }
+    }
 }
 
 /// A time: `90` (seconds), `90s`, `500ms`, `1m30s`.

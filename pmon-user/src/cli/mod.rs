@@ -9,6 +9,7 @@ pub mod exit;
 pub mod output;
 mod verbs;
 mod wait;
+mod watchdog;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -21,7 +22,7 @@ use clap::Parser;
 use serde::Serialize;
 
 use self::{
-    arguments::{Arguments, BpfVerb, Command, ConfigVerb, Global, Switch, Verb},
+    arguments::{Arguments, BpfVerb, Command, ConfigVerb, Global, Operate, Switch, Verb},
     exit::Exit,
     output::{Output, Terminal},
     verbs::Trouble,
@@ -148,6 +149,7 @@ fn run(
                     (Exit::Failed, format!("cannot write the output: {error}"))
                 }
                 Trouble::Usage(what) => (Exit::Usage, what),
+                Trouble::Failed(what) => (Exit::Failed, what),
             };
             complain(&what, errors);
             exit
@@ -168,6 +170,18 @@ async fn dispatch(
         Verb::Start(what) => verbs::operate(OperatorAction::Start, &what, global, output).await,
         Verb::Stop(what) => verbs::operate(OperatorAction::Stop, &what, global, output).await,
         Verb::Restart(what) => verbs::operate(OperatorAction::Restart, &what, global, output).await,
+        Verb::Hold {
+            names,
+            lasts,
+            reason,
+        } => {
+            let hold = Operate::at_once(names, reason);
+            verbs::operate(OperatorAction::Hold { lasts }, &hold, global, output).await
+        }
+        Verb::Resume { names, reason } => {
+            let resume = Operate::at_once(names, reason);
+            verbs::operate(OperatorAction::Resume, &resume, global, output).await
+        }
         Verb::Register {
             name,
             pid,

@@ -10,6 +10,7 @@ use super::{
     exit::Exit,
     output::Output,
     wait::Wait,
+    watchdog,
 };
 use crate::{
     control::{
@@ -38,6 +39,9 @@ pub(super) enum Trouble {
     /// The command line.
     #[error("{0}")]
     Usage(String),
+    /// Something beside the daemon.
+    #[error("{0}")]
+    Failed(String),
 }
 
 type Ended = Result<Exit, Trouble>;
@@ -122,6 +126,9 @@ pub(super) async fn operate(
         wait,
     } = operate;
     let mut client = connect(global).await?;
+    if watchdog::is_meant(names, &mut client).await? {
+        return watchdog::restart(output).await;
+    }
     // Also finds the misspelt name before anything has been done to the others.
     let before = client.list(names).await?.entities;
     let wait = match wait {

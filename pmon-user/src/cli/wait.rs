@@ -44,7 +44,14 @@ fn progress(action: OperatorAction, before: &EntityView, now: &EntityView) -> Pr
             Progress::Done
         }
         OperatorAction::Start | OperatorAction::Restart if failed_anew => Progress::Failed,
-        OperatorAction::Start | OperatorAction::Restart | OperatorAction::Stop => Progress::Pending,
+        OperatorAction::Hold { .. } if now.state == StateWord::Held => Progress::Done,
+        OperatorAction::Resume if now.state != StateWord::Held => Progress::Done,
+        OperatorAction::Start
+        | OperatorAction::Restart
+        | OperatorAction::Stop
+        | OperatorAction::StopFor { .. }
+        | OperatorAction::Hold { .. }
+        | OperatorAction::Resume => Progress::Pending,
     }
 }
 

@@ -4,4 +4,5 @@
 //! Must stay true: nothing in here decides on recoveries, and nothing of the
 //! daemon waits for anything in here.
 
+pub mod inbox;
 pub mod starlingx;

@@ -21,10 +21,8 @@ mod starlingx;
 
 use std::path::{Path, PathBuf};
 
-use crate::{
-    compat::starlingx::settings::StarlingXSettings,
-    core::entity::{EntitySpec, Origin},
-};
+use crate::core::entity::{EntitySpec, Origin};
+use settings::starlingx::StarlingxSettings;
 
 pub use finding::{Finding, Level};
 pub use host::{Host, LocalHost};
@@ -152,7 +150,7 @@ impl Loaded {
 
 /// Reads `[compat.starlingx]` alone, with nothing that could hang: what is to be
 /// at work before anything else. Mistakes are [`load`]'s to tell.
-pub fn starlingx(sources: &Sources, host: &dyn Host) -> StarlingXSettings {
+pub fn starlingx(sources: &Sources, host: &dyn Host) -> StarlingxSettings {
     native::starlingx(sources, host)
 }
 

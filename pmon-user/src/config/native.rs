@@ -25,9 +25,9 @@ use super::{
     file::{self, ReadError},
     finding::{Finding, Level, Place, did_you_mean},
     host::Host,
-    settings::Override,
+    settings::{Override, starlingx::StarlingxSettings},
 };
-use crate::{compat::starlingx::settings::StarlingXSettings, core::entity::Origin};
+use crate::core::entity::Origin;
 use table::{EntityTable, NativeFile, OverrideTable, PmonDTable};
 
 /// A file's path and text, to find places in.
@@ -91,8 +91,8 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
         let daemon = overlay::daemon(settings, daemon, &source);
         overlay::control(settings, control);
         overlay::defaults(settings, &defaults);
-        overlay::compat(settings, compat);
         let alarm = overlay::alarm(settings, alarm, &source, host);
+        overlay::starlingx(settings, &compat.starlingx);
         let PmonDTable { directory } = pmon_d;
         if let Some(directory) = directory {
             settings.pmon_d.directory = directory.path();
@@ -147,13 +147,13 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
 }
 
 /// `[compat.starlingx]` of all native files that can be read.
-pub(super) fn starlingx(sources: &Sources, host: &dyn Host) -> StarlingXSettings {
+pub(super) fn starlingx(sources: &Sources, host: &dyn Host) -> StarlingxSettings {
     let mut loaded = Loaded::default();
     for (path, required) in paths(&mut loaded, sources) {
         let source = read(&mut loaded, path, required, host);
         let parsed = source.map(|source| toml::from_str(&source.text));
         if let Some(Ok(NativeFile { compat, .. })) = parsed {
-            overlay::compat(&mut loaded.settings, compat);
+            overlay::starlingx(&mut loaded.settings, &compat.starlingx);
         }
     }
     loaded.settings.starlingx

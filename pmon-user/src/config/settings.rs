@@ -3,11 +3,14 @@
 //! Plain values with the defaults of a host where nothing is configured. How
 //! they are written in TOML is `native`'s business.
 
+pub mod starlingx;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{compat::starlingx::settings::StarlingXSettings, core::entity::StopPolicy};
+use crate::core::entity::StopPolicy;
+use starlingx::StarlingxSettings;
 
 /// Everything outside of entities.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -22,10 +25,10 @@ pub struct Settings {
     pub alarm: AlarmSettings,
     /// `[pmon_d]`.
     pub pmon_d: PmonDSettings,
+    /// `[compat.starlingx]`.
+    pub starlingx: StarlingxSettings,
     /// `[override.NAME]`: exceptions for entities of pmon.d files, by name.
     pub overrides: BTreeMap<String, Override>,
-    /// `[compat.starlingx]`.
-    pub starlingx: StarlingXSettings,
 }
 
 /// `[daemon]`.

@@ -18,8 +18,9 @@ use super::{
     error::ControlError,
     interface::{
         BpfLogParameters, BpfShowParameters, EntitiesReply, EntityReply, EventReply,
-        EventsParameters, EventsReply, HistoryParameters, INTERFACE, IncidentsReply,
-        NameParameters, NamesParameters, Nothing, OperateParameters, RegisterParameters, Verb,
+        EventsParameters, EventsReply, HistoryParameters, HoldParameters, INTERFACE,
+        IncidentsReply, NameParameters, NamesParameters, Nothing, OperateParameters,
+        RegisterParameters, Verb,
     },
 };
 use crate::{
@@ -208,14 +209,33 @@ impl Client {
     ) -> Result<EntityView, ClientError> {
         let verb = match action {
             OperatorAction::Start => Verb::Start,
-            OperatorAction::Stop => Verb::Stop,
+            // There is no way to ask for a stop that ends.
+            OperatorAction::Stop | OperatorAction::StopFor { .. } => Verb::Stop,
             OperatorAction::Restart => Verb::Restart,
+            OperatorAction::Resume => Verb::Resume,
+            OperatorAction::Hold { lasts } => return self.hold(name, lasts, reason).await,
         };
         let parameters = OperateParameters {
             name: name.to_owned(),
             reason: reason.map(str::to_owned),
         };
         let EntityReply { entity } = self.call(verb, parameters).await?;
+        Ok(entity)
+    }
+
+    async fn hold(
+        &mut self,
+        name: &str,
+        lasts: Option<Duration>,
+        reason: Option<&str>,
+    ) -> Result<EntityView, ClientError> {
+        let parameters = HoldParameters {
+            name: name.to_owned(),
+            // A part of a second is worth a whole one.
+            seconds: lasts.map(|lasts| lasts.as_secs() + u64::from(lasts.subsec_nanos() > 0)),
+            reason: reason.map(str::to_owned),
+        };
+        let EntityReply { entity } = self.call(Verb::Hold, parameters).await?;
         Ok(entity)
     }
 

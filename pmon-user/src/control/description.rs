@@ -15,8 +15,9 @@ use super::{
     error::ControlError,
     interface::{
         BpfLogParameters, BpfShowParameters, EntitiesReply, EntityReply, EventReply,
-        EventsParameters, EventsReply, HistoryParameters, INTERFACE, IncidentsReply,
-        NameParameters, NamesParameters, Nothing, OperateParameters, RegisterParameters, Verb,
+        EventsParameters, EventsReply, HistoryParameters, HoldParameters, INTERFACE,
+        IncidentsReply, NameParameters, NamesParameters, Nothing, OperateParameters,
+        RegisterParameters, Verb,
     },
 };
 use crate::view::{
@@ -53,7 +54,8 @@ fn signature(verb: Verb, generator: &mut SchemaGenerator) -> (Schema, Schema) {
         Verb::Status => both::<NamesParameters, StatusView>(generator),
         Verb::List => both::<NamesParameters, EntitiesReply>(generator),
         Verb::Show => both::<NameParameters, ShowView>(generator),
-        Verb::Start | Verb::Stop | Verb::Restart => {
+        Verb::Hold => both::<HoldParameters, EntityReply>(generator),
+        Verb::Start | Verb::Stop | Verb::Restart | Verb::Resume => {
             both::<OperateParameters, EntityReply>(generator)
         }
         Verb::Register => both::<RegisterParameters, EntityReply>(generator),

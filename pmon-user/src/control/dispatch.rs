@@ -15,8 +15,9 @@ use super::{
     error::ControlError,
     interface::{
         BpfLogParameters, BpfShowParameters, EntitiesReply, EntityReply, EventsParameters,
-        EventsReply, HistoryParameters, INTERFACE, IncidentsReply, MAX_COUNTING, NameParameters,
-        NamesParameters, Nothing, OperateParameters, RegisterParameters, Verb,
+        EventsReply, HistoryParameters, HoldParameters, INTERFACE, IncidentsReply, MAX_COUNTING,
+        MAX_HOLD, NameParameters, NamesParameters, Nothing, OperateParameters, RegisterParameters,
+        Verb,
     },
     requests::{Failure, parameters},
     transport::encode,
@@ -64,6 +65,11 @@ pub(super) async fn perform<B: Backend>(
         Verb::Start => operate(OperatorAction::Start, value, backend, by).await,
         Verb::Stop => operate(OperatorAction::Stop, value, backend, by).await,
         Verb::Restart => operate(OperatorAction::Restart, value, backend, by).await,
+        Verb::Resume => operate(OperatorAction::Resume, value, backend, by).await,
+        Verb::Hold => {
+            let (action, operate) = hold(parameters(value)?)?;
+            act(action, operate, backend, by).await
+        }
         Verb::Register => {
             let request = registration(parameters(value)?)?;
             let entity = backend
@@ -151,7 +157,34 @@ async fn operate<B: Backend>(
     backend: &B,
     by: String,
 ) -> Result<Vec<u8>, Failure> {
-    let OperateParameters { name, reason } = parameters(value)?;
+    act(action, parameters(value)?, backend, by).await
+}
+
+/// What a hold is as an operator's action.
+fn hold(parameters: HoldParameters) -> Result<(OperatorAction, OperateParameters), ControlError> {
+    let HoldParameters {
+        name,
+        seconds,
+        reason,
+    } = parameters;
+    if let Some(seconds @ (0 | MAX_HOLD..)) = seconds {
+        return Err(ControlError::InvalidParameter {
+            field: "seconds".to_owned(),
+            reason: format!("expected 1 to {} (a year), got {seconds}", MAX_HOLD - 1),
+        });
+    }
+    let lasts = seconds.map(Duration::from_secs);
+    let operate = OperateParameters { name, reason };
+    Ok((OperatorAction::Hold { lasts }, operate))
+}
+
+async fn act<B: Backend>(
+    action: OperatorAction,
+    parameters: OperateParameters,
+    backend: &B,
+    by: String,
+) -> Result<Vec<u8>, Failure> {
+    let OperateParameters { name, reason } = parameters;
     if reason
         .as_ref()
         .is_some_and(|reason| reason.len() > MAX_REASON)

@@ -161,7 +161,9 @@ impl Backend for Fake {
         entity.since = Some(noon());
         entity.state = match action {
             OperatorAction::Start | OperatorAction::Restart => StateWord::Starting,
-            OperatorAction::Stop => StateWord::Down,
+            OperatorAction::Stop | OperatorAction::StopFor { .. } => StateWord::Down,
+            OperatorAction::Hold { .. } => StateWord::Held,
+            OperatorAction::Resume => StateWord::Up,
         };
         self.set(entity.clone());
         Ok(entity)

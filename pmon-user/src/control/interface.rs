@@ -28,6 +28,10 @@ pub enum Verb {
     Stop,
     /// End a process and start a successor.
     Restart,
+    /// Take an entity out of recovery.
+    Hold,
+    /// Take it back.
+    Resume,
     /// Monitor a process that no file describes.
     Register,
     /// Forget such an entity.
@@ -54,13 +58,15 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Status,
         Self::List,
         Self::Show,
         Self::Start,
         Self::Stop,
         Self::Restart,
+        Self::Hold,
+        Self::Resume,
         Self::Register,
         Self::Unregister,
         Self::Events,
@@ -84,6 +90,8 @@ impl Verb {
             Self::Start => "Start",
             Self::Stop => "Stop",
             Self::Restart => "Restart",
+            Self::Hold => "Hold",
+            Self::Resume => "Resume",
             Self::Register => "Register",
             Self::Unregister => "Unregister",
             Self::Events => "Events",
@@ -120,6 +128,8 @@ impl Verb {
             Self::Start
             | Self::Stop
             | Self::Restart
+            | Self::Hold
+            | Self::Resume
             | Self::Register
             | Self::Unregister
             | Self::Reload
@@ -140,6 +150,11 @@ impl Verb {
             Self::Restart => {
                 "End the process and start a successor; returns once that is accepted."
             }
+            Self::Hold => {
+                "Take an entity out of recovery, for `seconds` or until it is resumed: its process \
+                 stays registered and its death is told, and nothing is started or ended."
+            }
+            Self::Resume => "Take a held entity back into recovery.",
             Self::Register => "Monitor a live process that no configuration file describes.",
             Self::Unregister => "Forget a registered entity; its process is left alone.",
             Self::Events => {
@@ -184,12 +199,28 @@ pub struct NameParameters {
     pub name: String,
 }
 
-/// Parameters of [`Verb::Start`], [`Verb::Stop`] and [`Verb::Restart`].
+/// Parameters of [`Verb::Start`], [`Verb::Stop`], [`Verb::Restart`] and
+/// [`Verb::Resume`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OperateParameters {
     /// The entity.
     pub name: String,
+    /// Why, for the history.
+    pub reason: Option<String>,
+}
+
+/// Longest hold with an end, in seconds: a year. What is to last longer has none.
+pub const MAX_HOLD: u64 = 366 * 24 * 3600;
+
+/// Parameters of [`Verb::Hold`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HoldParameters {
+    /// The entity.
+    pub name: String,
+    /// For how long; until it is resumed when absent.
+    pub seconds: Option<u64>,
     /// Why, for the history.
     pub reason: Option<String>,
 }

@@ -60,7 +60,17 @@ pub enum Effect {
     /// The start method's own way to stop (a systemd unit); answered by the
     /// process's end.
     StopUnit,
-    /// End a start command that is still running, with its process group.
+    /// Run the script of an entity in status mode; answered by
+    /// [`super::event::Event::ScriptEnded`].
+    RunScript {
+        /// What for.
+        task: ScriptTask,
+        /// Number of this run, repeated in the answer.
+        run: u64,
+        /// Read `status_failure_text` at its end.
+        failure_text: bool,
+    },
+    /// End a start command or script that is still running, with its process group.
     CancelStart,
     /// Send the process a request, as soon as its answer could be received;
     /// answered by [`super::pulse::PulseEvent::Sent`] or its opposite.
@@ -83,6 +93,15 @@ pub enum Effect {
     AskGate,
     /// Tell the log, the event stream and the incident's timeline.
     Say(Notice),
+}
+
+/// What the script of an entity in status mode is run for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScriptTask {
+    /// To ask for the status: `status_arg`.
+    Status,
+    /// To start the service: `start_arg`.
+    Start,
 }
 
 /// Verb for a start method that knows verbs.

@@ -50,10 +50,30 @@ pub struct EntitySpec {
 }
 
 impl EntitySpec {
-    /// Whether a successor is started when the process fails.
+    /// Whether a successor is started when the process fails; in status mode one is
+    /// started whatever `restarts` says.
     #[must_use]
     pub const fn recovers(&self) -> bool {
-        self.restarts > 0 && !matches!(self.start, StartMethod::None { .. })
+        (self.restarts > 0 || self.status.is_some())
+            && !matches!(self.start, StartMethod::None { .. })
+    }
+
+    /// The pidfile, where it is of any consequence: in status mode it is neither
+    /// read nor touched.
+    #[must_use]
+    pub fn watched_pidfile(&self) -> Option<&PathBuf> {
+        self.pidfile.as_ref().filter(|_| self.mode != Mode::Status)
+    }
+
+    /// How a successor is started, in one line.
+    #[must_use]
+    pub fn describe_start(&self) -> String {
+        match (&self.status, &self.start) {
+            (Some(status), StartMethod::Script { path }) => {
+                format!("{} {}", path.display(), status.start_arg)
+            }
+            (Some(_) | None, start) => start.describe(),
+        }
     }
 }
 

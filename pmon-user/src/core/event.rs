@@ -1,5 +1,7 @@
 //! What can happen to an entity: the core's input alphabet.
 
+use std::time::Duration;
+
 use super::{
     death::{Death, Hint, WaitStatus},
     gate::GateEvent,
@@ -67,6 +69,15 @@ pub enum Event {
         run: u64,
         /// How.
         end: StartEnd,
+    },
+    /// The script of an entity in status mode came to an end.
+    ScriptEnded {
+        /// Which run.
+        run: u64,
+        /// How; never [`StartEnd::Running`].
+        end: StartEnd,
+        /// What it left for the alarm, if that was asked for and could be read.
+        failure_text: Option<String>,
     },
     /// An operator asked for something.
     Operator(OperatorRequest),
@@ -166,6 +177,9 @@ impl OperatorAction {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Restart => "restart",
+            Self::StopFor { .. } => "stop",
+            Self::Hold { .. } => "hold",
+            Self::Resume => "resume",
         }
     }
 }
@@ -179,4 +193,16 @@ pub enum OperatorAction {
     Stop,
     /// End the process and start a successor.
     Restart,
+    /// End the process and leave it down for some time, as the original pmond does.
+    StopFor {
+        /// How long; then it is monitored, and recovered, again.
+        lasts: Duration,
+    },
+    /// Take it out of recovery.
+    Hold {
+        /// How long; until it is resumed when absent.
+        lasts: Option<Duration>,
+    },
+    /// Take it back into recovery.
+    Resume,
 }

@@ -1,6 +1,7 @@
 //! What the policy would do if the process died now: the real state machine,
 //! stepped on a copy in a simulated world, once with a start method that works
-//! and once with one that keeps failing.
+//! and once with one that keeps failing. In status mode: what it would do if the
+//! status were bad from now on.
 
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use super::{
     entity::EntitySpec,
     notice::Notice,
     recovery::Recovery,
-    simulation::{Simulation, StartBehaviour},
+    simulation::{ScriptBehaviour, Simulation, StartBehaviour},
+    status::State,
     time::Time,
 };
 
@@ -56,6 +58,39 @@ pub fn if_it_died_now(spec: &EntitySpec, recovery: &Recovery, now: Time) -> Vec<
     lines
 }
 
+/// The forecast for an entity in status mode, up to its alarm; empty for others
+/// and for one that is not monitored now.
+#[must_use]
+pub fn if_its_status_were_bad(spec: &EntitySpec, recovery: &Recovery, now: Time) -> Vec<Forecast> {
+    if spec.status.is_none() || recovery.status().state() == State::Rest {
+        return Vec::new();
+    }
+    if let Some(severity) = recovery.alarm() {
+        return vec![Forecast {
+            after: Duration::ZERO,
+            what: format!(
+                "the {severity} alarm stays raised; each bad status is followed by: {}",
+                spec.describe_start()
+            ),
+        }];
+    }
+    let begin = |start| {
+        let never = StartBehaviour::Hangs;
+        let mut world = Simulation::of(spec, recovery.clone(), now, never);
+        world.set_scripts(ScriptBehaviour {
+            status: 1,
+            start,
+            takes: Duration::ZERO,
+        });
+        world.end_script_under_way();
+        world
+    };
+    let ends = |notice: &Notice| matches!(notice, Notice::AlarmRaised(_));
+    let mut lines = tell(begin(0), spec, now, "", ends);
+    lines.extend(tell(begin(1), spec, now, "if the start fails, too: ", ends));
+    lines
+}
+
 fn story(
     spec: &EntitySpec,
     recovery: &Recovery,
@@ -66,6 +101,18 @@ fn story(
 ) -> Vec<Forecast> {
     let mut world = Simulation::of(spec, recovery.clone(), now, start);
     world.kill(KILLED);
+    tell(world, spec, now, prefix, ends)
+}
+
+/// Lets the world go on until the story ends, and tells it.
+fn tell(
+    mut world: Simulation<'_>,
+    spec: &EntitySpec,
+    now: Time,
+    prefix: &str,
+    ends: impl Fn(&Notice) -> bool,
+) -> Vec<Forecast> {
+    world.run_until(now);
     let mut end = now + HORIZON;
     while let Some(due) = world.recovery().deadline().filter(|due| *due <= end) {
         world.run_until(due);
@@ -105,10 +152,11 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             .map(|path| format!("remove `{}` if it still names it", path.display())),
         Effect::Look { .. } => None,
         Effect::Say(notice) => match notice {
+            Notice::Spawned { .. } if spec.status.is_some() => Some(spec.describe_start()),
             Notice::Spawned { attempt, .. } => Some(format!(
                 "attempt {attempt} of {}: {}",
                 spec.restarts,
-                spec.start.describe()
+                spec.describe_start()
             )),
             Notice::Monitoring(_) => {
                 Some("the successor must stay alive for `debounce`".to_owned())
@@ -120,6 +168,8 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             Notice::AttemptFailed { next_in, .. } => {
                 Some(format!("attempt failed; wait {next_in:?}"))
             }
+            Notice::StatusBad { .. } => Some("the status is bad".to_owned()),
+            Notice::Resumed { .. } => Some("the hold is over".to_owned()),
             Notice::FirstFailure => Some("first failure is logged".to_owned()),
             Notice::AlarmRaised(severity) => Some(format!("{severity} alarm")),
             Notice::QuorumFailure => Some("quorum failure".to_owned()),
@@ -145,10 +195,14 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::Restarted(_)
             | Notice::Operator(_)
             | Notice::Stopped
+            | Notice::StopExpired
+            | Notice::Held { .. }
             | Notice::Waiting { .. }
             | Notice::Gated { .. }
             | Notice::Unanswered { .. }
             | Notice::PulseMissed { .. }
+            | Notice::StatusGood
+            | Notice::Refused { .. }
             | Notice::AlarmRefreshed(_)
             | Notice::AlarmCleared
             | Notice::QuorumCleared => None,
@@ -162,6 +216,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
         | Effect::Signal { .. }
         | Effect::Start { .. }
         | Effect::StopUnit
+        | Effect::RunScript { .. }
         | Effect::CancelStart
         | Effect::RequestPulse { .. }
         | Effect::CollectPulse { .. }

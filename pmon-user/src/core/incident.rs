@@ -207,7 +207,9 @@ impl Incident {
             Notice::Recovered(_) | Notice::Restarted(_) if self.external => {
                 Some(End::RecoveredExternally)
             }
-            Notice::Recovered(_) | Notice::Restarted(_) => Some(End::Recovered),
+            Notice::Recovered(_) | Notice::Restarted(_) | Notice::StatusGood => {
+                Some(End::Recovered)
+            }
             Notice::Stopped => Some(End::Stopped),
             Notice::GaveUp { .. } => Some(End::GaveUp),
             _ => None,
@@ -218,7 +220,11 @@ impl Incident {
 const fn begins(notice: &Notice) -> bool {
     matches!(
         notice,
-        Notice::Hinted(_) | Notice::Died(_) | Notice::Missing { .. } | Notice::Unanswered { .. }
+        Notice::Hinted(_)
+            | Notice::Died(_)
+            | Notice::Missing { .. }
+            | Notice::Unanswered { .. }
+            | Notice::StatusBad { .. }
     )
 }
 

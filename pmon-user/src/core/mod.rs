@@ -21,4 +21,5 @@ pub mod notice;
 pub mod pulse;
 pub mod recovery;
 pub mod simulation;
+pub mod status;
 pub mod time;

@@ -12,7 +12,7 @@ use super::{
     discrepancy::Discrepancy,
     effect::StartVerb,
     entity::Severity,
-    event::OperatorRequest,
+    event::{OperatorAction, OperatorRequest},
     evidence::Sender,
     identity::Identity,
 };
@@ -130,6 +130,18 @@ pub enum Notice {
     Operator(OperatorRequest),
     /// The entity was stopped by an operator and is down.
     Stopped,
+    /// An operator's stop was for some time only, and that is over.
+    StopExpired,
+    /// Taken out of recovery by an operator.
+    Held {
+        /// For how long; until it is resumed when absent.
+        lasts: Option<Duration>,
+    },
+    /// Back in recovery.
+    Resumed {
+        /// By time, not by request.
+        expired: bool,
+    },
     /// Somebody else is starting or stopping the entity; wait for the result.
     Waiting {
         /// The pid of the foreign script.
@@ -173,6 +185,20 @@ pub enum Notice {
         seen: String,
         /// What was done, in order; empty when nothing was.
         done: Vec<String>,
+    },
+    /// A script says that the service is well: for the first time, or again.
+    StatusGood,
+    /// A script says that the service is not well, or could not say anything.
+    StatusBad {
+        /// How it ended.
+        reason: String,
+    },
+    /// What an operator asked for is not done.
+    Refused {
+        /// What that was.
+        request: OperatorRequest,
+        /// Why not.
+        why: String,
     },
     /// First failure of a cycle (pmond's LOG event).
     FirstFailure,
@@ -219,12 +245,18 @@ impl Notice {
             Self::GaveUp { .. } => "gave_up",
             Self::Operator(_) => "operator",
             Self::Stopped => "stopped",
+            Self::StopExpired => "stop_expired",
+            Self::Held { .. } => "held",
+            Self::Resumed { .. } => "resumed",
             Self::Waiting { .. } => "waiting",
             Self::Gated { .. } => "gated",
             Self::PulseMissed { .. } => "pulse_missed",
             Self::Unanswered { .. } => "unanswered",
             Self::AwaitingAnswers { .. } => "awaiting_answers",
             Self::Audited { .. } => "audit",
+            Self::StatusGood => "status_good",
+            Self::StatusBad { .. } => "status_bad",
+            Self::Refused { .. } => "refused",
             Self::FirstFailure => "first_failure",
             Self::AlarmRaised(_) => "alarm_raised",
             Self::AlarmRefreshed(_) => "alarm_refreshed",
@@ -268,9 +300,15 @@ impl Notice {
             | Self::GaveUp { .. }
             | Self::Operator(_)
             | Self::Stopped
+            | Self::StopExpired
+            | Self::Held { .. }
+            | Self::Resumed { .. }
             | Self::Waiting { .. }
             | Self::Gated { .. }
             | Self::Audited { .. }
+            | Self::StatusGood
+            | Self::StatusBad { .. }
+            | Self::Refused { .. }
             | Self::FirstFailure
             | Self::AlarmRaised(_)
             | Self::AlarmRefreshed(_)
@@ -347,13 +385,25 @@ impl fmt::Display for Notice {
             Self::Restarted(identity) => write!(f, "Restarted ({})", identity.pid),
             Self::GaveUp { reason } => write!(f, "no automatic recovery: {reason}"),
             Self::Operator(request) => {
-                write!(f, "{:?} asked for by {}", request.action, request.by)?;
+                write!(
+                    f,
+                    "{} asked for by {}",
+                    capitalised(request.action),
+                    request.by
+                )?;
                 match &request.reason {
                     Some(reason) => write!(f, ": {reason}"),
                     None => Ok(()),
                 }
             }
             Self::Stopped => f.write_str("stopped by operator"),
+            Self::StopExpired => f.write_str("the stop is over; monitored again"),
+            Self::Held { lasts: None } => f.write_str("held: taken out of recovery"),
+            Self::Held { lasts: Some(lasts) } => {
+                write!(f, "held: taken out of recovery for {lasts:?}")
+            }
+            Self::Resumed { expired: false } => f.write_str("resumed: back in recovery"),
+            Self::Resumed { expired: true } => f.write_str("the hold is over: back in recovery"),
             Self::Waiting { script } => {
                 write!(f, "init script ({script}) is at work; waiting for it")
             }
@@ -387,6 +437,13 @@ impl fmt::Display for Notice {
                     write!(f, "done: {}", done.join(", "))
                 }
             }
+            Self::StatusGood => f.write_str("the status is good"),
+            Self::StatusBad { reason } => write!(f, "the status is bad: the script {reason}"),
+            Self::Refused { request, why } => write!(
+                f,
+                "{:?} asked for by {} is not done: {why}",
+                request.action, request.by
+            ),
             Self::FirstFailure => f.write_str("is down; recovery begins"),
             Self::AlarmRaised(severity) => write!(f, "{severity} alarm raised"),
             Self::AlarmRefreshed(severity) => write!(f, "{severity} alarm still raised"),
@@ -397,6 +454,16 @@ impl fmt::Display for Notice {
             }
             Self::QuorumCleared => f.write_str("quorum failure cleared"),
         }
+    }
+}
+
+const fn capitalised(action: OperatorAction) -> &'static str {
+    match action {
+        OperatorAction::Start => "Start",
+        OperatorAction::Stop | OperatorAction::StopFor { .. } => "Stop",
+        OperatorAction::Restart => "Restart",
+        OperatorAction::Hold { .. } => "Hold",
+        OperatorAction::Resume => "Resume",
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{
     death::{Death, LastSeen, SourceName, WaitStatus},
-    effect::Effect,
+    effect::{Effect, ScriptTask},
     entity::EntitySpec,
     event::{Event, Occasion, Outcome, Sighting, StartEnd},
     evidence::Evidence,
@@ -48,6 +48,17 @@ pub enum AnswerBehaviour {
     Silent,
 }
 
+/// What the script of an entity in status mode does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScriptBehaviour {
+    /// Exit code when asked for the status.
+    pub status: i32,
+    /// Exit code when told to start.
+    pub start: i32,
+    /// How long it takes, either way.
+    pub takes: Duration,
+}
+
 /// One entity and its simulated world.
 #[derive(Debug)]
 pub struct Simulation<'a> {
@@ -57,6 +68,8 @@ pub struct Simulation<'a> {
     start: StartBehaviour,
     answers: AnswerBehaviour,
     gate: Verdict,
+    scripts: ScriptBehaviour,
+    failure_text: Option<String>,
     pending: Vec<(Time, Pending)>,
     alive: Option<Identity>,
     foreign_script: Option<u32>,
@@ -85,6 +98,8 @@ impl<'a> Simulation<'a> {
             start,
             answers: AnswerBehaviour::default(),
             gate: Verdict::default(),
+            scripts: ScriptBehaviour::default(),
+            failure_text: None,
             pending: Vec::new(),
             alive,
             foreign_script: None,
@@ -148,6 +163,23 @@ impl<'a> Simulation<'a> {
     pub fn set_gate(&mut self, verdict: Verdict) {
         self.gate = verdict.clone();
         self.happen(Event::Gate(GateEvent::Verdict(verdict)));
+    }
+
+    /// From now on the script of status mode does this.
+    pub fn set_scripts(&mut self, scripts: ScriptBehaviour) {
+        self.scripts = scripts;
+    }
+
+    /// From now on this is found where the script explains a failure.
+    pub fn set_failure_text(&mut self, text: Option<&str>) {
+        self.failure_text = text.map(str::to_owned);
+    }
+
+    /// A script that was under way when this began comes to its end as well.
+    pub fn end_script_under_way(&mut self) {
+        if let Some((task, run)) = self.recovery.status().running() {
+            self.run_script(task, run, false);
+        }
     }
 
     /// Somebody else's init script begins or ends.
@@ -326,6 +358,11 @@ impl<'a> Simulation<'a> {
                     let verdict = self.gate.clone();
                     self.happen(Event::Gate(GateEvent::Verdict(verdict)));
                 }
+                Effect::RunScript {
+                    task,
+                    run,
+                    failure_text,
+                } => self.run_script(task, run, failure_text),
                 Effect::EndLeftovers { .. }
                 | Effect::Unregister { .. }
                 | Effect::Release { .. }
@@ -354,6 +391,22 @@ impl<'a> Simulation<'a> {
             StartBehaviour::Fails(code) => self.exit_later(run, Duration::ZERO, code),
             StartBehaviour::Hangs => {}
         }
+    }
+
+    fn run_script(&mut self, task: ScriptTask, run: u64, failure_text: bool) {
+        let code = match task {
+            ScriptTask::Status => self.scripts.status,
+            ScriptTask::Start => self.scripts.start,
+        };
+        let ended = Event::ScriptEnded {
+            run,
+            end: StartEnd::Exited {
+                code,
+                last_line: None,
+            },
+            failure_text: self.failure_text.clone().filter(|_| failure_text),
+        };
+        self.later(self.scripts.takes, Pending::Event(ended));
     }
 
     fn exit_later(&mut self, run: u64, delay: Duration, code: i32) {

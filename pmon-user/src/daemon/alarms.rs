@@ -260,6 +260,8 @@ impl Engine {
         if raised.is_none() && quorum.is_sound() && !cleared {
             return;
         }
+        let text = entity.alarm.as_ref().and_then(|alarm| alarm.text.clone());
+        entity.recovery.recall_failure_text(text);
         let spec = Arc::clone(&entity.spec);
         let effects = entity.recovery.resume_alarm(&spec, raised, quorum, now);
         if cleared {
@@ -371,7 +373,11 @@ fn note(entity: &mut Entity, kind: AlarmKind, at: Timestamp) {
                     .as_ref()
                     .and_then(|alarm| alarm.incident)
                     .or(incident),
-                text: earlier.and_then(|alarm| alarm.text),
+                // A raised alarm keeps its name (field story S7).
+                text: match earlier {
+                    Some(alarm) => alarm.text,
+                    None => entity.recovery.failure_text().map(str::to_owned),
+                },
                 cleared: None,
             });
         }
@@ -446,10 +452,16 @@ fn reason(entity: &Entity, kind: AlarmKind) -> String {
             });
             let parts = [recovery.problem().map(str::to_owned), died];
             let known: Vec<String> = parts.into_iter().flatten().collect();
-            if known.is_empty() {
-                return "it is not running".to_owned();
+            let reason = if known.is_empty() {
+                "it is not running".to_owned()
+            } else {
+                known.join("; ")
+            };
+            let alarm = entity.alarm.as_ref();
+            match alarm.and_then(|alarm| alarm.text.as_deref()) {
+                Some(text) => format!("{reason} ({text})"),
+                None => reason,
             }
-            known.join("; ")
         }
     }
 }

@@ -99,8 +99,11 @@ impl Engine {
 /// Something is under way, or nothing is expected to agree.
 fn is_deferred(entity: &Entity) -> bool {
     let recovery = &entity.recovery;
-    // Not looked at yet, or nobody's to look at.
-    let unsettled = matches!(recovery.stage(), Stage::Unknown | Stage::Unmonitored);
+    // Not looked at yet, an operator's alone, or nobody's to look at.
+    let unsettled = matches!(
+        recovery.stage(),
+        Stage::Unknown | Stage::Held { .. } | Stage::Unmonitored
+    );
     unsettled || recovery.is_failed() || recovery.stage().deadline().is_some()
 }
 
@@ -140,7 +143,8 @@ fn deed(effect: &Effect) -> Option<String> {
         Effect::Start { verb, .. } => format!("a successor asked for ({})", verb.as_str()),
         Effect::StopUnit => "systemd asked to stop the unit".to_owned(),
         Effect::CancelStart => "the start command cancelled".to_owned(),
-        Effect::RequestPulse { .. }
+        Effect::RunScript { .. }
+        | Effect::RequestPulse { .. }
         | Effect::CollectPulse { .. }
         | Effect::Alarm(_)
         | Effect::AskGate

@@ -108,6 +108,8 @@ pub struct Facts {
     pub findings: Vec<String>,
     /// Entities that cannot be monitored.
     pub unmonitored: Vec<crate::config::Unmonitored>,
+    /// Whether it stands in for pmond on a StarlingX host.
+    pub starlingx: bool,
     /// Rises with every configuration put into force.
     pub config_generation: u64,
     /// What others may ask of the host at any moment.
@@ -242,6 +244,19 @@ impl Engine {
                     self.happen_with(&entity, Event::StartEnded { run, end }, Some(&found));
                     self.table.expect_no_more(&entity);
                 }
+                Message::ScriptEnded {
+                    entity,
+                    run,
+                    end,
+                    failure_text,
+                } => {
+                    let event = Event::ScriptEnded {
+                        run,
+                        end,
+                        failure_text,
+                    };
+                    self.happen(&entity, event, clock::now());
+                }
                 Message::Reaped {
                     entity,
                     process,
@@ -274,6 +289,7 @@ impl Engine {
                 Message::Alive(proof) => proof.give(),
                 Message::Pulse(report) => self.pulse_reported(report),
                 Message::Source(started) => self.source_started(started),
+                Message::Degraded(why) => self.facts.degraded.push(why),
                 Message::Request(request) => self.answer(request),
                 Message::Stop => self.stopping = true,
             }

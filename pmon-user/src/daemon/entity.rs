@@ -11,12 +11,12 @@ use crate::{
         event::Occasion,
         identity::Identity,
         incident::Incidents,
-        recovery::{AfterStop, Quorum, Recovery, Stage},
+        recovery::{Quorum, Recovery},
         time::Time,
     },
     look::{LookRequest, Remembered},
     pulse::correspondence::{Faults, Strays},
-    state::registrations::{AdHoc, AlarmRecord, EntityRecord, StoppedByOperator},
+    state::registrations::{AdHoc, AlarmRecord, EntityRecord, HeldByOperator, StoppedByOperator},
     view::incident::IncidentView,
 };
 
@@ -41,6 +41,8 @@ pub struct Entity {
     pub ended_for: Option<(Identity, String)>,
     /// Who stopped it, while it is stopped.
     pub stopped_by: Option<StoppedByOperator>,
+    /// Who took it out of recovery, while it is held.
+    pub held_by: Option<HeldByOperator>,
     /// How it was registered, if no file describes it.
     pub ad_hoc: Option<AdHoc>,
     /// Who died, other than the known process, and may not be in the journal yet.
@@ -79,6 +81,8 @@ pub struct RecordOf {
     /// How bad, since when, and when it was cleared.
     alarm: Option<(Severity, Timestamp, Option<Timestamp>)>,
     quorum: Quorum,
+    /// Since and until when an operator holds it.
+    held: Option<(Timestamp, Option<Timestamp>)>,
 }
 
 impl Entity {
@@ -88,6 +92,7 @@ impl Entity {
         let EntityRecord {
             process,
             stopped,
+            held,
             ad_hoc,
             mut unsettled,
             launched,
@@ -116,6 +121,7 @@ impl Entity {
             last_trouble: None,
             ended_for: None,
             stopped_by: stopped,
+            held_by: held,
             ad_hoc,
             unsettled,
             inherited: Vec::new(),
@@ -145,6 +151,7 @@ impl Entity {
         EntityRecord {
             process: self.known,
             stopped: self.stopped().cloned(),
+            held: self.held().cloned(),
             ad_hoc: self.ad_hoc.clone(),
             // As long as it is the known one it is remembered as that.
             unsettled: self
@@ -168,18 +175,7 @@ impl Entity {
             stopped: self.stopped().map(|stopped| stopped.at),
             alarm: (self.alarm.as_ref()).map(|alarm| (alarm.severity, alarm.since, alarm.cleared)),
             quorum: self.recovery.quorum(),
-        }
-    }
-
-    /// Who stopped it, if it is stopped.
-    fn stopped(&self) -> Option<&StoppedByOperator> {
-        match self.recovery.stage() {
-            Stage::Stopped
-            | Stage::Stopping {
-                then: AfterStop::StayDown,
-                ..
-            } => self.stopped_by.as_ref(),
-            _ => None,
+            held: self.held().map(|held| (held.at, held.until)),
         }
     }
 }

@@ -49,24 +49,22 @@ impl Gates {
         }))
     }
 
-    /// A newly configured entity, before these gates.
+    /// Puts a newly configured entity before these gates; its first effects, if
+    /// it may begin at once.
     pub(super) fn place(
         &self,
         spec: &EntitySpec,
-        stopped: bool,
-        now: Time,
-    ) -> (Recovery, Vec<Effect>) {
-        let guarded = self.0.as_ref();
-        let awaited = guarded.and_then(|it| it.conditions.awaited(spec.subfunction.as_deref()));
-        let (mut recovery, effects) = match awaited {
-            _ if stopped => Recovery::new_stopped(spec, now),
-            Some(condition) => Recovery::new_deferred(spec, now, condition),
-            None => Recovery::new(spec, now),
+        recovery: &mut Recovery,
+        effects: Vec<Effect>,
+    ) -> Vec<Effect> {
+        let Some(guarded) = &self.0 else {
+            return effects;
         };
-        if guarded.is_some() {
-            recovery.guard();
+        recovery.guard();
+        match guarded.conditions.awaited(spec.subfunction.as_deref()) {
+            Some(condition) if recovery.defer(spec, condition) => Vec::new(),
+            Some(_) | None => effects,
         }
-        (recovery, effects)
     }
 }
 

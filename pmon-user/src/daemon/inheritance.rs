@@ -100,7 +100,8 @@ impl Engine {
         let Past { open, on_record } = past;
         self.inheritance.on_record = on_record;
         for (name, entity) in &mut self.entities {
-            if *entity.recovery.stage() == Stage::Unmonitored {
+            // In status mode no look is made.
+            if *entity.recovery.stage() == Stage::Unmonitored || entity.spec.status.is_some() {
                 continue;
             }
             let mut mine = std::mem::take(&mut entity.unsettled);
@@ -116,7 +117,9 @@ impl Engine {
         }
         for (name, incident) in open {
             let name = EntityName::from(name);
-            if self.inheritance.awaited.contains(&name) {
+            let asked =
+                (self.entities.get(&name)).is_some_and(|entity| entity.spec.status.is_some());
+            if asked || self.inheritance.awaited.contains(&name) {
                 self.go_on_with(&name, incident);
             } else {
                 self.hand_out(Work::Closed(Box::new(interrupted(incident))));
@@ -150,6 +153,8 @@ impl Engine {
         if stopped {
             self.tell(name, Notice::Stopped, now);
         }
+        // A script is asked at once.
+        self.reschedule(name);
     }
 
     /// Tells the deaths that the kernel wrote while there was no daemon. Whether

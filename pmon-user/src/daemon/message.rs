@@ -3,7 +3,10 @@
 //! The engine never blocks: everything that could is asked for as [`Work`] and
 //! comes back as a [`Message`].
 
-use std::sync::{Arc, mpsc};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use aya_log::EbpfLogger;
 use jiff::Timestamp;
@@ -18,7 +21,10 @@ use super::{
 use crate::{
     alarm::event::AlarmEvent,
     audit::Due,
-    compat::starlingx::{gates, petting::Proof},
+    compat::{
+        inbox::{Outcome, datagram::Command},
+        starlingx::{gates, petting::Proof},
+    },
     config::Loaded,
     control::backend::{Refusal, RegisterRequest},
     core::{
@@ -84,6 +90,17 @@ pub enum Message {
         /// What was seen of it.
         last_seen: LastSeen,
     },
+    /// The script of an entity in status mode ended.
+    ScriptEnded {
+        /// Whose.
+        entity: EntityName,
+        /// Number of the run.
+        run: u64,
+        /// How.
+        end: StartEnd,
+        /// What it left for the alarm.
+        failure_text: Option<String>,
+    },
     /// A process that pmon itself had started was reaped.
     Reaped {
         /// Whose.
@@ -135,6 +152,8 @@ pub enum Message {
     Pulse(endpoint::Report),
     /// A source was started, or why not.
     Source(Result<Started, (SourceName, String)>),
+    /// Something that pmon does beside watching does not work in this run.
+    Degraded(String),
     /// The control service asks.
     Request(Request),
     /// End the loop.
@@ -159,6 +178,17 @@ pub enum Request {
         by: String,
         /// Answered once accepted.
         reply: Reply<EntityView>,
+    },
+    /// A command of the original's datagrams.
+    Command {
+        /// What.
+        command: Command,
+        /// When a stop is over.
+        stop_lasts: Duration,
+        /// By whom.
+        by: String,
+        /// What came of it.
+        reply: Reply<Outcome>,
     },
     /// An ad-hoc entity.
     Register {
@@ -236,6 +266,8 @@ pub enum Work {
     Tell(Told),
     /// An incident was closed.
     Closed(Box<IncidentView>),
+    /// An incident has begun without a death, and is to survive the daemon.
+    Opened(Box<IncidentView>),
     /// An incident has one more death; answered by [`Message::Settled`].
     Died {
         /// Whose.
@@ -340,7 +372,7 @@ impl Inbox {
         const SECONDS: u64 = 10;
         let (reply, answer) = oneshot::channel();
         self.send(Message::Request(request(reply)));
-        let deadline = std::time::Duration::from_secs(SECONDS);
+        let deadline = Duration::from_secs(SECONDS);
         match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(Refusal::TimedOut { seconds: SECONDS }),

@@ -6,15 +6,18 @@
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
 mod alarms;
+mod aliases;
 mod auditing;
 mod backend;
 pub mod canary;
+mod commands;
 pub mod engine;
 pub mod entity;
 mod following;
 mod gates;
 mod handoff;
 mod hearing;
+mod holds;
 mod incident_views;
 mod inheritance;
 mod kernel_side;
@@ -27,6 +30,7 @@ mod pid_one;
 mod pulses;
 mod receiver;
 mod requests;
+mod scripts;
 pub mod selection;
 mod sightings;
 mod starlingx;
@@ -258,6 +262,11 @@ async fn serve_until_stopped(
         handed_over: Arc::clone(&handed_over),
         kernel_log: kernel_side::KernelLog::default(),
     });
+    let restart = Arc::new(Notify::new());
+    if let Some(why) = commands::start(&settings.starlingx, &inbox, &restart).await {
+        tracing::error!("{why}");
+        inbox.send(Message::Degraded(why));
+    }
     let (stop_serving, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = tokio::spawn(serve(socket, access, Arc::clone(&daemon), async {
         // Also when the sender is dropped: then the daemon ends as well.
@@ -281,6 +290,7 @@ async fn serve_until_stopped(
                     tracing::info!("{line}");
                 }
             }
+            () = restart.notified() => break End::HandedOver,
             _ = hangup.recv() => {
                 if let Err(refusal) = daemon.reload("SIGHUP".to_owned()).await {
                     tracing::warn!(%refusal, "reload");
@@ -342,6 +352,16 @@ fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
                         .map(|process| look::last_seen::of(process.identity()))
                         .unwrap_or_default(),
                     process,
+                },
+                Report::ScriptEnded {
+                    run,
+                    end,
+                    failure_text,
+                } => Message::ScriptEnded {
+                    entity,
+                    run,
+                    end,
+                    failure_text,
                 },
                 Report::Reaped { process, status } => Message::Reaped {
                     entity,

@@ -65,6 +65,7 @@ pub(super) fn start(
         degraded,
         findings: Vec::new(),
         unmonitored: Vec::new(),
+        starlingx: settings.starlingx.enabled,
         config_generation: 0,
         health: health.clone(),
     };

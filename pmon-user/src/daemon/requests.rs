@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 use super::{
     engine::Engine,
     entity::Entity,
+    holds::{self, Resumption},
     incident_views::incident_view,
     logging::KernelLines,
     message::{Reply, Request, Work},
@@ -14,17 +15,17 @@ use aya_log::EbpfLogger;
 
 use crate::{
     causes::in_full,
-    config::{Loaded, finding::nearest},
+    config::Loaded,
     control::backend::{Refusal, RegisterRequest},
     core::{
         entity::{CommandSpec, EntitySpec, Mode, Origin, Severity, StartMethod, StopPolicy},
         event::{Event, OperatorAction, OperatorRequest},
         identity::Identity,
-        recovery::Stage,
+        recovery::{Recovery, Stage},
     },
     look::Remembered,
     source::ebpf::{Plan, Replaced, Replacement},
-    state::registrations::{AdHoc, EntityRecord, StoppedByOperator},
+    state::registrations::{AdHoc, EntityRecord},
     sys::clock,
     table::EntityName,
     view::{diagnosis::ReloadView, entity::EntityView, incident::IncidentView},
@@ -49,11 +50,8 @@ impl Engine {
     pub(super) fn answer(&mut self, request: Request) {
         match request {
             Request::Status(names, to) => {
-                let unknown = names.iter().find_map(|name| self.entity(name).err());
-                reply(
-                    to,
-                    unknown.map_or_else(|| Ok(self.status_view(&names)), Err),
-                );
+                let names = self.names_of(&names);
+                reply(to, names.map(|names| self.status_view(&names)));
             }
             Request::Show(name, to) => {
                 reply(to, self.entity(&name).map(|entity| self.show_view(entity)));
@@ -74,6 +72,12 @@ impl Engine {
                 let request = OperatorRequest { action, reason, by };
                 reply(to, self.operate(&name, request));
             }
+            Request::Command {
+                command,
+                stop_lasts,
+                by,
+                reply: to,
+            } => reply(to, Ok(self.command(command, stop_lasts, by))),
             Request::Register {
                 request,
                 process,
@@ -133,23 +137,24 @@ impl Engine {
         }
     }
 
-    fn entity(&self, name: &str) -> Result<&Entity, Refusal> {
-        self.entities.get(name).ok_or_else(|| {
-            let names: Vec<&str> = self.entities.keys().map(|name| &**name).collect();
-            Refusal::UnknownEntity {
-                name: name.to_owned(),
-                nearest: nearest(name, &names).map(str::to_owned),
-            }
-        })
-    }
-
-    fn operate(&mut self, name: &str, request: OperatorRequest) -> Result<EntityView, Refusal> {
+    pub(super) fn operate(
+        &mut self,
+        name: &str,
+        request: OperatorRequest,
+    ) -> Result<EntityView, Refusal> {
         let entity = self.entity(name)?;
+        let name = &*entity.spec.name.clone();
         if *entity.recovery.stage() == Stage::Unmonitored {
             let why = entity.recovery.problem().unwrap_or("it is not monitored");
             return Err(Refusal::Refused {
                 reason: format!("`{name}` is not acted upon: {why}"),
             });
+        }
+        if let Some(why) = Recovery::refuses(&entity.spec, request.action) {
+            return Err(Refusal::Refused { reason: why });
+        }
+        if let Some(refusal) = entity.refuses(request.action) {
+            return Err(refusal);
         }
         let no_start = match &entity.spec.start {
             StartMethod::None { reason } => Some(reason.clone()),
@@ -164,15 +169,8 @@ impl Engine {
         }
         let now = clock::now();
         let why = format!("{} of `{name}` by {}", request.action.as_str(), request.by);
-        if request.action == OperatorAction::Stop {
-            let by_whom = StoppedByOperator {
-                by: request.by.clone(),
-                reason: request.reason.clone(),
-                at: clock::wall(now),
-            };
-            if let Some(entity) = self.entities.get_mut(name) {
-                entity.stopped_by = Some(by_whom);
-            }
+        if let Some(entity) = self.entities.get_mut(name) {
+            entity.note_who(&request, now);
         }
         self.happen(&Arc::from(name), Event::Operator(request), now);
         if let Some(entity) = self.entities.get_mut(name)
@@ -255,12 +253,17 @@ impl Engine {
     /// Puts an entity into force that was not there before.
     pub(super) fn add(&mut self, spec: Arc<EntitySpec>, record: EntityRecord) {
         let now = clock::now();
-        let stopped = record.stopped.is_some();
-        let (recovery, effects) = self.gates.place(&spec, stopped, now);
+        let Resumption {
+            mut recovery,
+            effects,
+            notices,
+        } = holds::resume(&spec, &record, now);
+        let effects = self.gates.place(&spec, &mut recovery, effects);
         let quorum = record.quorum;
         let name = EntityName::from(spec.name.as_str());
         self.adopt(Entity::new(spec, recovery, record), effects);
         self.take_over_alarm(&name, quorum, now);
+        self.tell_all(&name, notices, now);
     }
 
     fn open_incidents(&self, name: Option<&str>) -> Vec<IncidentView> {
@@ -322,7 +325,7 @@ impl Engine {
                         self.add(spec, record);
                     } else {
                         let name = EntityName::from(entity.spec.name.as_str());
-                        watched.push((name, entity.spec.pidfile.clone()));
+                        watched.push((name, entity.spec.watched_pidfile().cloned()));
                     }
                 }
             }

@@ -68,6 +68,7 @@ impl Engine {
             sighting.outcome = Outcome::Nothing { reason };
         }
         if let (Some(identity), Some(entity)) = (stranger, self.entities.get(name))
+            && !entity.recovery.is_held()
             && sighting.occasion != Occasion::PidfileStirred
             && let Some(path) = &entity.spec.pidfile
         {

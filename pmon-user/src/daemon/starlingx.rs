@@ -20,11 +20,14 @@ use crate::{
         petting::{Cadence, Core, Petting, Proof, Receivers},
         platform::Platform,
         root::Root,
-        settings::StarlingXSettings,
         system_state::Systemctl,
         troubles::{Concern, Troubles},
     },
-    config::{Loaded, finding::Finding, settings::Settings},
+    config::{
+        Loaded,
+        finding::Finding,
+        settings::{Settings, starlingx::StarlingxSettings},
+    },
     control::backend::Backend as _,
     core::gate::{Knowledge, System},
     render,
@@ -50,7 +53,7 @@ pub(super) struct StarlingX {
 }
 
 struct AtWork {
-    settings: StarlingXSettings,
+    settings: StarlingxSettings,
     config: PmondConfig,
     petting: Option<Petting>,
     pidfile: Option<Pidfile>,
@@ -58,7 +61,7 @@ struct AtWork {
 
 impl StarlingX {
     /// Begins with the petting.
-    pub(super) fn start(settings: StarlingXSettings) -> (Self, Vec<Finding>) {
+    pub(super) fn start(settings: StarlingxSettings) -> (Self, Vec<Finding>) {
         if !settings.enabled {
             return (Self::default(), Vec::new());
         }
@@ -105,6 +108,13 @@ impl StarlingX {
         let default = Settings::default().daemon;
         if daemon.active_reply_port == default.active_reply_port {
             daemon.active_reply_port = config.active_port;
+        }
+        let inbox = &mut loaded.settings.starlingx.command_port;
+        let given = std::num::NonZeroU16::new(config.command_port);
+        if let Some(port) = given
+            && *inbox == StarlingxSettings::default().command_port
+        {
+            *inbox = port;
         }
         if daemon.initialised_file.is_none() && own.root != Root::default() {
             let platform = Platform::read(&own.root);

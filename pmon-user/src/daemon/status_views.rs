@@ -76,6 +76,7 @@ impl Engine {
                     .kernel()
                     .and_then(Ebpf::pins)
                     .map(|pins| pins.path().display().to_string()),
+                starlingx: self.facts.starlingx,
             },
             sources: self.sources(),
             audit: AuditView {

@@ -183,6 +183,16 @@ impl Engine {
                 stop: spec.stop,
             },
             Effect::Start { verb, run } => Job::Start { spec, verb, run },
+            Effect::RunScript {
+                task,
+                run,
+                failure_text,
+            } => Job::RunScript {
+                spec,
+                task,
+                run,
+                failure_text,
+            },
             Effect::StopUnit => Job::StopUnit { spec },
             Effect::CancelStart => {
                 self.table.expect_no_more(name);
@@ -217,6 +227,9 @@ impl Engine {
             .incidents
             .record(&notice, now, &mut self.next_incident);
         let closed = matches!(noted, Some((_, true)));
+        // Whoever has to go on with it must know that it is failing.
+        let opened = matches!(notice, Notice::StatusBad { .. })
+            && (entity.incidents.open()).is_some_and(|incident| incident.timeline.len() == 1);
         let died = match &notice {
             Notice::Died(death) => Some(death.identity),
             _ => None,
@@ -238,6 +251,9 @@ impl Engine {
                 incident: Box::new(view),
                 identity,
             });
+        }
+        if opened && let Some(view) = self.newest_incident_view(name) {
+            self.hand_out(Work::Opened(Box::new(view)));
         }
         if closed
             && let Some((number, _)) = noted
@@ -287,7 +303,8 @@ impl Engine {
     pub(super) fn adopt(&mut self, entity: Entity, effects: Vec<Effect>) {
         let name: EntityName = Arc::from(entity.spec.name.as_str());
         let spec = Arc::clone(&entity.spec);
-        self.hand_out(Work::Watch(Arc::clone(&name), spec.pidfile.clone()));
+        let pidfile = spec.watched_pidfile().cloned();
+        self.hand_out(Work::Watch(Arc::clone(&name), pidfile));
         self.entities.insert(Arc::clone(&name), entity);
         self.follow(&name);
         for effect in effects {

@@ -42,7 +42,11 @@ impl Engine {
         self.check_pins();
         self.table.begin_comparison();
         self.sweeping = Some(Sweeping {
-            left: self.entities.keys().cloned().collect(),
+            left: (self.entities.iter())
+                // There a script is asked.
+                .filter(|(_, entity)| entity.spec.status.is_none())
+                .map(|(name, _)| EntityName::clone(name))
+                .collect(),
             under_way: 0,
         });
         self.sweep_on();

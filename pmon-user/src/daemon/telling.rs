@@ -202,9 +202,13 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Operator(_)
         | Notice::StatusKnown { .. }
         | Notice::Stopped
+        | Notice::StopExpired
+        | Notice::Held { .. }
+        | Notice::Resumed { .. }
         | Notice::Waiting { .. }
         | Notice::Gated { .. }
         | Notice::AwaitingAnswers { .. }
+        | Notice::StatusGood
         | Notice::AlarmCleared
         | Notice::QuorumCleared => Level::Info,
         Notice::Hinted(_) => Level::Debug,
@@ -219,6 +223,8 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Audited { .. }
         | Notice::Unanswered { .. }
         | Notice::AttemptFailed { .. }
+        | Notice::StatusBad { .. }
+        | Notice::Refused { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)
         | Notice::GaveUp { .. }

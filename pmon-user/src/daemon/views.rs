@@ -7,12 +7,13 @@ use super::{
     entity::Entity,
     incident_views::{certificate, container_of, incident_view},
     pulses::{active_view, correspondence, heartbeat_view, misses},
+    scripts,
 };
 use crate::{
     core::{
         death::WaitStatus,
         entity::{EntitySpec, StopPolicy},
-        forecast::if_it_died_now,
+        forecast::{Forecast, if_it_died_now, if_its_status_were_bad},
         gate::Condition,
         recovery::{AfterStop, Phase, Recovery, Stage},
         time::Time,
@@ -57,17 +58,19 @@ impl Engine {
 
     pub(super) fn explain_view(&self, entity: &Entity) -> ExplainView {
         let now = clock::now();
-        let forecast = if_it_died_now(&entity.spec, &entity.recovery, now);
+        let steps = |forecast: Vec<Forecast>| {
+            let step = |line: Forecast| ForecastStep {
+                after_ms: milliseconds(line.after),
+                what: line.what,
+            };
+            forecast.into_iter().map(step).collect()
+        };
+        let (spec, recovery) = (&entity.spec, &entity.recovery);
         ExplainView {
             entity: entity_view(entity, now),
             because: because(entity, &self.table),
-            if_it_died_now: forecast
-                .into_iter()
-                .map(|line| ForecastStep {
-                    after_ms: milliseconds(line.after),
-                    what: line.what,
-                })
-                .collect(),
+            if_it_died_now: steps(if_it_died_now(spec, recovery, now)),
+            if_its_status_were_bad: steps(if_its_status_were_bad(spec, recovery, now)),
             last_incident: entity
                 .incidents
                 .newest()
@@ -105,7 +108,11 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         mode: spec.mode,
         state: state_word(spec, recovery),
         since: Some(clock::wall(recovery.since())),
-        stage: recovery.stage().as_str().to_owned(),
+        stage: match &spec.status {
+            Some(_) => scripts::stage(recovery),
+            None => recovery.stage().as_str(),
+        }
+        .to_owned(),
         pid: current.map(|current| current.identity.pid),
         start_time: current.map(|c| clock::wall(Time::from_start_ticks(c.identity.start_time))),
         identity: current.map(|current| current.identity.to_string()),
@@ -123,12 +130,19 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         deaths_24h: recovery.deaths_within(DAY, now),
         problem: problem(entity),
         next_action: next_action(spec, recovery),
-        next_action_at: recovery.stage().deadline().map(clock::wall),
+        next_action_at: match &spec.status {
+            Some(_) => scripts::next_action_at(spec, recovery),
+            None => (recovery.stage().deadline())
+                .or_else(|| recovery.returns_at())
+                .map(clock::wall),
+        },
         last_death: recovery.last_death().map(|death| {
             let (number, recovered_at) = last_death.unwrap_or((0, None));
             certificate(death, number, recovered_at)
         }),
         heartbeat: heartbeat_view(entity),
+        script: scripts::script_view(entity),
+        held: entity.hold_view(),
         quorum: spec.quorum,
         quorum_state: spec.quorum.then(|| recovery.quorum()),
         source_file: spec.origin.to_string(),
@@ -151,7 +165,10 @@ fn problem(entity: &Entity) -> Option<String> {
     misses(entity)
 }
 
-const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
+fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
+    if spec.status.is_some() {
+        return scripts::state_word(recovery);
+    }
     // It exists, and has to answer.
     let unproven = recovery.pulse().wanted().is_some();
     let has_failed = recovery.last_death().is_some() || recovery.pulse().counts().failures > 0;
@@ -178,6 +195,7 @@ const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
             ..
         } => StateWord::Stopping,
         Stage::Stopped => StateWord::Down,
+        Stage::Held { .. } => StateWord::Held,
         Stage::Ignore => StateWord::Failed,
         Stage::Unverifiable => StateWord::Unverifiable,
         Stage::Unknown
@@ -189,6 +207,9 @@ const fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
 }
 
 fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
+    if spec.status.is_some() {
+        return scripts::next_action(spec, recovery);
+    }
     let text = match recovery.stage() {
         Stage::Manage => {
             let wanted = recovery.pulse().wanted()?;
@@ -219,7 +240,14 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
         Stage::StartWait { .. } => "begin to monitor it".to_owned(),
         Stage::Gated => "recover it when the host is in a state for that".to_owned(),
         Stage::Ignore => format!("nothing; `pmon start {}`", spec.name),
+        Stage::Stopped if recovery.returns_at().is_some() => {
+            "monitor it again: the stop is over".to_owned()
+        }
         Stage::Stopped => format!("nothing until `pmon start {}`", spec.name),
+        Stage::Held { until: None, .. } => {
+            format!("nothing until `pmon resume {}`", spec.name)
+        }
+        Stage::Held { until: Some(_), .. } => "take it back into recovery".to_owned(),
         Stage::Unverifiable => "look again when the pidfile changes".to_owned(),
     };
     Some(text)
@@ -243,10 +271,18 @@ fn because(entity: &Entity, table: &Table) -> Vec<String> {
                 current.identity
             ));
         }
+        None if entity.spec.status.is_some() => lines.extend(scripts::questioning(entity)),
         None => lines.push("no process is registered".to_owned()),
     }
     if let Some(problem) = problem(entity) {
         lines.push(problem);
+    }
+    if let Some(held) = entity.held() {
+        let reason = held
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |it| format!(": {it}"));
+        lines.push(format!("it is held by {}{reason}", held.by));
     }
     if let Some(death) = recovery.last_death() {
         lines.push(format!(
@@ -288,7 +324,7 @@ fn spec_view(spec: &EntitySpec) -> SpecView {
         start_timeout_ms: milliseconds(spec.start_timeout),
         pidfile: spec.pidfile.as_ref().map(|path| path.display().to_string()),
         follow: spec.follow,
-        start: spec.start.describe(),
+        start: spec.describe_start(),
         stop: match spec.stop {
             StopPolicy::Graceful { signal, timeout } => {
                 format!("signal {signal}, then SIGKILL after {timeout:?}")
@@ -297,6 +333,7 @@ fn spec_view(spec: &EntitySpec) -> SpecView {
         },
         subfunction: spec.subfunction.clone(),
         active: spec.active.as_ref().map(active_view),
+        status: spec.status.as_ref().map(scripts::settings_view),
     }
 }
 

@@ -93,6 +93,7 @@ impl Workers {
                 Work::Pulse(order) => self.pulse(order),
                 Work::Job { entity, job } => self.executor.submit(&entity, job),
                 Work::Tell(told) => self.telling.tell(told),
+                Work::Opened(incident) => self.opened(&incident),
                 Work::Closed(incident) => self.closed(*incident),
                 Work::Died {
                     entity,
@@ -139,6 +140,13 @@ impl Workers {
     fn pulse(&self, order: endpoint::Order) {
         if let Err(report) = self.pulses.submit(order) {
             self.inbox.send(Message::Pulse(report));
+        }
+    }
+
+    fn opened(&self, incident: &IncidentView) {
+        self.remember(&Change::NextIncident(incident.incident + 1));
+        if let Err(error) = self.store.append(incident) {
+            tracing::warn!(%error, incident = incident.incident, "incident not saved");
         }
     }
 

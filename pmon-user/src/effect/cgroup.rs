@@ -1,5 +1,7 @@
 //! A place outside pmon's own cgroup for what pmon starts: one cgroup v2
-//! directory per entity.
+//! directory per entity. Where version 1 is mounted beside it, its CPU controller has
+//! another one, for those who are to be taken out of pmon's CPU limits as well (field
+//! story S19).
 //!
 //! Must stay true: nothing here makes a start fail; where there is no cgroup
 //! v2 hierarchy, started programs stay where pmon is. Only directories made
@@ -19,6 +21,7 @@ use super::name::escape;
 #[derive(Debug)]
 pub(super) struct Cgroups {
     parent: Option<PathBuf>,
+    cpu_parent: Option<PathBuf>,
     made: Mutex<BTreeSet<Arc<str>>>,
 }
 
@@ -28,8 +31,33 @@ impl Cgroups {
     pub(super) fn new(parent: Option<PathBuf>) -> Self {
         Self {
             parent,
+            cpu_parent: None,
             made: Mutex::default(),
         }
+    }
+
+    /// And below `cpu_parent`, a directory of version 1's CPU controller.
+    pub(super) fn with_cpu(self, cpu_parent: Option<PathBuf>) -> Self {
+        Self { cpu_parent, ..self }
+    }
+
+    /// Makes the entity's cgroup of the CPU controller and opens it likewise; `None`
+    /// where there is none, or it is not to be had.
+    pub(super) fn open_cpu(&self, entity: &Arc<str>) -> Option<OwnedFd> {
+        let directory = Self::below(self.cpu_parent.as_deref(), entity)?;
+        let open = || {
+            fs::create_dir_all(&directory)?;
+            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            made.insert(Arc::clone(entity));
+            fs::OpenOptions::new()
+                .write(true)
+                .open(directory.join("cgroup.procs"))
+        };
+        let opened: io::Result<fs::File> = open();
+        opened
+            .inspect_err(|error| tracing::debug!(entity = &**entity, %error, "no CPU cgroup"))
+            .ok()
+            .map(OwnedFd::from)
     }
 
     /// Makes the entity's cgroup and opens its `cgroup.procs` for the child to
@@ -60,7 +88,11 @@ impl Cgroups {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(entity);
-        if let Some(directory) = self.directory(entity).filter(|_| made) {
+        if !made {
+            return;
+        }
+        let cpu = Self::below(self.cpu_parent.as_deref(), entity);
+        for directory in self.directory(entity).into_iter().chain(cpu) {
             // EBUSY: something lives in it, and shall.
             let _ = fs::remove_dir(directory);
         }
@@ -79,7 +111,7 @@ impl Cgroups {
         for entity in &made {
             self.remove(entity);
         }
-        if let Some(parent) = &self.parent {
+        for parent in self.parent.iter().chain(&self.cpu_parent) {
             let _ = fs::remove_dir(parent);
         }
     }
@@ -87,8 +119,11 @@ impl Cgroups {
     /// Dots are escaped, so that no entity's name is that of an interface file
     /// (all of which have one).
     fn directory(&self, entity: &str) -> Option<PathBuf> {
-        let parent = self.parent.as_ref()?;
-        Some(parent.join(escape(entity, |byte| byte == b'.')))
+        Self::below(self.parent.as_deref(), entity)
+    }
+
+    fn below(parent: Option<&Path>, entity: &str) -> Option<PathBuf> {
+        Some(parent?.join(escape(entity, |byte| byte == b'.')))
     }
 }
 
@@ -107,6 +142,15 @@ pub(super) fn mount_point() -> Option<PathBuf> {
         .find(|usual| unified.iter().any(|found| found == usual))
         .map(Path::to_owned)
         .or_else(|| unified.into_iter().next())
+}
+
+/// Where the CPU controller of version 1 is mounted, if it is.
+pub(super) fn cpu_mount_point() -> Option<PathBuf> {
+    let mounts = procfs::process::Process::myself().ok()?.mountinfo().ok()?;
+    mounts
+        .into_iter()
+        .find(|mount| mount.fs_type == "cgroup" && mount.super_options.contains_key("cpu"))
+        .map(|mount| mount.mount_point)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     error::Error,
     ffi::{CString, OsStr, OsString},
-    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::atomic::Ordering,
 };
@@ -21,11 +21,11 @@ use super::{
 use crate::{
     causes::in_full,
     core::{
-        effect::StartVerb,
+        effect::{ScriptTask, StartVerb},
         entity::{CommandSpec, EntitySpec, StartMethod},
     },
     sys::{
-        spawn::Launch,
+        spawn::{Cgroup, Launch},
         user::{self, Account},
     },
 };
@@ -46,6 +46,16 @@ pub(super) enum Invocation {
         path: PathBuf,
         /// Its argument.
         verb: StartVerb,
+    },
+    /// The script of an entity in status mode: `argv` is its name and one
+    /// argument, blanks and all (spec/pmond.md §5.1).
+    StatusScript {
+        /// The script.
+        path: PathBuf,
+        /// Its argument.
+        argument: String,
+        /// What for.
+        task: ScriptTask,
     },
     /// A program.
     Command(CommandSpec),
@@ -93,7 +103,7 @@ impl Invocation {
     /// Whether the started process is itself the monitored one.
     pub(super) const fn is_foreground(&self) -> bool {
         match self {
-            Self::Systemctl { .. } | Self::Script { .. } => false,
+            Self::Systemctl { .. } | Self::Script { .. } | Self::StatusScript { .. } => false,
             Self::Command(command) => !command.daemonizes,
         }
     }
@@ -109,7 +119,23 @@ impl Invocation {
                 unit.into(),
             ],
             Self::Script { path, verb } => vec![path.into(), verb.as_str().into()],
+            Self::StatusScript {
+                path,
+                argument,
+                task: _,
+            } => {
+                let name = path.file_name().unwrap_or(path.as_os_str());
+                vec![name.into(), argument.into()]
+            }
             Self::Command(command) => command.argv.iter().map(OsString::from).collect(),
+        }
+    }
+
+    /// What is executed, where that is not the first word.
+    fn program(&self) -> Option<&Path> {
+        match self {
+            Self::StatusScript { path, .. } => Some(path),
+            Self::Systemctl { .. } | Self::Script { .. } | Self::Command(_) => None,
         }
     }
 }
@@ -139,14 +165,20 @@ pub(super) fn prepare(invocation: &Invocation, voice: &Voice) -> Result<Prepared
                     .map_err(|error| in_full(&error))?,
             )
         }
-        Invocation::Systemctl { .. } | Invocation::Script { .. } | Invocation::Command(_) => None,
+        Invocation::Systemctl { .. }
+        | Invocation::Script { .. }
+        | Invocation::StatusScript { .. }
+        | Invocation::Command(_) => None,
     };
     let arguments = invocation
         .argv(&shared.settings)
         .iter()
         .map(|argument| c_string(argument))
         .collect::<Result<Vec<_>, _>>()?;
-    let program = arguments.first().cloned().ok_or("there is no program")?;
+    let program = match invocation.program() {
+        Some(path) => c_string(path.as_os_str())?,
+        None => arguments.first().cloned().ok_or("there is no program")?,
+    };
     let environment = environment(invocation, account.as_ref(), &shared.settings)
         .iter()
         .map(|(name, value)| {
@@ -160,10 +192,23 @@ pub(super) fn prepare(invocation: &Invocation, voice: &Voice) -> Result<Prepared
         Invocation::Command(CommandSpec { directory, log, .. }) => {
             (directory.as_path(), log.as_deref())
         }
-        Invocation::Systemctl { .. } | Invocation::Script { .. } => (Path::new("/"), None),
+        Invocation::Systemctl { .. }
+        | Invocation::Script { .. }
+        | Invocation::StatusScript { .. } => (Path::new("/"), None),
     };
     let directory = c_string(directory.as_os_str())?;
-    let Output { writer, tail } = open_output(log, voice)?;
+    let Output { writer, tail } = match invocation {
+        // Asked all the time; of what it prints the last line is told, when it
+        // matters.
+        Invocation::StatusScript {
+            task: ScriptTask::Status,
+            ..
+        } => log::captured().map_err(|error| format!("nothing takes its output: {error}"))?,
+        Invocation::Systemctl { .. }
+        | Invocation::Script { .. }
+        | Invocation::StatusScript { .. }
+        | Invocation::Command(_) => open_output(log, voice)?,
+    };
     Ok(Prepared {
         launch: Launch {
             program,
@@ -175,7 +220,19 @@ pub(super) fn prepare(invocation: &Invocation, voice: &Voice) -> Result<Prepared
             cgroup: match invocation {
                 // What it starts, systemd puts where it belongs.
                 Invocation::Systemctl { .. } => None,
-                Invocation::Script { .. } | Invocation::Command(_) => open_cgroup(shared, voice),
+                // Questions, of which there are many, shall not use up what pmon is
+                // given of the CPUs. What is started may want real time, which the
+                // CPU controller would have to be told first.
+                Invocation::StatusScript {
+                    task: ScriptTask::Status,
+                    ..
+                } => open_cgroup(shared, voice).map(|cgroup| Cgroup {
+                    cpu: shared.cgroups.open_cpu(voice.entity()),
+                    ..cgroup
+                }),
+                Invocation::Script { .. }
+                | Invocation::StatusScript { .. }
+                | Invocation::Command(_) => open_cgroup(shared, voice),
             },
         },
         tail,
@@ -235,11 +292,15 @@ fn open_output(log: Option<&Path>, voice: &Voice) -> Result<Output, String> {
     })
 }
 
-fn open_cgroup(shared: &Shared, voice: &Voice) -> Option<OwnedFd> {
-    shared.cgroups.open(voice.entity()).unwrap_or_else(|error| {
-        no_cgroup(voice, &error);
-        None
-    })
+fn open_cgroup(shared: &Shared, voice: &Voice) -> Option<Cgroup> {
+    let procs = shared
+        .cgroups
+        .open(voice.entity())
+        .unwrap_or_else(|error| {
+            no_cgroup(voice, &error);
+            None
+        })?;
+    Some(Cgroup { procs, cpu: None })
 }
 
 /// Says, the first time, that programs stay in pmon's own cgroup.

@@ -3,7 +3,8 @@
 //! A lane waits for a pidfile's removal, as the signal behind it must come
 //! later, and for the end of leftovers, as the start behind it must, but at most
 //! for a deadline; it waits for no command. States of the
-//! start slot (and likewise of the stop slot):
+//! start slot (and likewise of the stop slot), which scripts of status mode use
+//! as start commands do:
 //!
 //! * empty: `Start` fills it, `CancelStart` does nothing;
 //! * filled: the command runs, or has ended and nobody looked yet. `Start`
@@ -28,7 +29,7 @@ use tokio::{
 };
 
 use super::{
-    Job, Report, Shared, errno_name, leftovers, pidfile, start,
+    Job, Report, Shared, errno_name, leftovers, pidfile, start, status_script,
     trace::{self, Deed},
 };
 use crate::{
@@ -143,6 +144,7 @@ pub(super) async fn run(
 ) {
     let mut started: Option<Running> = None;
     let mut stopping: Option<Running> = None;
+    let turns = Arc::new(tokio::sync::Mutex::new(()));
     while let Some(order) = orders.recv().await {
         let job = match order {
             Order::Job(job) => job,
@@ -168,6 +170,25 @@ pub(super) async fn run(
                     running.cancel().await;
                 }
                 let task = tokio::spawn(start::start(Arc::clone(&voice), spec, verb, run));
+                started = Some(Running { voice, task });
+            }
+            Job::RunScript {
+                spec,
+                task,
+                run,
+                failure_text,
+            } => {
+                if let Some(running) = started.take() {
+                    running.cancel().await;
+                }
+                let asked = status_script::Asked {
+                    spec,
+                    task,
+                    run,
+                    failure_text,
+                };
+                let turns = Arc::clone(&turns);
+                let task = tokio::spawn(status_script::run(Arc::clone(&voice), asked, turns));
                 started = Some(Running { voice, task });
             }
             Job::StopUnit { spec } => {

@@ -10,17 +10,26 @@ use std::{
     net::Shutdown,
     os::{
         fd::OwnedFd,
-        unix::{fs::DirBuilderExt as _, net::UnixStream},
+        unix::{
+            fs::{DirBuilderExt as _, FileExt as _},
+            net::UnixStream,
+        },
     },
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rustix::fs::{Mode, OFlags, fcntl_setfl};
+use rustix::fs::{
+    MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fcntl_setfl, ftruncate, memfd_create,
+};
 
 /// A log larger than this is renamed to `….1` before the next start, in bytes.
 const ROTATE_ABOVE: u64 = 1 << 20;
+
+/// So much of the output of a question for the status is taken, in bytes; the
+/// script gets EPERM for more.
+const CAPTURED: u64 = 1 << 20;
 
 /// How much of a log's end is searched for the last line, in bytes.
 const TAIL: u64 = 4096;
@@ -65,6 +74,8 @@ pub(super) enum Tail {
         /// Start, seconds of the epoch.
         since: u64,
     },
+    /// From memory that the program shares, and its place in it.
+    Captured(File),
     /// Nobody keeps it.
     Nowhere,
 }
@@ -141,6 +152,26 @@ pub(super) fn open_journal(journal: &Journal, identifier: &str) -> io::Result<Ou
     })
 }
 
+/// Output into memory of a limited size, which lasts as long as somebody has it
+/// open: neither a disk nor a pipe of ours has a part in it.
+pub(super) fn captured() -> io::Result<Output> {
+    let memory = memfd_create(
+        "pmon-status",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?;
+    ftruncate(&memory, CAPTURED)?;
+    fcntl_add_seals(
+        &memory,
+        SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
+    )?;
+    // Shares the place with the program: that is where it has written to.
+    let reader = memory.try_clone()?;
+    Ok(Output {
+        writer: memory,
+        tail: Tail::Captured(reader.into()),
+    })
+}
+
 /// Output that nobody keeps.
 pub(super) fn discard() -> io::Result<Output> {
     Ok(Output {
@@ -165,6 +196,7 @@ impl Tail {
                     reader,
                     since,
                 } => ask_journal(&identifier, &reader, since).await,
+                Self::Captured(file) => last_line_captured(file).ok().flatten(),
                 Self::Nowhere => None,
             }
         };
@@ -179,6 +211,14 @@ fn last_line_of(mut file: File, from: u64) -> io::Result<Option<String>> {
     file.seek(SeekFrom::Start(from.max(length.saturating_sub(TAIL))))?;
     let mut text = Vec::new();
     file.take(TAIL).read_to_end(&mut text)?;
+    Ok(last_line_in(&text))
+}
+
+fn last_line_captured(mut file: File) -> io::Result<Option<String>> {
+    let written = file.stream_position()?;
+    let from = written.saturating_sub(TAIL);
+    let mut text = vec![0; usize::try_from(written - from).unwrap_or(0)];
+    file.read_exact_at(&mut text, from)?;
     Ok(last_line_in(&text))
 }
 
@@ -259,6 +299,28 @@ mod tests {
         let long = "x".repeat(5000);
         assert_eq!(last_line_in(long.as_bytes()).unwrap().len(), LINE_LIMIT);
         assert!(last_line_in(b"bad \xff bytes").is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_captured_has_a_last_line_and_an_end() {
+        let output = captured().unwrap();
+        write(&output, "one\ntwo\n");
+        assert_eq!(output.tail.last_line(SOON).await.as_deref(), Some("two"));
+        let output = captured().unwrap();
+        let Output { writer, tail } = output;
+        let mut writer = File::from(writer);
+        let block = "x\n".repeat(1 << 12);
+        let mut written = 0_u64;
+        let error = loop {
+            match writer.write(block.as_bytes()) {
+                Ok(count) => written += u64::try_from(count).unwrap(),
+                Err(error) => break error,
+            }
+            assert!(written <= CAPTURED);
+        };
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+        assert_eq!(tail.last_line(SOON).await.as_deref(), Some("x"));
+        assert_eq!(captured().unwrap().tail.last_line(SOON).await, None);
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@
 mod at_work;
 mod cgroup;
 mod command;
+mod failure_text;
 mod lane;
 mod launch;
 mod leftovers;
@@ -17,6 +18,7 @@ mod log;
 mod name;
 mod pidfile;
 mod start;
+mod status_script;
 #[cfg(test)]
 mod tests;
 pub mod trace;
@@ -41,7 +43,7 @@ use self::{at_work::AtWork, cgroup::Cgroups, lane::Order};
 use crate::{
     core::{
         death::WaitStatus,
-        effect::StartVerb,
+        effect::{ScriptTask, StartVerb},
         entity::{EntitySpec, StopPolicy},
         event::StartEnd,
         identity::Identity,
@@ -88,13 +90,26 @@ pub enum Job {
         /// Number of the run, repeated in its report.
         run: u64,
     },
+    /// Run the script of an entity in status mode, after cancelling whatever was
+    /// started for it and is still running. Answered by [`Report::ScriptEnded`] unless
+    /// cancelled or forgotten.
+    RunScript {
+        /// Whose script.
+        spec: Arc<EntitySpec>,
+        /// What for.
+        task: ScriptTask,
+        /// Number of the run, repeated in its report.
+        run: u64,
+        /// Read the text that explains a failure at its end.
+        failure_text: bool,
+    },
     /// Have systemd stop the entity's unit. Nothing is done, and said, where
     /// the start method is another one.
     StopUnit {
         /// Whose unit.
         spec: Arc<EntitySpec>,
     },
-    /// SIGKILL the process group of a start command that is still running; its
+    /// SIGKILL the process group of a start command or script that is still running; its
     /// end is not reported any more, except one that is under way already. A
     /// foreground program that was reported as running is no start command.
     CancelStart,
@@ -111,6 +126,15 @@ pub enum Report {
         end: StartEnd,
         /// The monitored process itself, with [`StartEnd::Running`] only.
         process: Option<VerifiedPid>,
+    },
+    /// The script of an entity in status mode came to an end.
+    ScriptEnded {
+        /// Number of the run.
+        run: u64,
+        /// How; never [`StartEnd::Running`].
+        end: StartEnd,
+        /// What explains a failure, if that was wanted and could be read.
+        failure_text: Option<String>,
     },
     /// The monitored process, a child of ours, was reaped.
     Reaped {
@@ -153,6 +177,9 @@ pub struct Settings {
     /// Directory, in a cgroup v2 file system, below which every entity gets a
     /// cgroup for what is started for it.
     pub cgroup_parent: Option<PathBuf>,
+    /// The same of version 1's CPU controller, where that is mounted: for the
+    /// questions of status mode.
+    pub cpu_cgroup_parent: Option<PathBuf>,
     /// The minimal environment of everything started.
     pub environment: BTreeMap<String, String>,
     /// Path of systemctl(1).
@@ -181,6 +208,7 @@ impl Settings {
                     reader: tool("journalctl"),
                 }),
             cgroup_parent: cgroup::mount_point().map(|root| root.join("pmon.services")),
+            cpu_cgroup_parent: cgroup::cpu_mount_point().map(|root| root.join("pmon.services")),
             environment: minimal_environment(),
             systemctl: tool("systemctl"),
         }
@@ -257,7 +285,8 @@ impl Executor {
         Self {
             runtime,
             shared: Arc::new(Shared {
-                cgroups: Cgroups::new(settings.cgroup_parent.clone()),
+                cgroups: Cgroups::new(settings.cgroup_parent.clone())
+                    .with_cpu(settings.cpu_cgroup_parent.clone()),
                 settings,
                 said_no_cgroup: AtomicBool::new(false),
                 at_work: AtWork::default(),

@@ -8,7 +8,10 @@
 
 use std::{os::unix::process::ExitStatusExt as _, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::{
+    sync::OwnedMutexGuard,
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
 
 use super::{
     Report,
@@ -37,7 +40,9 @@ const REAP_DEADLINE: Duration = Duration::from_secs(1);
 /// Runs the entity's start method and reports its end.
 pub(super) async fn start(voice: Arc<Voice>, spec: Arc<EntitySpec>, verb: StartVerb, run: u64) {
     let ended = match Invocation::start(&spec, verb) {
-        Ok(invocation) => run_to_end(&voice, invocation, spec.start_timeout, spec.follow).await,
+        Ok(invocation) => {
+            run_to_end(&voice, invocation, spec.start_timeout, spec.follow, None).await
+        }
         Err(reason) => Some((StartEnd::NotExecuted { reason }, None)),
     };
     if let Some((end, process)) = ended {
@@ -48,7 +53,7 @@ pub(super) async fn start(voice: Arc<Voice>, spec: Arc<EntitySpec>, verb: StartV
 /// Has the entity's unit stopped; only a failure is reported.
 pub(super) async fn stop_unit(voice: Arc<Voice>, spec: Arc<EntitySpec>) {
     let ended = match Invocation::stop_unit(&spec) {
-        Ok(invocation) => run_to_end(&voice, invocation, spec.start_timeout, false).await,
+        Ok(invocation) => run_to_end(&voice, invocation, spec.start_timeout, false, None).await,
         Err(reason) => Some((StartEnd::NotExecuted { reason }, None)),
     };
     let what = match ended {
@@ -67,12 +72,14 @@ pub(super) async fn stop_unit(voice: Arc<Voice>, spec: Arc<EntitySpec>) {
 }
 
 /// `None` when cancelled. A foreground program that is `followed` may have gone
-/// into the background by the time it can be looked at: that it ran is enough.
-async fn run_to_end(
+/// into the background by the time it can be looked at: that it ran is enough. A `turn`
+/// is kept until the process is gone.
+pub(super) async fn run_to_end(
     voice: &Arc<Voice>,
     invocation: Invocation,
     limit: Duration,
     followed: bool,
+    turn: Option<OwnedMutexGuard<()>>,
 ) -> Option<(StartEnd, Option<VerifiedPid>)> {
     let deadline = Instant::now() + limit;
     let foreground = invocation.is_foreground();
@@ -106,7 +113,7 @@ async fn run_to_end(
             Err(VerifyError::NoProcess { .. }) => {}
             Err(error) => {
                 spawned.kill_group();
-                reap(spawned);
+                reap(spawned, turn);
                 return not_executed(format!("killed, as it cannot be verified: {error}"));
             }
         }
@@ -114,12 +121,12 @@ async fn run_to_end(
     let status = tokio::select! {
         biased;
         () = voice.cancelled.notified() => {
-            kill(spawned).await;
+            kill(spawned, turn).await;
             return None;
         }
         status = spawned.wait() => status,
         () = sleep_until(deadline) => {
-            kill(spawned).await;
+            kill(spawned, turn).await;
             return Some((StartEnd::TimedOut, None));
         }
     };
@@ -140,10 +147,10 @@ async fn run_to_end(
 }
 
 /// Kills a command with its group, and is done when it is gone, or late.
-async fn kill(mut spawned: Spawned) {
+async fn kill(mut spawned: Spawned, turn: Option<OwnedMutexGuard<()>>) {
     spawned.kill_group();
     if timeout(REAP_DEADLINE, spawned.wait()).await.is_err() {
-        reap(spawned);
+        reap(spawned, turn);
     }
 }
 
@@ -163,8 +170,9 @@ fn reap_process(voice: Arc<Voice>, process: Identity, mut spawned: Spawned) {
 }
 
 /// Waits for the end of a command in the background.
-fn reap(mut spawned: Spawned) {
+fn reap(mut spawned: Spawned, turn: Option<OwnedMutexGuard<()>>) {
     tokio::spawn(async move {
+        let _until_it_is_gone = turn;
         let pid = spawned.pid();
         match spawned.wait().await {
             Ok(status) => tracing::debug!(pid, %status, "reaped"),

@@ -3,13 +3,13 @@
 use std::fmt::Write;
 
 use super::{
-    Look, Tone, death, heartbeat, incident, span, status,
+    Look, Tone, death, heartbeat, incident, script, span, status,
     table::{Cell, Column, table},
     text::printable,
 };
 use crate::{
-    core::recovery::Quorum,
-    view::entity::{EntityView, ExplainView, ShowView, SpecView, StateWord},
+    core::{entity::Mode, recovery::Quorum},
+    view::entity::{EntityView, ExplainView, HoldView, ShowView, SpecView, StateWord},
 };
 
 /// `pmon list`: the entities by name, without the daemon.
@@ -52,7 +52,6 @@ fn mode_and_misses(entity: &EntityView) -> String {
 }
 
 const fn mode(entity: &EntityView) -> &'static str {
-    use crate::core::entity::Mode;
     match entity.mode {
         Mode::Passive => "passive",
         Mode::Active => "active",
@@ -115,6 +114,7 @@ pub fn explain(view: &ExplainView, look: &Look) -> String {
         entity,
         because,
         if_it_died_now,
+        if_its_status_were_bad,
         last_incident,
     } = view;
     let mut text = line(entity, look);
@@ -122,11 +122,15 @@ pub fn explain(view: &ExplainView, look: &Look) -> String {
         writeln!(text, "  because {}", printable(reason)).ok();
     }
     text.push('\n');
-    text.push_str(&heading("if it died now", look));
-    if if_it_died_now.is_empty() {
+    let (title, forecast) = match entity.mode {
+        Mode::Status => ("if its status were bad from now on", if_its_status_were_bad),
+        Mode::Passive | Mode::Active | Mode::Ignore => ("if it died now", if_it_died_now),
+    };
+    text.push_str(&heading(title, look));
+    if forecast.is_empty() {
         text.push_str("  nothing would be done\n");
     }
-    for step in if_it_died_now {
+    for step in forecast {
         let after = format!("+{}", span::millis(step.after_ms));
         writeln!(text, "  {after:>9}  {}", printable(&step.what)).ok();
     }
@@ -166,6 +170,7 @@ fn state(entity: &EntityView, look: &Look) -> String {
     let registered = match (entity.registered, entity.generation, entity.state) {
         (true, Some(generation), _) => Some(format!("with the kernel, generation {generation}")),
         (true, None, _) => Some("with the kernel".to_owned()),
+        (false, _, StateWord::Up) if entity.mode == Mode::Status => None,
         (false, _, StateWord::Up) => Some("NO: a death would not be seen at once".to_owned()),
         (false, ..) => None,
     };
@@ -181,6 +186,7 @@ fn state(entity: &EntityView, look: &Look) -> String {
         Some(Quorum::Unrecoverable) => Some("failure, unrecoverable: the host should not go on"),
     };
     field(&mut text, "quorum", strikes);
+    field(&mut text, "held", entity.held.as_ref().map(hold).as_deref());
     field(&mut text, "problem", entity.problem.as_deref());
     let restarts = &entity.restarts;
     let starts = format!(
@@ -203,6 +209,26 @@ fn state(entity: &EntityView, look: &Look) -> String {
     if let Some(view) = &entity.heartbeat {
         text.push_str(&heartbeat::heartbeat(view, look));
     }
+    if let Some(view) = &entity.script {
+        text.push_str(&script::script(view, look));
+    }
+    text
+}
+
+fn hold(hold: &HoldView) -> String {
+    let HoldView {
+        by,
+        reason,
+        since,
+        until,
+    } = hold;
+    let mut text = format!("by {by} since {}", span::stamp(*since));
+    if let Some(until) = until {
+        write!(text, " until {}", span::stamp(*until)).ok();
+    }
+    if let Some(reason) = reason {
+        write!(text, ": {reason}").ok();
+    }
     text
 }
 
@@ -219,6 +245,7 @@ fn settings(entity: &EntityView, spec: &SpecView) -> String {
         stop,
         subfunction,
         active,
+        status,
     } = spec;
     let mut text = String::new();
     field(&mut text, "from", Some(&entity.source_file));
@@ -227,6 +254,15 @@ fn settings(entity: &EntityView, spec: &SpecView) -> String {
     field(&mut text, "pidfile", pidfile.as_deref());
     field(&mut text, "follow", follow.then_some("into the background"));
     field(&mut text, "start", Some(start));
+    if let Some(status) = status {
+        field(&mut text, "status", Some(&script::settings(status)));
+        let recovery = format!(
+            "alarm after {restarts} failures; a failed start again after {}",
+            span::millis(*interval_ms)
+        );
+        field(&mut text, "recovery", Some(&recovery));
+        return text;
+    }
     field(&mut text, "stop", Some(stop));
     let recovery = format!(
         "{restarts} attempts, {} apart; start window {}, command deadline {}; stable after {}",

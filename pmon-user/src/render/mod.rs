@@ -11,6 +11,7 @@ pub mod event;
 pub mod heartbeat;
 pub mod incident;
 pub mod kernel;
+pub mod script;
 pub mod span;
 pub mod status;
 pub mod table;

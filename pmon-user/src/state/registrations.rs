@@ -55,6 +55,9 @@ pub struct EntityRecord {
     /// An operator wants it to stay down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<StoppedByOperator>,
+    /// An operator has taken it out of recovery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldByOperator>,
     /// It comes from `pmon register`, not from a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ad_hoc: Option<AdHoc>,
@@ -100,6 +103,22 @@ pub struct StoppedByOperator {
     pub reason: Option<String>,
     /// When.
     pub at: Timestamp,
+    /// When it is over by itself; never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// Why an entity is out of recovery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldByOperator {
+    /// Who, for instance `uid 0 (pid 4711)`.
+    pub by: String,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// When.
+    pub at: Timestamp,
+    /// When it is over by itself; never when absent.
+    pub until: Option<Timestamp>,
 }
 
 /// All that makes an ad-hoc entity.
@@ -125,6 +144,7 @@ impl EntityRecord {
         let Self {
             process,
             stopped,
+            held,
             ad_hoc,
             unsettled,
             launched,
@@ -135,6 +155,7 @@ impl EntityRecord {
             && quorum.is_sound()
             && process.is_none()
             && stopped.is_none()
+            && held.is_none()
             && ad_hoc.is_none()
             && unsettled.is_empty()
             && launched.is_none()
@@ -397,6 +418,13 @@ mod tests {
                             by: "uid 0 (pid 1)".to_owned(),
                             reason: Some("upgrade \"x\"".to_owned()),
                             at,
+                            until: None,
+                        }),
+                        held: Some(HeldByOperator {
+                            by: "uid 0 (pid 2)".to_owned(),
+                            reason: None,
+                            at,
+                            until: Some(Timestamp::constant(1_700_001_800, 0)),
                         }),
                         alarm: Some(AlarmRecord {
                             severity: Severity::Major,

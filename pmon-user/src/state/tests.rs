@@ -181,6 +181,7 @@ fn record(by: &str) -> Arc<registrations::EntityRecord> {
             by: by.to_owned(),
             reason: None,
             at: jiff::Timestamp::UNIX_EPOCH,
+            until: None,
         }),
         ..registrations::EntityRecord::default()
     })

@@ -56,6 +56,18 @@ pub fn wall(time: Time) -> Timestamp {
     shifted.unwrap_or(wall)
 }
 
+/// The point on `CLOCK_BOOTTIME` that belongs to a wall-clock time, by the wall
+/// clock as it stands now; the boot for what was before.
+#[must_use]
+pub fn of_wall(wall: Timestamp) -> Time {
+    let apart = wall.duration_since(Timestamp::now());
+    if apart.is_positive() {
+        now() + apart.unsigned_abs()
+    } else {
+        now() - apart.unsigned_abs()
+    }
+}
+
 /// How long ago `time` was.
 #[must_use]
 pub fn elapsed(time: Time) -> Duration {

@@ -47,8 +47,18 @@ pub struct Launch {
     pub credentials: Option<Credentials>,
     /// Becomes stdout and stderr; stdin is `/dev/null`.
     pub output: OwnedFd,
-    /// An open `cgroup.procs` of the cgroup to live in.
-    pub cgroup: Option<OwnedFd>,
+    /// Where to live.
+    pub cgroup: Option<Cgroup>,
+}
+
+/// The cgroups to live in, by their open `cgroup.procs`.
+#[derive(Debug)]
+pub struct Cgroup {
+    /// Of version 2.
+    pub procs: OwnedFd,
+    /// Of the CPU controller of version 1, beside it. Not being let in is no
+    /// error.
+    pub cpu: Option<OwnedFd>,
 }
 
 /// What was being done when starting a program failed.
@@ -210,8 +220,11 @@ pub fn spawn(launch: &Launch, barrier: Option<Barrier>) -> Result<Spawned, Spawn
         cgroup,
     } = launch;
     let cgroup = match cgroup {
-        Some(procs) => Some(Join {
+        Some(Cgroup { procs, cpu }) => Some(Join {
             procs: procs.try_clone().map_err(fork)?,
+            cpu: (cpu.as_ref())
+                .map(|cpu| cpu.try_clone().map_err(fork))
+                .transpose()?,
             refused: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
                 .map_err(|errno| fork(errno.into()))?,
         }),

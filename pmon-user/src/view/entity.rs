@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::incident::{DeathCertificate, IncidentView};
+use super::{
+    incident::{DeathCertificate, IncidentView},
+    script::{ScriptView, StatusSettingsView},
+};
 use crate::core::{
     entity::{Mode, Severity},
     recovery::Quorum,
@@ -87,6 +90,12 @@ pub struct EntityView {
     pub last_death: Option<DeathCertificate>,
     /// Requests and answers; none unless in active mode.
     pub heartbeat: Option<HeartbeatView>,
+    /// The script and its runs; none unless in status mode.
+    #[serde(default)]
+    pub script: Option<ScriptView>,
+    /// Who has taken it out of recovery; none unless held.
+    #[serde(default)]
+    pub held: Option<HoldView>,
     /// Member of the host watchdog quorum.
     pub quorum: bool,
     /// Strikes of a quorum member: `sound`, `failure`, `unrecoverable`.
@@ -95,6 +104,21 @@ pub struct EntityView {
     pub quorum_state: Option<Quorum>,
     /// `FILE:LINE` it was configured in, or `register`.
     pub source_file: String,
+}
+
+/// An operator's hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HoldView {
+    /// Who, for instance `uid 0 (pid 4711)`.
+    pub by: String,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// Since when.
+    #[schemars(with = "String")]
+    pub since: Timestamp,
+    /// When it is over by itself; when it is resumed if absent.
+    #[schemars(with = "Option<String>")]
+    pub until: Option<Timestamp>,
 }
 
 /// Starts by who caused them.
@@ -206,6 +230,9 @@ pub struct SpecView {
     pub subfunction: Option<String>,
     /// Request/response messaging, in active mode.
     pub active: Option<ActiveView>,
+    /// The script, in status mode.
+    #[serde(default)]
+    pub status: Option<StatusSettingsView>,
 }
 
 /// Request/response messaging as configured.
@@ -233,6 +260,10 @@ pub struct ExplainView {
     /// What the policy would do on a death at this moment: made by stepping the
     /// real state machine on a copy, one line per effect or deadline.
     pub if_it_died_now: Vec<ForecastStep>,
+    /// The same for status mode, where no process is watched: what would be done
+    /// if the status were bad from now on.
+    #[serde(default)]
+    pub if_its_status_were_bad: Vec<ForecastStep>,
     /// The newest incident.
     pub last_incident: Option<IncidentView>,
 }

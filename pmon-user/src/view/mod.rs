@@ -11,4 +11,5 @@ pub mod event;
 pub mod incident;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod script;
 pub mod status;

@@ -56,6 +56,8 @@ pub(crate) fn entity(name: &str, state: StateWord) -> EntityView {
         next_action_at: None,
         last_death: None,
         heartbeat: None,
+        script: None,
+        held: None,
         quorum: false,
         quorum_state: None,
         source_file: format!("/etc/pmon.d/{name}.conf:2"),
@@ -145,6 +147,7 @@ pub(crate) fn status(entities: Vec<EntityView>) -> StatusView {
             receiver_scheduling: "fifo:50".to_owned(),
             socket: "/run/pmon/pmon.sock".to_owned(),
             pin_dir: Some("/sys/fs/bpf/pmon/v2".to_owned()),
+            starlingx: false,
         },
         sources: vec![
             SourceView {
@@ -201,6 +204,7 @@ pub(crate) fn spec() -> SpecView {
         stop: "SIGTERM, after 10 s SIGKILL".to_owned(),
         subfunction: None,
         active: None,
+        status: None,
     }
 }
 
@@ -221,6 +225,7 @@ pub(crate) fn explain(entity: EntityView) -> ExplainView {
     ExplainView {
         entity,
         because: vec!["pid 4711 is registered with the kernel".to_owned()],
+        if_its_status_were_bad: Vec::new(),
         if_it_died_now: vec![
             ForecastStep {
                 after_ms: 0,

@@ -56,6 +56,9 @@ pub struct DaemonView {
     pub socket: String,
     /// bpffs directory, when pinned.
     pub pin_dir: Option<String>,
+    /// Whether it stands in for pmond on a StarlingX host.
+    #[serde(default)]
+    pub starlingx: bool,
 }
 
 /// One kernel source.

@@ -21,7 +21,6 @@ pub mod platform;
 pub mod pulse;
 pub mod resolver;
 pub mod root;
-pub mod settings;
 pub mod system_state;
 pub mod troubles;
 pub mod watchdog;

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::{
     Source,
-    table::{AlarmTable, CompatTable, ControlTable, DaemonTable, DefaultsTable, StarlingXTable},
+    table::{AlarmTable, ControlTable, DaemonTable, DefaultsTable, StarlingxTable},
     value::{Argument, PathOrNone},
 };
 use crate::{
@@ -184,6 +184,29 @@ pub(super) fn control(settings: &mut Settings, table: ControlTable) {
     set(&mut settings.control.write_gids, write_gids);
 }
 
+pub(super) fn starlingx(settings: &mut Settings, table: &StarlingxTable) {
+    let StarlingxTable {
+        enabled,
+        root,
+        controller,
+        command_inbox,
+        command_port,
+        stop_recovers_after,
+    } = table;
+    let starlingx = &mut settings.starlingx;
+    set(&mut starlingx.enabled, *enabled);
+    let root = root.as_ref().map(|path| Root::new(path.0.clone()));
+    set(&mut starlingx.root, root);
+    let controller = controller.as_ref().map(|name| name.0.clone());
+    set(&mut starlingx.controller, controller);
+    set(&mut starlingx.command_inbox, *command_inbox);
+    set(&mut starlingx.command_port, *command_port);
+    set(
+        &mut starlingx.stop_recovers_after,
+        stop_recovers_after.map(|given| given.0),
+    );
+}
+
 pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
     let DefaultsTable {
         stop,
@@ -198,19 +221,4 @@ pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
         &mut defaults.start_timeout,
         start_timeout.map(|given| given.0),
     );
-}
-
-pub(super) fn compat(settings: &mut Settings, table: CompatTable) {
-    let CompatTable {
-        starlingx:
-            StarlingXTable {
-                enabled,
-                root,
-                controller,
-            },
-    } = table;
-    let starlingx = &mut settings.starlingx;
-    set(&mut starlingx.enabled, enabled);
-    set(&mut starlingx.root, root.map(|path| Root::new(path.0)));
-    set(&mut starlingx.controller, controller.map(|name| name.0));
 }

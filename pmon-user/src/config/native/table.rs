@@ -35,7 +35,7 @@ pub struct NativeFile {
     pub alarm: AlarmTable,
     /// Files in the dialect of the original pmond.
     pub pmon_d: PmonDTable,
-    /// Taking the place of other process monitors.
+    /// Other systems' programs that expect another process monitor.
     pub compat: CompatTable,
     /// Exceptions for single entities of pmon.d files, by process name.
     #[serde(rename = "override")]
@@ -132,24 +132,32 @@ pub struct PmonDTable {
     pub directory: Option<PathOrNone>,
 }
 
-/// Taking the place of other process monitors.
+/// Other systems' programs that expect another process monitor.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CompatTable {
-    /// pmond of StarlingX.
-    pub starlingx: StarlingXTable,
+    /// Standing in for pmond on a StarlingX host.
+    pub starlingx: StarlingxTable,
 }
 
-/// Taking the place of pmond of StarlingX: its files, its messages, its gates.
+/// Standing in for pmond on a StarlingX host.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct StarlingXTable {
-    /// Whether to. Default: false
+pub struct StarlingxTable {
+    /// What has no switch of its own. Default: false
     pub enabled: Option<bool>,
     /// Directory below which all files of StarlingX are. Default: /
     pub root: Option<AbsolutePath>,
     /// Host name or address of the active controller. Default: controller
     pub controller: Option<Argument>,
+    /// Take commands from UDP datagrams on 127.0.0.1, as pmond does. There is no
+    /// authentication: anybody on the host can stop whatever is monitored. Default: false
+    pub command_inbox: Option<bool>,
+    /// UDP port of these commands. Default: 2117
+    pub command_port: Option<std::num::NonZeroU16>,
+    /// When a stop by such a command is over, and the process is monitored again.
+    /// Default: 30min
+    pub stop_recovers_after: Option<DurationText>,
 }
 
 /// What a pmon.d file cannot express.

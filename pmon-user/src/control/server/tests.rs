@@ -26,7 +26,7 @@ use crate::{
     control::{
         client::{Client as TypedClient, ClientError},
         fake::Fake,
-        interface::{EventsParameters, INTERFACE, MAX_COUNTING, RegisterParameters},
+        interface::{EventsParameters, INTERFACE, MAX_COUNTING, MAX_HOLD, RegisterParameters},
     },
     core::event::OperatorAction,
     view::{entity::StateWord, samples},

@@ -138,6 +138,7 @@ impl Rules {
             | Effect::Release { .. }
             | Effect::EndLeftovers { .. }
             | Effect::StopUnit
+            | Effect::RunScript { .. }
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
             | Effect::AskGate

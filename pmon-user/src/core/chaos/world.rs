@@ -222,6 +222,7 @@ impl World {
             | Event::Operator(_)
             | Event::Gate(_)
             | Event::Pulse(_)
+            | Event::ScriptEnded { .. }
             | Event::Tick => {}
         }
         let effects = self.recovery.step(&self.spec, event, self.now);
@@ -266,7 +267,7 @@ impl World {
                 Effect::Say(Notice::Recovered(_) | Notice::Restarted(_)) => self.recoveries += 1,
                 Effect::Say(Notice::Died(_)) => self.deaths += 1,
                 // The gates of this host were never closed.
-                Effect::AskGate | Effect::Alarm(_) | Effect::Say(_) => {}
+                Effect::AskGate | Effect::RunScript { .. } | Effect::Alarm(_) | Effect::Say(_) => {}
             }
         }
         for event in events {
@@ -435,6 +436,7 @@ impl World {
             | Effect::Release { .. }
             | Effect::EndLeftovers { .. }
             | Effect::CancelStart
+            | Effect::RunScript { .. }
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
             | Effect::AskGate
@@ -705,7 +707,7 @@ impl World {
         self.now = self.now + away;
         self.rules.begin_anew();
         let (recovery, effects) = if stopped {
-            Recovery::new_stopped(&self.spec, self.now)
+            Recovery::new_stopped(&self.spec, self.now, None)
         } else {
             Recovery::new(&self.spec, self.now)
         };
@@ -758,6 +760,7 @@ impl World {
             Stage::Stopped if self.stopped => Ok(()),
             Stage::Ignore if !self.spec.recovers() => Ok(()),
             stage @ (Stage::Unknown
+            | Stage::Held { .. }
             | Stage::Looking
             | Stage::Waiting { .. }
             | Stage::Stopping { .. }

@@ -125,6 +125,10 @@ impl Recovery {
             unconfirmed: true,
         });
         self.quorum = quorum;
+        if raised.is_some() {
+            // A script is asked at once.
+            self.status.hurry();
+        }
         let mut step = Step::new(spec, now);
         if matches!(self.stage, Stage::Stopped | Stage::Unmonitored) {
             self.clear_alarm(&mut step);
@@ -137,6 +141,9 @@ impl Recovery {
 
     /// The entity's configuration is another one from now on.
     pub fn reconfigured(&mut self, spec: &EntitySpec, now: Time) -> Vec<Effect> {
+        if let Some(status) = &spec.status {
+            self.status.reconfigured(status, now);
+        }
         let mut step = Step::new(spec, now);
         if self.alarm().is_some_and(|raised| raised != spec.severity) {
             self.raise(&mut step, spec.severity);

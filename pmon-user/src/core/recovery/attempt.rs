@@ -133,12 +133,14 @@ impl Recovery {
         };
         let succeeded = matches!(end, StartEnd::Exited { code: 0, .. });
         self.start = StartCommand::Ended(end);
+        if let (Some(identity), Stage::MonitorWait { .. } | Stage::Held { .. }) =
+            (started, self.stage)
+        {
+            self.successor(step, identity, false);
+        }
         let Stage::MonitorWait { phase, .. } = self.stage else {
             return;
         };
-        if let Some(identity) = started {
-            self.successor(step, identity, false);
-        }
         match phase {
             Phase::Overtime => self.ask_for_verdict(step),
             Phase::Window { .. } if succeeded && self.registered.is_none() => {
@@ -279,7 +281,7 @@ impl Recovery {
     }
 }
 
-fn describe(end: &StartEnd) -> String {
+pub(super) fn describe(end: &StartEnd) -> String {
     match end {
         StartEnd::Running(identity) => format!("runs as ({})", identity.pid),
         StartEnd::Exited { code, last_line } => match last_line {

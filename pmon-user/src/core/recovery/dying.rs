@@ -41,7 +41,9 @@ impl Recovery {
         self.last_death = Some(death);
         self.has_ended(identity, step.now);
         step.ask(Effect::Unregister { identity });
-        step.ask(Effect::RemovePidfile { identity });
+        if !self.is_held() {
+            step.ask(Effect::RemovePidfile { identity });
+        }
         match self.stage {
             // Unknown: it died before the daemon restarted.
             Stage::Manage | Stage::Unknown => {
@@ -57,6 +59,7 @@ impl Recovery {
             | Stage::Waiting { .. }
             | Stage::RestartWait { .. }
             | Stage::Unverifiable => self.look(step),
+            Stage::Held { .. } => self.died_while_held(identity),
             Stage::Stopping { .. }
             | Stage::Polling { .. }
             | Stage::StartWait { .. }
@@ -108,6 +111,7 @@ impl Recovery {
             | Effect::EndLeftovers { .. }
             | Effect::Start { .. }
             | Effect::StopUnit
+            | Effect::RunScript { .. }
             | Effect::CancelStart
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }

@@ -12,7 +12,6 @@ use crate::core::{
     gate::{Condition, GateEvent, Verdict},
     identity::Identity,
     notice::Notice,
-    time::Time,
 };
 
 /// What an entity knows of the gates before it.
@@ -33,16 +32,15 @@ pub(super) struct Gates {
 }
 
 impl Recovery {
-    /// A newly configured entity that is not monitored before `condition` holds.
-    #[must_use]
-    pub fn new_deferred(spec: &EntitySpec, now: Time, condition: Condition) -> (Self, Vec<Effect>) {
-        let (mut recovery, effects) = Self::new(spec, now);
-        if recovery.stage != Stage::Unknown {
-            return (recovery, effects);
+    /// A newly configured entity that nobody has looked at is not monitored before
+    /// `condition` holds. Whether it is such a one.
+    pub fn defer(&mut self, spec: &EntitySpec, condition: Condition) -> bool {
+        if self.stage != Stage::Unknown {
+            return false;
         }
         let subfunction = spec.subfunction.as_deref().unwrap_or_default();
-        recovery.stage = Stage::Polling { condition };
-        recovery.problem = Some(match condition {
+        self.stage = Stage::Polling { condition };
+        self.problem = Some(match condition {
             Condition::Flag(_) => {
                 format!("not monitored before the `{subfunction}` part of the host is configured")
             }
@@ -50,7 +48,7 @@ impl Recovery {
                 "never monitored: `subfunction = {subfunction}` has no meaning on this host"
             ),
         });
-        (recovery, Vec::new())
+        true
     }
 
     /// From now on the gates are asked about before every recovery.

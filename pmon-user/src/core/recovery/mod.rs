@@ -6,7 +6,8 @@
 //! * **Manage** — pmond's resting stage: a verified process is in the pid
 //!   table, or is on its way into it, and nothing is due. In active mode it is
 //!   asked from here on (`core::pulse`); after a failure it counts as recovered
-//!   only when it has answered.
+//!   only when it has answered. In status mode there is no process; the entity
+//!   rests here, and a script is asked (`core::status`).
 //! * **Looking** — there is no process as far as we know; before anything is
 //!   started, the pidfile is looked at once more, because somebody may have
 //!   started a successor already. The answer leads to *Monitor* (adopted),
@@ -34,7 +35,10 @@
 //!   process that appears is adopted, and that is all.
 //! * **Ignore** — no automatic recovery (any more); a process that appears is
 //!   adopted at once.
-//! * **Stopped** — an operator stopped it; a process that appears is adopted.
+//! * **Stopped** — an operator stopped it, for good or for some time; a process
+//!   that appears is adopted.
+//! * **Held** — an operator took it out of recovery: deaths are told, processes
+//!   registered, and nothing else is done until the hold is over (`hold`).
 //! * **Unverifiable** — there is something that cannot be told apart, or whose
 //!   death could not be noticed; nothing is done to it and nothing is started
 //!   beside it, later looks may resolve it.
@@ -58,10 +62,13 @@ mod attempt;
 mod counts;
 mod dying;
 mod gated;
+mod hold;
 mod operator;
 mod quorum;
+mod returning;
 mod sighting;
 mod stage;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -69,7 +76,7 @@ use std::collections::VecDeque;
 
 pub use counts::Starts;
 pub use quorum::Quorum;
-pub use stage::{AfterStop, Phase, Stage};
+pub use stage::{AfterHold, AfterStop, Phase, Stage};
 
 use super::{
     death::Death,
@@ -79,6 +86,7 @@ use super::{
     identity::Identity,
     notice::Notice,
     pulse::Pulse,
+    status::StatusMonitor,
     time::Time,
 };
 use alarm::Alarm;
@@ -107,6 +115,10 @@ pub struct Recovery {
     judged: bool,
     /// Active monitoring.
     pulse: Pulse,
+    /// Status monitoring.
+    status: StatusMonitor,
+    /// What the script had to say when the alarm was raised last.
+    failure_text: Option<String>,
     /// How the running or last start command ended, and whether it still runs.
     start: StartCommand,
     /// Number of the last run of the start method.
@@ -124,6 +136,8 @@ pub struct Recovery {
     /// When an operator's stop cancelled a start that was under way: what the
     /// start command has left behind may still appear.
     cancelled: Option<Time>,
+    /// When the operator's stop is over, if it is not for good.
+    returns_at: Option<Time>,
     /// Processes that ended since the last attempt that ended their leftovers,
     /// or since the entity was healthy; and when we knew of it.
     leftovers_of: VecDeque<(Identity, Time)>,
@@ -193,6 +207,8 @@ impl Recovery {
             attempts: 0,
             judged: false,
             pulse: Pulse::default(),
+            status: StatusMonitor::default(),
+            failure_text: None,
             start: StartCommand::None,
             run: 0,
             alarm: Alarm::default(),
@@ -203,6 +219,7 @@ impl Recovery {
             last_death: None,
             ended: None,
             cancelled: None,
+            returns_at: None,
             leftovers_of: VecDeque::new(),
             problem: None,
         };
@@ -216,8 +233,10 @@ impl Recovery {
                 Vec::new()
             }
             Mode::Status => {
-                recovery.stage = Stage::Unmonitored;
-                recovery.problem = Some("status mode is not available in this version".to_owned());
+                match &spec.status {
+                    Some(status) => recovery.begin_status(status),
+                    None => recovery.stage = Stage::Unmonitored,
+                }
                 Vec::new()
             }
         };
@@ -225,26 +244,35 @@ impl Recovery {
     }
 
     /// A newly configured entity that an operator had stopped before the
-    /// daemon restarted.
+    /// daemon restarted, and when that is over if it is not for good.
     #[must_use]
-    pub fn new_stopped(spec: &EntitySpec, now: Time) -> (Self, Vec<Effect>) {
+    pub fn new_stopped(
+        spec: &EntitySpec,
+        now: Time,
+        returns_at: Option<Time>,
+    ) -> (Self, Vec<Effect>) {
         let (mut recovery, effects) = Self::new(spec, now);
-        if recovery.stage == Stage::Unknown {
+        if recovery.stage != Stage::Unmonitored {
             recovery.stage = Stage::Stopped;
+            recovery.status.rest();
+            recovery.returns_at = returns_at;
         }
         (recovery, effects)
     }
 
     /// The daemon restarted in the middle of a recovery: what is found alive has
-    /// to prove itself once more before the entity is called healthy.
+    /// to prove itself once more before the entity is called healthy. A script is
+    /// asked at once.
     pub const fn resume(&mut self) {
         self.failed = true;
+        self.status.hurry();
     }
 
     /// The process that was in the pid table when the daemon ended, and has died
     /// since. Whether that is of any consequence here.
     pub fn recall(&mut self, identity: Identity, generation: u64) -> bool {
-        if self.stage != Stage::Unknown || self.registered.is_some() {
+        let unseen = matches!(self.stage, Stage::Unknown | Stage::Held { .. });
+        if !unseen || self.registered.is_some() {
             return false;
         }
         self.registered = Some(Registered {
@@ -267,6 +295,8 @@ impl Recovery {
     pub fn step(&mut self, spec: &EntitySpec, event: Event, now: Time) -> Vec<Effect> {
         let mut step = Step::new(spec, now);
         match event {
+            // Processes are nobody's in status mode.
+            Event::Seen(_) if spec.status.is_some() => {}
             Event::Seen(sighting) => self.seen(&mut step, sighting),
             Event::Registered {
                 identity,
@@ -288,12 +318,21 @@ impl Recovery {
             } => self.status_known(&mut step, identity, generation, status),
             Event::Gone { identity } => self.gone(&mut step, identity),
             Event::StartEnded { run, end } => self.start_ended(&mut step, run, end),
+            Event::ScriptEnded {
+                run,
+                end,
+                failure_text,
+            } => self.script_ended(&mut step, run, &end, failure_text.as_deref()),
+            Event::Operator(request) if spec.status.is_some() => {
+                self.status_operator(&mut step, request);
+            }
             Event::Operator(request) => self.operator(&mut step, request),
             Event::Gate(event) => self.gate(&mut step, event),
             Event::Pulse(event) => self.pulse_event(&mut step, event),
             Event::Tick => self.tick(&mut step),
         }
         self.attend_pulse(&mut step);
+        self.attend_status(&mut step);
         step.effects
     }
 
@@ -304,6 +343,8 @@ impl Recovery {
             self.stage.deadline(),
             self.alarm.refresh_at(),
             self.pulse.deadline(),
+            self.status.deadline(),
+            self.returns_at(),
         ]
         .into_iter()
         .flatten()
@@ -313,6 +354,8 @@ impl Recovery {
     fn tick(&mut self, step: &mut Step<'_>) {
         self.refresh_alarm(step);
         self.pulse_tick(step);
+        self.status_tick(step);
+        self.return_if_due(step);
         if self.stage.deadline().is_none_or(|due| step.now < due) {
             return;
         }
@@ -323,6 +366,7 @@ impl Recovery {
             Stage::Waiting { .. } => self.look_again(step),
             Stage::Stopping { then, killed, .. } => self.stop_overdue(step, then, killed),
             Stage::StartWait { .. } => self.begin_monitoring(step),
+            Stage::Held { .. } => self.hold_expired(step),
             Stage::Unknown
             | Stage::Manage
             | Stage::Looking

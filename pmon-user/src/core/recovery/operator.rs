@@ -18,7 +18,7 @@ use crate::core::{
 const SIGKILL: i32 = 9;
 /// A killed process that is still there after this long is in state D or
 /// stopped in the kernel; people are told.
-const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
+pub(super) const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
 /// systemd's own `DefaultTimeoutStopSec` is 90 s; past that and a margin we kill.
 const UNIT_STOP_TIMEOUT: Duration = Duration::from_secs(100);
 
@@ -30,9 +30,18 @@ impl Recovery {
             return;
         }
         match action {
+            OperatorAction::Hold { lasts } => self.operator_hold(step, lasts),
+            OperatorAction::Resume => self.operator_resume(step),
+            // Who asks is told so.
+            OperatorAction::Start
+            | OperatorAction::Restart
+            | OperatorAction::Stop
+            | OperatorAction::StopFor { .. }
+                if self.is_held() => {}
             OperatorAction::Start => self.operator_start(step),
             OperatorAction::Restart => self.operator_restart(step),
-            OperatorAction::Stop => self.operator_stop(step),
+            OperatorAction::Stop => self.operator_stop(step, None),
+            OperatorAction::StopFor { lasts } => self.operator_stop(step, Some(lasts)),
         }
     }
 
@@ -49,6 +58,9 @@ impl Recovery {
             | Stage::StartWait { .. }
             | Stage::Gated
             | Stage::Unverifiable => {
+                // What is started from nothing has to stay alive to count as up
+                // (spec/pmond.md §6.2).
+                self.failed |= self.stage == Stage::Stopped;
                 self.manual = true;
                 self.attempts = 0;
                 self.look(step);
@@ -59,6 +71,7 @@ impl Recovery {
             | Stage::Waiting { .. }
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
+            | Stage::Held { .. }
             | Stage::Unmonitored => {}
         }
     }
@@ -89,7 +102,9 @@ impl Recovery {
             )
     }
 
-    fn operator_stop(&mut self, step: &mut Step<'_>) {
+    /// Stops it for good, or for some time.
+    fn operator_stop(&mut self, step: &mut Step<'_>, lasts: Option<Duration>) {
+        self.returns_at = lasts.map(|lasts| step.now + lasts);
         self.manual = false;
         if matches!(self.stage, Stage::MonitorWait { .. }) {
             self.cancelled = Some(step.now);

@@ -115,6 +115,7 @@ impl Recovery {
                 self.finish(step, identity);
             }
             Stage::Manage | Stage::Monitor { .. } => self.successor(step, identity, true),
+            Stage::Held { .. } => self.seen_while_held(step, identity),
             // Whatever it is, it is dealt with when the old one is gone.
             Stage::Stopping { .. }
             | Stage::Polling { .. }
@@ -207,6 +208,7 @@ impl Recovery {
                 step.say(Notice::Missing { reason });
                 self.look(step);
             }
+            Stage::Held { .. } => self.nothing_seen_while_held(step, reason),
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }
@@ -252,6 +254,7 @@ impl Recovery {
             | Stage::StartWait { .. }
             | Stage::Ignore
             | Stage::Stopped
+            | Stage::Held { .. }
             | Stage::Unmonitored => {}
         }
     }
@@ -359,12 +362,13 @@ impl Recovery {
             | Stage::Gated
             | Stage::Ignore
             | Stage::Stopped
+            | Stage::Held { .. }
             | Stage::Unverifiable
             | Stage::Unmonitored => {}
         }
     }
 
-    fn register(&mut self, step: &mut Step<'_>, identity: Identity) {
+    pub(super) fn register(&mut self, step: &mut Step<'_>, identity: Identity) {
         self.registered = Some(Registered {
             identity,
             generation: None,
@@ -405,7 +409,7 @@ impl Recovery {
         }
         self.problem = Some(format!("not registered: {reason}"));
         self.manual = false;
-        if self.stage != Stage::Unverifiable {
+        if self.stage != Stage::Unverifiable && !self.is_held() {
             self.enter(step, Stage::Unverifiable);
         }
     }
@@ -443,6 +447,7 @@ impl Recovery {
                 self.failed = true;
                 self.look(step);
             }
+            Stage::Held { .. } => self.failed = true,
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }

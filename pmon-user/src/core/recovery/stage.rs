@@ -66,6 +66,13 @@ pub enum Stage {
     Ignore,
     /// Stopped by an operator.
     Stopped,
+    /// Taken out of recovery by an operator.
+    Held {
+        /// What comes afterwards.
+        then: AfterHold,
+        /// When the hold is over by itself.
+        until: Option<Time>,
+    },
     /// There is something that cannot be verified.
     Unverifiable,
     /// Shown, never acted upon.
@@ -95,6 +102,15 @@ pub enum AfterStop {
     StayDown,
 }
 
+/// What follows when an operator's hold is over and no process is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterHold {
+    /// It is recovered.
+    Recover,
+    /// An operator had stopped it, and it stays down.
+    StayDown,
+}
+
 impl Stage {
     /// pmond's word for the stage, ours where it has none.
     #[must_use]
@@ -113,6 +129,7 @@ impl Stage {
             Self::Gated => "gated",
             Self::Ignore => "ignore",
             Self::Stopped => "stopped",
+            Self::Held { .. } => "held",
             Self::Unverifiable => "unverifiable",
             Self::Unmonitored => "unmonitored",
         }
@@ -131,6 +148,7 @@ impl Stage {
             Self::Stopping { due, .. } => Some(*due),
             Self::Monitor { stable_at } => Some(*stable_at),
             Self::RestartWait { until } | Self::StartWait { until } => Some(*until),
+            Self::Held { until, .. } => *until,
             Self::Unknown
             | Self::Manage
             | Self::Looking

@@ -9,6 +9,7 @@ mod command;
 mod foreground;
 mod lane;
 mod script;
+mod status_script;
 
 use std::{
     collections::BTreeMap,
@@ -73,6 +74,7 @@ impl Fixture {
                 .then(cgroup::mount_point)
                 .flatten()
                 .map(|root| root.join(format!("pmon.test.{}.{next}", std::process::id()))),
+            cpu_cgroup_parent: None,
             environment: minimal_environment(),
             systemctl: directory.path().join("systemctl"),
         };
@@ -148,6 +150,7 @@ impl Fixture {
         match self.report().1 {
             Report::StartEnded { end, process, .. } => (end, process),
             Report::Failed { what } => panic!("{what}"),
+            Report::ScriptEnded { end, .. } => panic!("{end:?}"),
             Report::Leftovers { left, .. } => panic!("{left:?}"),
             Report::Reaped { process, .. } => panic!("{process}"),
         }
@@ -162,7 +165,9 @@ impl Fixture {
     fn failure(&self) -> String {
         match self.report().1 {
             Report::Failed { what } => what,
-            Report::StartEnded { end, .. } => panic!("{end:?}"),
+            Report::StartEnded { end, .. } | Report::ScriptEnded { end, .. } => {
+                panic!("{end:?}")
+            }
             Report::Leftovers { left, .. } => panic!("{left:?}"),
             Report::Reaped { process, .. } => panic!("{process}"),
         }

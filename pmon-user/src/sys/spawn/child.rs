@@ -49,6 +49,7 @@ unsafe impl Sync for Pointers {}
 /// A cgroup to move into.
 pub(super) struct Join {
     pub(super) procs: OwnedFd,
+    pub(super) cpu: Option<OwnedFd>,
     pub(super) refused: OwnedFd,
 }
 
@@ -96,7 +97,10 @@ impl Image {
     fn prepare(&self) -> Result<(), SpawnError> {
         let at = |step| move |errno| SpawnError { step, errno };
         setsid().map_err(at(Step::Session))?;
-        if let Some(Join { procs, refused }) = &self.cgroup
+        if let Some(Join { cpu: Some(cpu), .. }) = &self.cgroup {
+            let _ = rustix::io::write(cpu, b"0");
+        }
+        if let Some(Join { procs, refused, .. }) = &self.cgroup
             && let Err(errno) = rustix::io::write(procs, b"0")
         {
             let errno = u64::from(errno.raw_os_error().unsigned_abs());

@@ -226,11 +226,14 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::Pulse(_)
             | Work::Launched { .. }
             | Work::Forget(_)
+            | Work::Opened(_)
+            | Work::Alarm { .. }
             | Work::Closed(_)
             | Work::Remember(..)
             | Work::Watch(..)
             | Work::Sweep(_)
             | Work::Inquire(_)
+            | Work::AskGate(_)
             | Work::Hatch
             | Work::Source(_) => {}
         }

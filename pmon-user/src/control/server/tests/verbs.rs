@@ -41,6 +41,22 @@ async fn every_verb_reaches_the_backend_and_comes_back_typed() {
         .operate("web", OperatorAction::Restart, None)
         .await
         .unwrap();
+    let lasts = Some(Duration::from_millis(1_800_500));
+    let hold = OperatorAction::Hold { lasts };
+    let held = client.operate("web", hold, Some("upgrade")).await;
+    assert_eq!(held.unwrap().state, StateWord::Held);
+    let resumed = client.operate("web", OperatorAction::Resume, None).await;
+    assert_eq!(resumed.unwrap().state, StateWord::Up);
+    for seconds in [0, MAX_HOLD] {
+        let lasts = Some(Duration::from_secs(seconds));
+        let hold = OperatorAction::Hold { lasts };
+        match client.operate("web", hold, None).await {
+            Err(ClientError::Control(ControlError::InvalidParameter { field, .. })) => {
+                assert_eq!(field, "seconds");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
     let parameters = RegisterParameters {
         name: "new".to_owned(),
         pid: Some(7),
@@ -71,6 +87,8 @@ async fn every_verb_reaches_the_backend_and_comes_back_typed() {
         "Start log needed",
         "Stop web ",
         "Restart web ",
+        "Hold { lasts: Some(1801s) } web upgrade",
+        "Resume web ",
         "register new",
         "unregister new",
     ];

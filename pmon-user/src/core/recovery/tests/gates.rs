@@ -142,8 +142,8 @@ fn an_operator_passes_closed_gates() {
 
 /// A process that has started, in a part of the host that is not configured.
 fn deferred(spec: &EntitySpec, condition: Condition) -> Simulation<'_> {
-    let (mut recovery, effects) = Recovery::new_deferred(spec, DEATH, condition);
-    assert_eq!(effects, [], "nobody looks");
+    let (mut recovery, _) = Recovery::new(spec, DEATH);
+    assert!(recovery.defer(spec, condition));
     recovery.guard();
     let mut world = Simulation::of(spec, recovery, DEATH, works());
     world.start_by_hand();
@@ -219,7 +219,8 @@ fn an_operators_stop_ends_what_was_not_even_looked_at() {
     assert_eq!(starts(&world), NEVER);
     assert_eq!(*world.recovery().stage(), Stage::Stopped);
     // Without a process there is nothing to end.
-    let (mut recovery, _) = Recovery::new_deferred(&spec, DEATH, WORKER);
+    let (mut recovery, _) = Recovery::new(&spec, DEATH);
+    assert!(recovery.defer(&spec, WORKER));
     recovery.guard();
     let mut world = Simulation::of(&spec, recovery, DEATH, works());
     world.happen(request(OperatorAction::Stop));

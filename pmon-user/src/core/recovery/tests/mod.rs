@@ -8,9 +8,12 @@ mod alarms;
 mod ending;
 mod following;
 mod gates;
+mod holding;
+mod manual;
 mod quorum;
 mod standing;
 mod starts;
+mod status;
 mod vectors;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

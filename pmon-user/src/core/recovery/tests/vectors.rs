@@ -163,3 +163,70 @@ fn v8_a_restart_of_a_healthy_process() {
         assert_eq!(world.recovery().starts().auto, 0);
     }
 }
+
+/// pmond's stop: 1800 s.
+const STOP: OperatorAction = OperatorAction::StopFor {
+    lasts: Duration::from_secs(1800),
+};
+
+#[test]
+fn v9_a_stop_of_the_original_and_then_nothing() {
+    let spec = spec(Severity::Major, 3);
+    let mut world = healthy(&spec, works());
+    world.happen(request(STOP));
+    world.run_until(second(1799));
+    assert_eq!(
+        times(&world, |e| matches!(e, Effect::Signal { .. })),
+        [0],
+        "killed"
+    );
+    assert_eq!(*world.recovery().stage(), Stage::Stopped);
+    assert_eq!(starts(&world), NEVER, "unmonitored");
+    assert_eq!(said(&world, "first_failure"), NEVER);
+    // Then found dead, at once where the sweep took up to 50 s, and V1.
+    world.run_until(second(1860));
+    assert_eq!(said(&world, "stop_expired"), [1800]);
+    assert_eq!(said(&world, "first_failure"), [1800]);
+    assert_eq!(starts(&world), [1800]);
+    assert_eq!(said(&world, "monitoring"), [1805]);
+    assert_eq!(said(&world, "stable"), [1825]);
+    assert_eq!(world.recovery().attempts(), 0);
+    assert_eq!(times(&world, |e| matches!(e, Effect::Alarm(_))), NEVER);
+}
+
+#[test]
+fn v9_what_was_started_meanwhile_is_left_alone() {
+    let spec = spec(Severity::Major, 3);
+    let mut world = healthy(&spec, works());
+    world.happen(request(STOP));
+    world.run_until(second(60));
+    let by_hand = world.start_by_hand();
+    world.run_until(second(4000));
+    assert_eq!(starts(&world), NEVER);
+    assert_eq!(said(&world, "stop_expired"), NEVER);
+    assert_eq!(world.recovery().current().unwrap().identity, by_hand);
+    // A stop for good that follows is one.
+    world.happen(request(OperatorAction::Stop));
+    world.run_until(second(100_000));
+    assert_eq!(*world.recovery().stage(), Stage::Stopped);
+    assert_eq!(starts(&world), NEVER);
+}
+
+#[test]
+fn v10_a_stop_of_the_original_and_a_start() {
+    let spec = spec(Severity::Major, 3);
+    let mut world = healthy(&spec, works());
+    world.happen(request(STOP));
+    world.run_until(second(100));
+    world.happen(request(OperatorAction::Start));
+    world.run_until(second(4000));
+    // V1 without the LOG.
+    assert_eq!(starts(&world), [100]);
+    assert_eq!(said(&world, "first_failure"), NEVER);
+    assert_eq!(said(&world, "monitoring"), [105]);
+    assert_eq!(said(&world, "stable"), [125]);
+    assert_eq!(said(&world, "stop_expired"), NEVER);
+    assert_eq!(*world.recovery().stage(), Stage::Manage);
+    assert_eq!(world.recovery().attempts(), 0);
+    assert_eq!(times(&world, |e| matches!(e, Effect::Alarm(_))), NEVER);
+}
