@@ -54,6 +54,11 @@ pub enum AlarmKind {
     QuorumUnrecoverable,
     /// A quorum member has recovered from its strikes.
     QuorumClear,
+    /// An entity fails again and again although each recovery succeeds, or still
+    /// does.
+    Flapping,
+    /// It does not any more.
+    FlappingClear,
     /// The host is degraded, or is so at another severity.
     HostDegraded,
     /// The host is not degraded any more.
@@ -72,6 +77,8 @@ impl AlarmKind {
             Self::QuorumFailure => "quorum_failure",
             Self::QuorumUnrecoverable => "quorum_unrecoverable",
             Self::QuorumClear => "quorum_clear",
+            Self::Flapping => "flapping",
+            Self::FlappingClear => "flapping_clear",
             Self::HostDegraded => "host_degraded",
             Self::HostClear => "host_clear",
         }
@@ -91,6 +98,8 @@ impl AlarmEvent {
             | AlarmKind::QuorumFailure
             | AlarmKind::QuorumUnrecoverable
             | AlarmKind::QuorumClear
+            | AlarmKind::Flapping
+            | AlarmKind::FlappingClear
             | AlarmKind::HostDegraded
             | AlarmKind::HostClear => None,
         }

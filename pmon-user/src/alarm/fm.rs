@@ -64,6 +64,8 @@ impl FmAlarm {
             | AlarmKind::QuorumFailure
             | AlarmKind::QuorumUnrecoverable
             | AlarmKind::QuorumClear
+            | AlarmKind::Flapping
+            | AlarmKind::FlappingClear
             | AlarmKind::HostDegraded
             | AlarmKind::HostClear => return None,
         };

@@ -132,6 +132,7 @@ impl AlarmEvent {
             AlarmKind::QuorumFailure | AlarmKind::QuorumUnrecoverable | AlarmKind::QuorumClear => {
                 "quorum"
             }
+            AlarmKind::Flapping | AlarmKind::FlappingClear => "flapping",
             AlarmKind::HostDegraded | AlarmKind::HostClear => "host",
         };
         format!("{kind} of {}", self.instance)

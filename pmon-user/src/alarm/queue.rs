@@ -33,6 +33,7 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 enum Subject {
     Alarm(String),
     Quorum(String),
+    Flapping(String),
     Host(String),
 }
 
@@ -54,6 +55,8 @@ fn says(event: &AlarmEvent) -> Says {
             Says::Opens(Subject::Quorum(name()))
         }
         AlarmKind::QuorumClear => Says::Closes(Subject::Quorum(name())),
+        AlarmKind::Flapping => Says::Opens(Subject::Flapping(name())),
+        AlarmKind::FlappingClear => Says::Closes(Subject::Flapping(name())),
         AlarmKind::HostDegraded => Says::Opens(Subject::Host(name())),
         AlarmKind::HostClear => Says::Closes(Subject::Host(name())),
     }
@@ -180,7 +183,10 @@ impl Queue {
                 instance,
                 at: event.at,
             }),
-            (Subject::Alarm(_) | Subject::Quorum(_) | Subject::Host(_), _) => None,
+            (
+                Subject::Alarm(_) | Subject::Quorum(_) | Subject::Flapping(_) | Subject::Host(_),
+                _,
+            ) => None,
         }
     }
 

@@ -383,4 +383,6 @@ async fn until(instant: Option<Instant>) {
 }
 
 #[cfg(test)]
+mod repair;
+#[cfg(test)]
 mod tests;

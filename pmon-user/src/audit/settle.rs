@@ -15,6 +15,10 @@ use std::{
 /// Longest wait since the first change, in settle delays.
 const PATIENCE: u32 = 5;
 
+/// A change that is told at once is not told so again for this long: a file that
+/// never rests is looked at a hundred times a second at most.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Entities whose pidfiles have changed and have not been reported yet.
 #[derive(Debug)]
 pub struct Settle {
@@ -26,6 +30,8 @@ pub struct Settle {
 struct Change {
     first: Instant,
     last: Instant,
+    /// When it was last told at once.
+    stirred: Instant,
 }
 
 impl Settle {
@@ -38,17 +44,24 @@ impl Settle {
         }
     }
 
-    /// An entity's pidfile has changed; whether it had been at rest.
+    /// An entity's pidfile has changed; whether that is to be told at once:
+    /// the first time, and again after each pause.
     pub fn changed(&mut self, entity: Arc<str>, now: Instant) -> bool {
         match self.changing.entry(entity) {
             Entry::Occupied(mut change) => {
-                change.get_mut().last = now;
-                false
+                let change = change.get_mut();
+                change.last = now;
+                let again = now >= change.stirred + PAUSE;
+                if again {
+                    change.stirred = now;
+                }
+                again
             }
             Entry::Vacant(place) => {
                 place.insert(Change {
                     first: now,
                     last: now,
+                    stirred: now,
                 });
                 true
             }
@@ -84,7 +97,11 @@ impl Settle {
 
 impl Change {
     fn due(self, delay: Duration) -> Instant {
-        let Self { first, last } = self;
+        let Self {
+            first,
+            last,
+            stirred: _,
+        } = self;
         (last + delay).min(first + delay * PATIENCE)
     }
 }
@@ -112,7 +129,8 @@ mod tests {
         assert!(settle.take_due(at(99)).is_empty());
         assert_eq!(names(&settle.take_due(at(100))), ["a", "b"]);
         assert_eq!(settle.next(), Some(at(150)));
-        assert!(!settle.changed("c".into(), at(140)), "it has not rested");
+        assert!(!settle.changed("c".into(), at(59)), "a moment ago");
+        assert!(settle.changed("c".into(), at(140)));
         assert_eq!(settle.next(), Some(at(240)));
         assert_eq!(names(&settle.take_due(at(1000))), ["c"]);
         assert_eq!(settle.next(), None);

@@ -6,6 +6,7 @@
 //! refuses the configuration as a whole (see [`Loaded::refused`]). Everything
 //! here is blocking; nothing here changes the host.
 
+pub mod dependency;
 pub mod directory;
 pub mod file;
 pub mod finding;
@@ -18,6 +19,7 @@ pub mod pmond;
 pub mod resolve;
 pub mod settings;
 mod starlingx;
+pub mod storm;
 
 use std::path::{Path, PathBuf};
 
@@ -166,6 +168,7 @@ pub fn load(sources: &Sources, host: &dyn Host) -> Loaded {
     }
     native::check_overrides(&mut loaded, &overrides, native);
     starlingx::check(&mut loaded);
+    dependency::relate(&mut loaded);
     loaded
 }
 

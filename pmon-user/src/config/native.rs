@@ -10,6 +10,7 @@ mod entity;
 mod overlay;
 pub mod schema;
 pub mod stop;
+pub mod storm;
 pub mod table;
 pub mod value;
 
@@ -22,13 +23,18 @@ use std::{
 
 use super::{
     Loaded, Sources, Unmonitored,
+    dependency::GroupSettings,
     file::{self, ReadError},
     finding::{Finding, Level, Place, did_you_mean},
     host::Host,
     settings::{Override, starlingx::StarlingxSettings},
+    storm::StormKeys,
 };
-use crate::core::entity::Origin;
-use table::{EntityTable, NativeFile, OverrideTable, PmonDTable};
+use crate::core::{
+    dependency::{Group, Strategy},
+    entity::Origin,
+};
+use table::{EntityTable, GroupTable, NativeFile, OverrideTable, PmonDTable};
 
 /// A file's path and text, to find places in.
 struct Source {
@@ -85,6 +91,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
             pmon_d,
             compat,
             overrides: tables,
+            group,
             entity,
         } = parsed;
         let settings = &mut loaded.settings;
@@ -97,6 +104,17 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
         if let Some(directory) = directory {
             settings.pmon_d.directory = directory.path();
         }
+        for (name, table) in group {
+            let GroupTable { strategy, members } = table;
+            let origin = source.origin(name.span());
+            let group = Group {
+                name: name.get_ref().clone(),
+                strategy: strategy.map_or_else(Strategy::default, Into::into),
+                members: members.into_iter().map(|member| member.0).collect(),
+            };
+            let settings = GroupSettings { group, origin };
+            loaded.settings.groups.insert(name.into_inner(), settings);
+        }
         for (name, exception) in tables {
             overrides.push(OverridePlace {
                 name: name.get_ref().clone(),
@@ -106,10 +124,22 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
             let OverrideTable {
                 stop,
                 start_timeout,
+                backoff,
+                intensity,
+                flapping,
+                after,
+                requires,
+                adoption_window,
             } = exception;
             let known = exceptions.entry(name.into_inner()).or_default();
             known.stop = stop.or(known.stop);
             known.start_timeout = start_timeout.or(known.start_timeout);
+            known.backoff = backoff.or(known.backoff);
+            known.intensity = intensity.or(known.intensity);
+            known.flapping = flapping.or(known.flapping);
+            known.after = after.or(known.after.take());
+            known.requires = requires.or(known.requires.take());
+            known.adoption_window = adoption_window.or(known.adoption_window);
         }
         for problem in daemon.into_iter().chain(alarm) {
             match problem.severity {
@@ -128,15 +158,31 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
                 OverrideTable {
                     stop,
                     start_timeout,
+                    backoff,
+                    intensity,
+                    flapping,
+                    after,
+                    requires,
+                    adoption_window,
                 },
             )| {
                 let stop = stop.map(|stop| stop.policy(default));
                 let start_timeout = start_timeout.map(|given| given.0);
+                let adoption_window = adoption_window.map(|given| given.0);
                 (
                     name,
                     Override {
                         stop,
                         start_timeout,
+                        storm: StormKeys {
+                            backoff: backoff.map(|given| given.0),
+                            intensity: intensity.map(|given| given.0),
+                            flapping: flapping.map(|given| given.0),
+                        },
+                        after: after.map(|names| names.into_iter().map(|one| one.0).collect()),
+                        requires: (requires)
+                            .map(|names| names.into_iter().map(|one| one.0).collect()),
+                        adoption_window,
                     },
                 )
             },

@@ -158,6 +158,7 @@ impl<'a> Builder<'a> {
             debounce,
             startuptime,
             start_timeout: self.settings.start_timeout_of(&name, startuptime),
+            adoption_window: self.settings.adoption_window_of(&name),
             pidfile,
             start,
             stop: self.settings.stop_of(&name),
@@ -166,6 +167,8 @@ impl<'a> Builder<'a> {
             subfunction: self.subfunction(),
             active,
             status,
+            dependencies: self.settings.dependencies_of(&name),
+            storm: self.settings.storm_of(&name, interval),
             origin: self.origin(),
             name,
         }))

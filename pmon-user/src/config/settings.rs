@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::entity::StopPolicy;
+use super::{dependency::GroupSettings, storm::StormKeys};
+use crate::core::{
+    budget::Limits, dependency::Dependencies, entity::StopPolicy, storm::StormPolicy,
+};
 use starlingx::StarlingxSettings;
 
 /// Everything outside of entities.
@@ -29,6 +32,8 @@ pub struct Settings {
     pub starlingx: StarlingxSettings,
     /// `[override.NAME]`: exceptions for entities of pmon.d files, by name.
     pub overrides: BTreeMap<String, Override>,
+    /// `[group.NAME]`: entities that belong together, by name.
+    pub groups: BTreeMap<String, GroupSettings>,
 }
 
 /// `[daemon]`.
@@ -65,6 +70,8 @@ pub struct DaemonSettings {
     /// The file that says that the host is fully initialised; `None` = that of
     /// the platform.
     pub initialised_file: Option<PathBuf>,
+    /// How many recoveries may begin at once.
+    pub recovery_budget: Limits,
 }
 
 impl Default for DaemonSettings {
@@ -84,6 +91,7 @@ impl Default for DaemonSettings {
             pidfd_budget: None,
             active_reply_port: crate::pulse::endpoint::REPLY_PORT,
             initialised_file: None,
+            recovery_budget: Limits::default(),
         }
     }
 }
@@ -132,6 +140,10 @@ pub struct EntityDefaults {
     pub stop: StopPolicy,
     /// Deadline of a start command; an entity's `startuptime` raises it.
     pub start_timeout: Duration,
+    /// How entities are restrained.
+    pub storm: StormKeys,
+    /// How long a successor of somebody else's is waited for after a death.
+    pub adoption_window: Duration,
 }
 
 /// Time that a process gets to end by itself. systemd's is 90 s; a monitored
@@ -146,6 +158,8 @@ impl Default for EntityDefaults {
                 timeout: STOP_TIMEOUT,
             },
             start_timeout: Duration::from_secs(30),
+            storm: StormKeys::default(),
+            adoption_window: Duration::ZERO,
         }
     }
 }
@@ -194,6 +208,14 @@ pub struct Override {
     pub stop: Option<StopPolicy>,
     /// Deadline of the start command.
     pub start_timeout: Option<Duration>,
+    /// How it is restrained.
+    pub storm: StormKeys,
+    /// Entities after which it is started.
+    pub after: Option<Vec<String>>,
+    /// Entities without which it is not started.
+    pub requires: Option<Vec<String>>,
+    /// How long a successor of somebody else's is waited for after a death.
+    pub adoption_window: Option<Duration>,
 }
 
 impl Settings {
@@ -203,6 +225,36 @@ impl Settings {
             .get(name)
             .and_then(|exception| exception.stop)
             .unwrap_or(self.defaults.stop)
+    }
+
+    /// Adoption window of a pmon.d entity.
+    pub fn adoption_window_of(&self, name: &str) -> Duration {
+        self.overrides
+            .get(name)
+            .and_then(|exception| exception.adoption_window)
+            .unwrap_or(self.defaults.adoption_window)
+    }
+
+    /// What a pmon.d entity is to others.
+    pub fn dependencies_of(&self, name: &str) -> Dependencies {
+        let exception = self.overrides.get(name);
+        let (after, requires) = exception.map_or((&None, &None), |exception| {
+            (&exception.after, &exception.requires)
+        });
+        Dependencies {
+            after: after.clone().unwrap_or_default(),
+            requires: requires.clone().unwrap_or_default(),
+            group: None,
+        }
+    }
+
+    /// How a pmon.d entity with this `interval` is restrained.
+    pub fn storm_of(&self, name: &str, interval: Duration) -> StormPolicy {
+        let exception = self.overrides.get(name);
+        exception
+            .map_or_else(StormKeys::default, |exception| exception.storm)
+            .over(self.defaults.storm)
+            .policy(StormPolicy::PMOND, interval)
     }
 
     /// Start deadline of a pmon.d entity; never under its `startuptime`.

@@ -86,8 +86,19 @@ pub enum Effect {
         /// Which.
         round: u64,
     },
+    /// Ask for a turn to start a successor; answered by
+    /// [`super::event::Event::Turn`], at once or after
+    /// [`super::event::Event::Delayed`].
+    AskTurn,
+    /// The turn is over, or no longer wanted.
+    ReturnTurn,
+    /// It was well, and has failed: members of its group may have to do with that.
+    Fell,
     /// Raise, refresh or clear the entity's alarm.
     Alarm(AlarmChange),
+    /// The same for the alarm that says that it fails again and again although
+    /// each recovery succeeds.
+    FlappingAlarm(AlarmChange),
     /// Ask whether the host's gates are open; answered by
     /// [`super::gate::GateEvent::Verdict`].
     AskGate,

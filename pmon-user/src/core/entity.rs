@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::{dependency::Dependencies, storm::StormPolicy};
+
 /// Everything the core needs to know about one entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntitySpec {
@@ -28,6 +30,9 @@ pub struct EntitySpec {
     pub startuptime: Duration,
     /// Deadline of the start command itself; never less than `startuptime`.
     pub start_timeout: Duration,
+    /// After a death, how long a successor that somebody else starts is waited
+    /// for before one is started; zero = not at all.
+    pub adoption_window: Duration,
     /// File that names the process, where there is one.
     pub pidfile: Option<PathBuf>,
     /// How a successor is started.
@@ -45,6 +50,10 @@ pub struct EntitySpec {
     pub active: Option<ActiveSpec>,
     /// Script settings, with [`Mode::Status`] only.
     pub status: Option<StatusSpec>,
+    /// What it is to other entities.
+    pub dependencies: Dependencies,
+    /// How it is restrained when it fails again and again.
+    pub storm: StormPolicy,
     /// Where it was configured.
     pub origin: Origin,
 }

@@ -1,9 +1,10 @@
 //! What can happen to an entity: the core's input alphabet.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::{
     death::{Death, Hint, WaitStatus},
+    dependency::Standing,
     gate::GateEvent,
     identity::Identity,
     pulse::PulseEvent,
@@ -85,6 +86,15 @@ pub enum Event {
     Gate(GateEvent),
     /// What has become of a request of active monitoring.
     Pulse(PulseEvent),
+    /// It is the entity's turn to start a successor.
+    Turn,
+    /// It has to wait for its turn.
+    Delayed(Delay),
+    /// Its group restarts it, because another member has failed.
+    Cycle {
+        /// Which group.
+        group: String,
+    },
     /// A deadline of the entity may have passed.
     Tick,
 }
@@ -156,6 +166,71 @@ pub enum StartEnd {
         /// For people, with the errno's name.
         reason: String,
     },
+}
+
+/// Why an entity has to wait for its turn to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delay {
+    /// Many are being recovered on this host (`core::budget`).
+    Budget {
+        /// Those who go before it.
+        ahead: usize,
+    },
+    /// Another entity is started first.
+    After {
+        /// Which.
+        name: String,
+    },
+    /// An entity that it requires is not up.
+    Requires {
+        /// Which.
+        name: String,
+        /// How that one stands.
+        standing: Standing,
+    },
+    /// Its group is restarted, and others are ended first.
+    Group {
+        /// Which.
+        name: String,
+    },
+}
+
+impl Delay {
+    /// Whether the other is no news.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Budget { .. }, Self::Budget { .. }) => true,
+            (Self::Requires { name: one, .. }, Self::Requires { name, .. })
+            | (Self::After { name: one }, Self::After { name })
+            | (Self::Group { name: one }, Self::Group { name }) => one == name,
+            (
+                Self::Budget { .. }
+                | Self::After { .. }
+                | Self::Requires { .. }
+                | Self::Group { .. },
+                _,
+            ) => false,
+        }
+    }
+}
+
+impl fmt::Display for Delay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Budget { ahead } => write!(
+                f,
+                "for its turn: many are being recovered on this host, {ahead} go before it"
+            ),
+            Self::After { name } => write!(f, "for `{name}`, which is started first"),
+            Self::Requires { name, standing } => {
+                write!(f, "for `{name}`, which it requires and which {standing}")
+            }
+            Self::Group { name } => {
+                write!(f, "for its group `{name}`, whose members are ended first")
+            }
+        }
+    }
 }
 
 /// What an operator can ask of one entity.

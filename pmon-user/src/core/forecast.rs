@@ -164,6 +164,9 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             Notice::AwaitingAnswers { wanted, .. } => {
                 Some(format!("the successor must answer {wanted} requests"))
             }
+            Notice::AwaitingSuccessor { window } => Some(format!(
+                "wait {window:?} for a successor that somebody else starts"
+            )),
             Notice::Recovered(_) => Some("recovered".to_owned()),
             Notice::AttemptFailed { next_in, .. } => {
                 Some(format!("attempt failed; wait {next_in:?}"))
@@ -172,12 +175,16 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             Notice::Resumed { .. } => Some("the hold is over".to_owned()),
             Notice::FirstFailure => Some("first failure is logged".to_owned()),
             Notice::AlarmRaised(severity) => Some(format!("{severity} alarm")),
+            Notice::Flapping { .. } => Some("flapping alarm".to_owned()),
             Notice::QuorumFailure => Some("quorum failure".to_owned()),
             Notice::QuorumUnrecoverable => Some("quorum failure, unrecoverable".to_owned()),
             Notice::GaveUp { reason } => Some(format!("no automatic recovery: {reason}")),
             Notice::Registered(_)
             | Notice::Unregistered(_)
             | Notice::Audited { .. }
+            | Notice::DuplicateInstance { .. }
+            | Notice::DuplicateCleared(_)
+            | Notice::OneInstance(_)
             | Notice::NotRegistered { .. }
             | Notice::Hinted(_)
             | Notice::Died(_)
@@ -205,6 +212,12 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::Refused { .. }
             | Notice::AlarmRefreshed(_)
             | Notice::AlarmCleared
+            | Notice::StillFlapping { .. }
+            | Notice::FlappingEnded
+            | Notice::Cycled { .. }
+            | Notice::WaitedInVain { .. }
+            | Notice::Delayed { .. }
+            | Notice::StillDelayed { .. }
             | Notice::QuorumCleared => None,
         },
         Effect::EndLeftovers { .. } => {
@@ -220,6 +233,10 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
         | Effect::CancelStart
         | Effect::RequestPulse { .. }
         | Effect::CollectPulse { .. }
-        | Effect::Alarm(_) => None,
+        | Effect::AskTurn
+        | Effect::ReturnTurn
+        | Effect::Fell
+        | Effect::Alarm(_)
+        | Effect::FlappingAlarm(_) => None,
     }
 }

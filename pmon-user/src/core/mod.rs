@@ -4,10 +4,12 @@
 //! and nothing here imports another module of this crate. State and an event
 //! and the time go in, a new state and a list of effects come out.
 
+pub mod budget;
 #[cfg(test)]
 mod chaos;
 pub mod death;
 pub mod degrade;
+pub mod dependency;
 pub mod discrepancy;
 pub mod effect;
 pub mod entity;
@@ -22,4 +24,5 @@ pub mod pulse;
 pub mod recovery;
 pub mod simulation;
 pub mod status;
+pub mod storm;
 pub mod time;

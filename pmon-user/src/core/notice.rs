@@ -12,7 +12,7 @@ use super::{
     discrepancy::Discrepancy,
     effect::StartVerb,
     entity::Severity,
-    event::{OperatorAction, OperatorRequest},
+    event::{Delay, OperatorAction, OperatorRequest},
     evidence::Sender,
     identity::Identity,
 };
@@ -152,6 +152,23 @@ pub enum Notice {
         /// What is waited for.
         why: String,
     },
+    /// The adoption window is open: a successor that somebody else starts is
+    /// waited for.
+    AwaitingSuccessor {
+        /// For how long.
+        window: Duration,
+    },
+    /// Processes beside the registered one are instances of the entity as well.
+    DuplicateInstance {
+        /// The registered one.
+        main: Identity,
+        /// The others, each with what ties it to the entity.
+        others: Vec<(Identity, String)>,
+    },
+    /// There is one instance again, the registered one, or none at all.
+    DuplicateCleared(Option<Identity>),
+    /// After a recovery, or an operator's restart: there is one instance.
+    OneInstance(Identity),
     /// A request of active monitoring has come to nothing, not for the first
     /// time in a row.
     PulseMissed {
@@ -208,6 +225,42 @@ pub enum Notice {
     AlarmRefreshed(Severity),
     /// The alarm is cleared.
     AlarmCleared,
+    /// It fails again and again although each recovery succeeds.
+    Flapping {
+        /// Falls from health.
+        deaths: u32,
+        /// Within this time.
+        within: Duration,
+    },
+    /// It still does.
+    StillFlapping {
+        /// For so long.
+        lasts: Duration,
+    },
+    /// It has been well for long enough.
+    FlappingEnded,
+    /// It is restarted because another member of its group has failed.
+    Cycled {
+        /// Which group.
+        group: String,
+    },
+    /// It does not wait any longer for one that is to be started first.
+    WaitedInVain {
+        /// For whom.
+        name: String,
+    },
+    /// An attempt is due and has to wait.
+    Delayed {
+        /// Why.
+        why: Delay,
+    },
+    /// It still has to.
+    StillDelayed {
+        /// Why.
+        why: Delay,
+        /// For so long.
+        waited: Duration,
+    },
     /// A quorum member has its first strike.
     QuorumFailure,
     /// It has its second: the host should not go on.
@@ -250,6 +303,10 @@ impl Notice {
             Self::Resumed { .. } => "resumed",
             Self::Waiting { .. } => "waiting",
             Self::Gated { .. } => "gated",
+            Self::AwaitingSuccessor { .. } => "awaiting_successor",
+            Self::DuplicateInstance { .. } => "duplicate_instance",
+            Self::DuplicateCleared(_) => "duplicate_cleared",
+            Self::OneInstance(_) => "one_instance",
             Self::PulseMissed { .. } => "pulse_missed",
             Self::Unanswered { .. } => "unanswered",
             Self::AwaitingAnswers { .. } => "awaiting_answers",
@@ -261,6 +318,13 @@ impl Notice {
             Self::AlarmRaised(_) => "alarm_raised",
             Self::AlarmRefreshed(_) => "alarm_refreshed",
             Self::AlarmCleared => "alarm_cleared",
+            Self::Flapping { .. } => "flapping",
+            Self::StillFlapping { .. } => "still_flapping",
+            Self::FlappingEnded => "flapping_ended",
+            Self::Cycled { .. } => "cycled",
+            Self::WaitedInVain { .. } => "waited_in_vain",
+            Self::Delayed { .. } => "delayed",
+            Self::StillDelayed { .. } => "still_delayed",
             Self::QuorumFailure => "quorum_failure",
             Self::QuorumUnrecoverable => "quorum_unrecoverable",
             Self::QuorumCleared => "quorum_cleared",
@@ -286,6 +350,9 @@ impl Notice {
             | Self::PulseMissed { identity, .. }
             | Self::Unanswered { identity, .. }
             | Self::AwaitingAnswers { identity, .. }
+            | Self::DuplicateInstance { main: identity, .. }
+            | Self::DuplicateCleared(Some(identity))
+            | Self::OneInstance(identity)
             | Self::Monitoring(identity)
             | Self::Stable(identity)
             | Self::Recovered(identity)
@@ -305,6 +372,8 @@ impl Notice {
             | Self::Resumed { .. }
             | Self::Waiting { .. }
             | Self::Gated { .. }
+            | Self::AwaitingSuccessor { .. }
+            | Self::DuplicateCleared(None)
             | Self::Audited { .. }
             | Self::StatusGood
             | Self::StatusBad { .. }
@@ -313,6 +382,13 @@ impl Notice {
             | Self::AlarmRaised(_)
             | Self::AlarmRefreshed(_)
             | Self::AlarmCleared
+            | Self::Flapping { .. }
+            | Self::StillFlapping { .. }
+            | Self::FlappingEnded
+            | Self::Cycled { .. }
+            | Self::WaitedInVain { .. }
+            | Self::Delayed { .. }
+            | Self::StillDelayed { .. }
             | Self::QuorumFailure
             | Self::QuorumUnrecoverable
             | Self::QuorumCleared => None,
@@ -408,6 +484,36 @@ impl fmt::Display for Notice {
                 write!(f, "init script ({script}) is at work; waiting for it")
             }
             Self::Gated { why } => write!(f, "left alone: {why}"),
+            Self::AwaitingSuccessor { window } => {
+                write!(f, "waiting {window:?} for a successor of somebody else's")
+            }
+            Self::DuplicateInstance { main, others } => {
+                let named: Vec<_> = others
+                    .iter()
+                    .map(|(other, tie)| format!("({}), {tie}", other.pid))
+                    .collect();
+                let pids: Vec<_> = others
+                    .iter()
+                    .map(|(other, _)| other.pid.to_string())
+                    .collect();
+                write!(
+                    f,
+                    "minor alarm raised: duplicate instance: ({}) is monitored, and beside it runs \
+                     {}; end what is too much: `kill {}`",
+                    main.pid,
+                    named.join("; "),
+                    pids.join(" ")
+                )
+            }
+            Self::DuplicateCleared(Some(main)) => write!(
+                f,
+                "duplicate instance alarm cleared: ({}) is the only one",
+                main.pid
+            ),
+            Self::DuplicateCleared(None) => {
+                f.write_str("duplicate instance alarm cleared: none is monitored")
+            }
+            Self::OneInstance(main) => write!(f, "({}) is the only instance", main.pid),
             Self::PulseMissed {
                 identity,
                 misses,
@@ -448,6 +554,25 @@ impl fmt::Display for Notice {
             Self::AlarmRaised(severity) => write!(f, "{severity} alarm raised"),
             Self::AlarmRefreshed(severity) => write!(f, "{severity} alarm still raised"),
             Self::AlarmCleared => f.write_str("alarm cleared"),
+            Self::Flapping { deaths, within } => write!(
+                f,
+                "is flapping: it failed {deaths} times within {within:?}, each time after a recovery"
+            ),
+            Self::StillFlapping { lasts } => {
+                write!(f, "is still flapping, for {} s", lasts.as_secs())
+            }
+            Self::FlappingEnded => f.write_str("is no longer flapping"),
+            Self::Cycled { group } => write!(
+                f,
+                "is restarted, because another member of its group `{group}` has failed"
+            ),
+            Self::WaitedInVain { name } => {
+                write!(f, "does not wait for `{name}` any longer")
+            }
+            Self::Delayed { why } => write!(f, "recovery waits {why}"),
+            Self::StillDelayed { why, waited } => {
+                write!(f, "recovery has waited {} s {why}", waited.as_secs())
+            }
             Self::QuorumFailure => f.write_str("quorum failure"),
             Self::QuorumUnrecoverable => {
                 f.write_str("quorum failure, unrecoverable: the host should not go on")

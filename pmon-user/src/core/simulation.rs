@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{
     death::{Death, LastSeen, SourceName, WaitStatus},
     effect::{Effect, ScriptTask},
-    entity::EntitySpec,
+    entity::{EntitySpec, Severity},
     event::{Event, Occasion, Outcome, Sighting, StartEnd},
     evidence::Evidence,
     gate::{GateEvent, Verdict},
@@ -59,6 +59,16 @@ pub struct ScriptBehaviour {
     pub takes: Duration,
 }
 
+/// What happens when an entity asks for its turn to start a successor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TurnBehaviour {
+    /// It is its turn: nobody else is being recovered.
+    #[default]
+    AtOnce,
+    /// Whoever drives the simulation decides, with [`Event::Turn`].
+    Withheld,
+}
+
 /// One entity and its simulated world.
 #[derive(Debug)]
 pub struct Simulation<'a> {
@@ -70,6 +80,7 @@ pub struct Simulation<'a> {
     gate: Verdict,
     scripts: ScriptBehaviour,
     failure_text: Option<String>,
+    turns: TurnBehaviour,
     pending: Vec<(Time, Pending)>,
     alive: Option<Identity>,
     foreign_script: Option<u32>,
@@ -100,6 +111,7 @@ impl<'a> Simulation<'a> {
             gate: Verdict::default(),
             scripts: ScriptBehaviour::default(),
             failure_text: None,
+            turns: TurnBehaviour::default(),
             pending: Vec::new(),
             alive,
             foreign_script: None,
@@ -124,6 +136,12 @@ impl<'a> Simulation<'a> {
     #[must_use]
     pub const fn recovery(&self) -> &Recovery {
         &self.recovery
+    }
+
+    /// How bad a lasting failure of the entity is.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        self.spec.severity
     }
 
     /// The present.
@@ -180,6 +198,11 @@ impl<'a> Simulation<'a> {
         if let Some((task, run)) = self.recovery.status().running() {
             self.run_script(task, run, false);
         }
+    }
+
+    /// From now on turns are given like this.
+    pub fn set_turns(&mut self, turns: TurnBehaviour) {
+        self.turns = turns;
     }
 
     /// Somebody else's init script begins or ends.
@@ -363,12 +386,19 @@ impl<'a> Simulation<'a> {
                     run,
                     failure_text,
                 } => self.run_script(task, run, failure_text),
+                Effect::AskTurn => match self.turns {
+                    TurnBehaviour::AtOnce => self.happen(Event::Turn),
+                    TurnBehaviour::Withheld => {}
+                },
                 Effect::EndLeftovers { .. }
                 | Effect::Unregister { .. }
                 | Effect::Release { .. }
                 | Effect::RemovePidfile { .. }
                 | Effect::CancelStart
+                | Effect::ReturnTurn
+                | Effect::Fell
                 | Effect::Alarm(_)
+                | Effect::FlappingAlarm(_)
                 | Effect::Say(_) => {}
             }
         }

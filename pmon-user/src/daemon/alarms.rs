@@ -20,7 +20,7 @@ use crate::{
         effect::{AlarmChange, Effect},
         entity::Severity,
         notice::Notice,
-        recovery::{Quorum, Stage},
+        recovery::{FLAPPING, Quorum, Stage},
         time::Time,
     },
     state::registrations::{AlarmRecord, EntityRecord, Registrations},
@@ -113,6 +113,14 @@ pub(super) const fn of_change(change: AlarmChange) -> AlarmKind {
         AlarmChange::Raise(_) => AlarmKind::Raise,
         AlarmChange::Refresh(_) => AlarmKind::Refresh,
         AlarmChange::Clear => AlarmKind::Clear,
+    }
+}
+
+/// The same of the alarm that says that an entity flaps.
+pub(super) const fn of_flapping(change: AlarmChange) -> AlarmKind {
+    match change {
+        AlarmChange::Raise(_) | AlarmChange::Refresh(_) => AlarmKind::Flapping,
+        AlarmChange::Clear => AlarmKind::FlappingClear,
     }
 }
 
@@ -392,6 +400,8 @@ fn note(entity: &mut Entity, kind: AlarmKind, at: Timestamp) {
             | AlarmKind::QuorumFailure
             | AlarmKind::QuorumUnrecoverable
             | AlarmKind::QuorumClear
+            | AlarmKind::Flapping
+            | AlarmKind::FlappingClear
             | AlarmKind::HostDegraded
             | AlarmKind::HostClear,
             _,
@@ -419,7 +429,10 @@ fn event_of(
         at,
         host: Arc::clone(host),
         entity: Some(Arc::from(spec.name.as_str())),
-        severity: alarm.as_ref().map_or(spec.severity, |alarm| alarm.severity),
+        severity: match kind {
+            AlarmKind::Flapping | AlarmKind::FlappingClear => FLAPPING,
+            _ => alarm.as_ref().map_or(spec.severity, |alarm| alarm.severity),
+        },
         instance: instance(host, &spec.name, text),
         reason,
         since: alarm.as_ref().map_or(at, |alarm| alarm.since),
@@ -438,6 +451,8 @@ fn reason(entity: &Entity, kind: AlarmKind) -> String {
                 "it has recovered".to_owned()
             }
         }
+        AlarmKind::Flapping => "it fails again and again, each time after a recovery".to_owned(),
+        AlarmKind::FlappingClear => "it has been well for long enough".to_owned(),
         AlarmKind::FirstFailure
         | AlarmKind::Raise
         | AlarmKind::Refresh

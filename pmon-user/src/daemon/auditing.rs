@@ -146,8 +146,12 @@ fn deed(effect: &Effect) -> Option<String> {
         Effect::RunScript { .. }
         | Effect::RequestPulse { .. }
         | Effect::CollectPulse { .. }
+        | Effect::AskTurn
+        | Effect::ReturnTurn
+        | Effect::Fell
         | Effect::Alarm(_)
         | Effect::AskGate
+        | Effect::FlappingAlarm(_)
         | Effect::Say(_) => return None,
     };
     Some(text)

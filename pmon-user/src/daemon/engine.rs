@@ -23,6 +23,7 @@ use super::{
     entity::Entity,
     gates::Gates,
     inheritance::Inheritance,
+    instances::Counting,
     message::{Message, Work},
     steps::Found,
     sweep::Sweeping,
@@ -31,6 +32,8 @@ use crate::{
     alarm::health::HostHealth,
     audit::{Due, discrepancy::Discrepancies},
     core::{
+        budget::{Budget, Limits},
+        dependency::gate::Gate,
         effect::Effect,
         entity::EntitySpec,
         event::{Event, Occasion},
@@ -76,10 +79,16 @@ pub struct Engine {
     pub(super) sweeping: Option<Sweeping>,
     /// What is being done about a disagreement.
     pub(super) deeds: Option<Deeds>,
+    /// Which instances are to be counted.
+    pub(super) counting: Counting,
     /// Looks have to wait for descriptors.
     pub(super) exhausted: bool,
     /// Why nobody can be asked in active mode.
     pub(super) unheard: Option<String>,
+    /// Who may start a successor now.
+    pub(super) budget: Budget<EntityName>,
+    /// Who waits for other entities.
+    pub(super) gate: Gate,
     /// There may be more in the inbox.
     more: bool,
     stopping: bool,
@@ -154,8 +163,11 @@ impl Engine {
             deferred: Vec::new(),
             sweeping: None,
             deeds: None,
+            counting: Counting::default(),
             exhausted: false,
             unheard: None,
+            budget: Budget::new(Limits::default()),
+            gate: Gate::default(),
             more: false,
             stopping: false,
             inheritance: Inheritance::default(),
@@ -193,6 +205,7 @@ impl Engine {
     fn turn(&mut self) {
         let next = self.schedule.first().map(|(due, _)| *due);
         let next = next.into_iter().chain(self.table.next_due());
+        let next = next.chain(self.turns_due());
         let next = next.chain(self.sources_due()).min();
         let timeout = if self.more {
             Some(Duration::ZERO)
@@ -203,8 +216,10 @@ impl Engine {
         self.tick_table();
         self.read_inbox();
         self.tick_due();
+        self.give_turns();
         self.tick_sources();
         self.inquire();
+        self.count_instances();
     }
 
     fn inquire(&mut self) {
@@ -284,6 +299,8 @@ impl Engine {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }
                 Message::Audit(Due::Sweep(_)) => self.sweep(),
+                Message::Counted(counted) => self.counted(counted),
+                Message::CountAgain(names) => self.count_again(names),
                 Message::Canary(hatched) => self.canary_hatched(hatched),
                 Message::Gates(report) => self.gates_seen(report),
                 Message::Alive(proof) => proof.give(),
@@ -314,9 +331,16 @@ impl Engine {
 
     pub(super) fn look(&self, name: &EntityName, occasion: Occasion, foreign_script: bool) {
         if let Some(entity) = self.entities.get(name) {
+            let mut request = entity.look_request(occasion, foreign_script);
+            if entity.spec.pidfile.is_none()
+                && entity.recovery.is_adopting()
+                && let Some(traits) = &entity.instances.traits
+            {
+                request.former = Some((Arc::clone(traits), self.registered_pids()));
+            }
             self.hand_out(Work::Look {
                 entity: Arc::clone(name),
-                request: Box::new(entity.look_request(occasion, foreign_script)),
+                request: Box::new(request),
             });
         }
     }

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::instances::Instances;
+
 use crate::{
     core::{
+        dependency::Standing,
         discrepancy::Discrepancy,
         entity::{EntitySpec, Severity},
         event::Occasion,
@@ -32,6 +35,8 @@ pub struct Entity {
     pub known: Option<Remembered>,
     /// Why only the pidfd watches the process, when that is so.
     pub pidfd_only: Option<String>,
+    /// How it stands for others, as they were last told.
+    pub standing: Standing,
     /// The deadline that is in the engine's schedule.
     pub scheduled: Option<Time>,
     /// The last thing an executor could not do for it.
@@ -54,6 +59,8 @@ pub struct Entity {
     pub continued: Option<IncidentView>,
     /// What was wrong with answers of its process, and on their port.
     pub tally: Tally,
+    /// How many of it there are.
+    pub instances: Instances,
     /// Its alarm, as receivers may believe it to be.
     pub alarm: Option<AlarmRecord>,
     /// What the last sweep found in disagreement, and with whom registered.
@@ -117,6 +124,7 @@ impl Entity {
             incidents: Incidents::default(),
             known,
             pidfd_only: None,
+            standing: Standing::Unknown,
             scheduled: None,
             last_trouble: None,
             ended_for: None,
@@ -127,6 +135,7 @@ impl Entity {
             inherited: Vec::new(),
             continued: None,
             tally: Tally::default(),
+            instances: Instances::default(),
             alarm,
             disagreement: None,
             remembered: None,
@@ -142,6 +151,7 @@ impl Entity {
             occasion,
             check_foreign_script: foreign_script,
             own_scripts: Arc::default(),
+            former: None,
         }
     }
 

@@ -100,6 +100,7 @@ impl Entity {
             | Stage::Polling { .. }
             | Stage::StartWait { .. }
             | Stage::Gated
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Held {
                 then: AfterHold::Recover,

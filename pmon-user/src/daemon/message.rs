@@ -35,7 +35,10 @@ use crate::{
         time::Time,
     },
     effect::Job,
-    look::{Look, LookRequest},
+    look::{
+        Look, LookRequest,
+        instances::{Census, Counted},
+    },
     pulse::endpoint,
     source::{
         ebpf::{Plan, Replaced, Replacement},
@@ -140,6 +143,10 @@ pub enum Message {
     },
     /// What was asked with [`Work::Inquire`].
     Answered(Vec<Answer>),
+    /// Instances were counted.
+    Counted(Vec<Counted>),
+    /// It is time to count the instances of these again.
+    CountAgain(Vec<EntityName>),
     /// The audit says where to look.
     Audit(Due),
     /// A canary waits to be registered and released, or why there is none.
@@ -256,6 +263,10 @@ pub enum Work {
     Pulse(endpoint::Order),
     /// Look at the gates of the host; answered by [`Message::Gates`].
     AskGate(u64),
+    /// Count instances; answered by [`Message::Counted`].
+    Count(Census),
+    /// Say in a moment that these are to be counted again.
+    CountAgain(Vec<EntityName>),
     /// Hatch a canary.
     Hatch,
     /// Start or stop a source.

@@ -20,6 +20,7 @@ mod hearing;
 mod holds;
 mod incident_views;
 mod inheritance;
+mod instances;
 mod kernel_side;
 mod kernel_views;
 mod logging;
@@ -38,6 +39,7 @@ mod status_views;
 mod steps;
 mod sweep;
 mod telling;
+mod turns;
 mod views;
 mod work;
 

@@ -186,6 +186,7 @@ impl Engine {
         self.facts.findings = loaded.findings.iter().map(ToString::to_string).collect();
         self.facts.unmonitored = loaded.unmonitored;
         self.facts.config_generation = 1;
+        self.limit(loaded.settings.daemon.recovery_budget);
         let mut records = remembered.entities;
         for spec in loaded.entities {
             let record = records.remove(&spec.name).unwrap_or_default();
@@ -203,6 +204,7 @@ impl Engine {
                 self.clear_orphan(&name, record);
             }
         }
+        self.relate();
         self.come_into(past);
     }
 }

@@ -18,10 +18,12 @@ use crate::{
     config::Loaded,
     control::backend::{Refusal, RegisterRequest},
     core::{
+        dependency::Dependencies,
         entity::{CommandSpec, EntitySpec, Mode, Origin, Severity, StartMethod, StopPolicy},
         event::{Event, OperatorAction, OperatorRequest},
         identity::Identity,
         recovery::{Recovery, Stage},
+        storm::StormPolicy,
     },
     look::Remembered,
     source::ebpf::{Plan, Replaced, Replacement},
@@ -306,6 +308,7 @@ impl Engine {
             self.remove(&name);
             view.removed.push(name.to_string());
         }
+        self.limit(loaded.settings.daemon.recovery_budget);
         let mut watched = Vec::new();
         for spec in loaded.entities {
             match self.entities.get_mut(spec.name.as_str()) {
@@ -336,6 +339,7 @@ impl Engine {
             self.hand_out(Work::Watch(name, pidfile));
         }
         view.removed.sort();
+        self.relate();
         self.facts.findings = findings;
         self.facts.unmonitored = loaded.unmonitored;
         self.facts.config_generation += 1;
@@ -352,15 +356,17 @@ pub(super) fn ad_hoc_spec(
     restart: Option<String>,
 ) -> EntitySpec {
     let daemonizes = pidfile.is_some();
+    let interval = Duration::from_secs(5);
     EntitySpec {
         name: name.to_owned(),
         mode: Mode::Passive,
         severity: Severity::Major,
         restarts: 3,
-        interval: Duration::from_secs(5),
+        interval,
         debounce: Duration::from_secs(20),
         startuptime: Duration::from_secs(5),
         start_timeout: Duration::from_secs(30),
+        adoption_window: Duration::ZERO,
         pidfile,
         start: match restart {
             Some(command) => StartMethod::Command(CommandSpec {
@@ -385,6 +391,8 @@ pub(super) fn ad_hoc_spec(
         subfunction: None,
         active: None,
         status: None,
+        dependencies: Dependencies::default(),
+        storm: StormPolicy::native(interval),
         origin: Origin::Operator,
     }
 }

@@ -33,6 +33,7 @@ pub(super) fn state_word(recovery: &Recovery) -> StateWord {
         | Stage::Polling { .. }
         | Stage::StartWait { .. }
         | Stage::Gated
+        | Stage::Queued
         | Stage::Ignore
         | Stage::Unverifiable => {
             if recovery.is_manual() {

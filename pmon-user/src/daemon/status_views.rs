@@ -82,6 +82,7 @@ impl Engine {
             audit: AuditView {
                 last_sweep: self.last_sweep.map(clock::wall),
                 sweeps: self.sweeps,
+                one_instance: self.counting.verified,
                 discrepancies: self.discrepancies.by_kind(),
             },
             degraded: self.degraded(),

@@ -68,6 +68,10 @@ impl Engine {
                         notices.push(notice);
                     }
                     Effect::Alarm(change) => alarms.push(alarms::of_change(change)),
+                    Effect::FlappingAlarm(change) => alarms.push(alarms::of_flapping(change)),
+                    Effect::AskTurn => events.push_back(self.ask_turn(name, &spec, now)),
+                    Effect::ReturnTurn => self.return_turn(name),
+                    Effect::Fell => self.gate.fell(name, now),
                     Effect::Register { identity } => {
                         self.gather(name, &effect);
                         events.push_back(self.register(name, identity, found));
@@ -78,6 +82,7 @@ impl Engine {
         }
         self.reschedule(name);
         self.remember(name);
+        self.note_standing(name);
         // Telling people comes last: it must not delay what is to be done.
         for notice in notices {
             self.tell(name, notice, now);
@@ -203,8 +208,14 @@ impl Engine {
             }
             Effect::CollectPulse { round } => return self.collect_pulse(name, &spec, round),
             Effect::AskGate => return self.ask_gate(name),
-            // Dealt with by the caller.
-            Effect::Register { .. } | Effect::Say(_) | Effect::Alarm(_) => return,
+            // Dealt with by the caller, or told as a notice.
+            Effect::Register { .. }
+            | Effect::AskTurn
+            | Effect::ReturnTurn
+            | Effect::Fell
+            | Effect::Alarm(_)
+            | Effect::FlappingAlarm(_)
+            | Effect::Say(_) => return,
         };
         self.hand_out(Work::Job {
             entity: Arc::clone(name),
@@ -220,6 +231,7 @@ impl Engine {
     }
 
     pub(super) fn tell(&mut self, name: &EntityName, notice: Notice, now: Time) {
+        self.count_after(name, &notice);
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };
@@ -320,6 +332,8 @@ impl Engine {
         {
             self.schedule.remove(&(due, Arc::clone(name)));
         }
+        self.return_turn(name);
+        self.gate.changed(name);
         self.table.forget(name, &self.epoll);
         self.hand_out(Work::Forget(Arc::clone(name)));
     }

@@ -71,7 +71,10 @@ impl Engine {
         match (slice.is_empty(), compared) {
             (false, _) => self.hand_out(Work::Sweep(slice)),
             (true, Some(())) => self.sweep_on(),
-            (true, None) => self.sweeping = None,
+            (true, None) => {
+                self.sweeping = None;
+                self.count_all();
+            }
         }
     }
 

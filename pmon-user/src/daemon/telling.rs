@@ -209,9 +209,14 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Gated { .. }
         | Notice::AwaitingAnswers { .. }
         | Notice::StatusGood
+        | Notice::FlappingEnded
+        | Notice::Cycled { .. }
+        | Notice::Delayed { .. }
+        | Notice::AwaitingSuccessor { .. }
+        | Notice::DuplicateCleared(_)
         | Notice::AlarmCleared
         | Notice::QuorumCleared => Level::Info,
-        Notice::Hinted(_) => Level::Debug,
+        Notice::Hinted(_) | Notice::OneInstance(_) => Level::Debug,
         Notice::Died(_)
         | Notice::NotRegistered { .. }
         | Notice::Missing { .. }
@@ -225,8 +230,13 @@ const fn level(notice: &Notice) -> Level {
         | Notice::AttemptFailed { .. }
         | Notice::StatusBad { .. }
         | Notice::Refused { .. }
+        | Notice::Flapping { .. }
+        | Notice::StillFlapping { .. }
+        | Notice::WaitedInVain { .. }
+        | Notice::StillDelayed { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)
+        | Notice::DuplicateInstance { .. }
         | Notice::GaveUp { .. }
         | Notice::AlarmRaised(_)
         | Notice::AlarmRefreshed(_)

@@ -120,14 +120,17 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
         generation: current.and_then(|current| current.generation),
         severity: spec.severity,
         alarm: recovery.alarm(),
+        duplicates: duplicates(entity),
         alarm_since: (recovery.alarm()).and(entity.alarm.as_ref().map(|alarm| alarm.since)),
         restarts: RestartsView {
             auto: starts.auto,
             operator: starts.operator,
             external: starts.external,
+            dependency: starts.dependency,
         },
         deaths_1h: recovery.deaths_within(HOUR, now),
         deaths_24h: recovery.deaths_within(DAY, now),
+        flapping_since: recovery.flapping_since().map(clock::wall),
         problem: problem(entity),
         next_action: next_action(spec, recovery),
         next_action_at: match &spec.status {
@@ -159,10 +162,41 @@ fn problem(entity: &Entity) -> Option<String> {
             "the kernel reports its death; its memory and files are being released".into(),
         );
     }
+    if let Some(delay) = entity.recovery.delay() {
+        return Some(format!("its recovery waits {delay}"));
+    }
     if let Some(problem) = entity.recovery.problem() {
         return Some(problem.to_owned());
     }
-    misses(entity)
+    if entity.recovery.flapping_since().is_some() {
+        return Some("it is flapping: it fails again and again".to_owned());
+    }
+    misses(entity).or_else(|| beside(entity))
+}
+
+/// Who runs beside the registered process.
+fn duplicates(entity: &Entity) -> Vec<String> {
+    let duplicates = entity.instances.duplicates.iter();
+    duplicates.map(|one| one.identity.to_string()).collect()
+}
+
+fn beside(entity: &Entity) -> Option<String> {
+    let duplicates = &entity.instances.duplicates;
+    let named: Vec<_> = duplicates
+        .iter()
+        .map(|one| format!("{} ({})", one.identity.pid, one.tie))
+        .collect();
+    let pids: Vec<_> = duplicates
+        .iter()
+        .map(|one| one.identity.pid.to_string())
+        .collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "minor alarm: duplicate instance beside it: {}; end what is too much: `kill {}`",
+            named.join(", "),
+            pids.join(" ")
+        )
+    })
 }
 
 fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
@@ -186,6 +220,7 @@ fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
         | Stage::MonitorWait { .. }
         | Stage::Monitor { .. }
         | Stage::RestartWait { .. }
+        | Stage::Queued
         | Stage::Stopping {
             then: AfterStop::Respawn,
             ..
@@ -220,7 +255,13 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
             condition: Condition::Never,
         } => return None,
         Stage::Unknown | Stage::Looking => "look for the process".to_owned(),
-        Stage::Waiting { script, .. } => format!("wait for init script ({script})"),
+        Stage::Waiting {
+            script: Some(script),
+            ..
+        } => format!("wait for init script ({script})"),
+        Stage::Waiting { script: None, .. } => {
+            "start it, unless somebody else does before".to_owned()
+        }
         Stage::Stopping { killed: false, .. } => "SIGKILL if it does not end by itself".to_owned(),
         Stage::Stopping { killed: true, .. } => "wait until it is gone".to_owned(),
         Stage::MonitorWait { phase, .. } => match phase {
@@ -229,6 +270,13 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
             Phase::Verdict => "look for the process".to_owned(),
         },
         Stage::Monitor { .. } => "call it recovered if it stays alive".to_owned(),
+        Stage::Queued => match recovery.delay() {
+            Some(delay) => format!("waits {delay}; then starts"),
+            None => "start".to_owned(),
+        },
+        Stage::RestartWait { .. } if recovery.backs_off() => {
+            "backs off, then starts again".to_owned()
+        }
         Stage::RestartWait { .. } => {
             if recovery.attempts() >= spec.restarts {
                 format!("{} alarm, then start again", spec.severity)
@@ -299,6 +347,9 @@ fn because(entity: &Entity, table: &Table) -> Vec<String> {
             entity.spec.restarts
         ));
     }
+    if let Some(since) = recovery.flapping_since() {
+        lines.push(format!("it has been flapping since {}", clock::wall(since)));
+    }
     if let Some(trouble) = &entity.last_trouble {
         lines.push(format!("last trouble: {trouble}"));
     }
@@ -322,6 +373,7 @@ fn spec_view(spec: &EntitySpec) -> SpecView {
         debounce_ms: milliseconds(spec.debounce),
         startuptime_ms: milliseconds(spec.startuptime),
         start_timeout_ms: milliseconds(spec.start_timeout),
+        adoption_window_ms: milliseconds(spec.adoption_window),
         pidfile: spec.pidfile.as_ref().map(|path| path.display().to_string()),
         follow: spec.follow,
         start: spec.describe_start(),

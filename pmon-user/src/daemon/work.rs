@@ -11,7 +11,7 @@ use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
 use super::{
     backend::HISTORY,
-    canary,
+    canary, instances,
     looks::{Asked, Looks},
     message::{Inbox, Message, Work},
     selection::Starter,
@@ -88,6 +88,8 @@ impl Workers {
                 Work::Hatch => {
                     tokio::spawn(canary::fly(self.inbox.clone()));
                 }
+                Work::Count(census) => instances::count(census, self.inbox.clone()),
+                Work::CountAgain(names) => instances::count_again(names, self.inbox.clone()),
                 Work::Source(work) => self.starter.submit(work, &self.inbox),
                 Work::Inquire(inquiries) => self.looks.inquire(inquiries),
                 Work::Pulse(order) => self.pulse(order),

@@ -98,8 +98,19 @@ pub(super) fn check_audit(
         };
     };
     let since = Duration::try_from(now.duration_since(last)).unwrap_or_default();
+    let kinds: Vec<String> = audit
+        .discrepancies
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(kind, count)| format!("{kind} {count}"))
+        .collect();
+    let kinds = if kinds.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", kinds.join(", "))
+    };
     let said = format!(
-        "last sweep {} ago, {}, {}",
+        "last sweep {} ago, {}, {}{kinds}",
         age(since.as_secs()),
         count(audit.sweeps as usize, "sweep", "sweeps"),
         count(discrepancies as usize, "discrepancy", "discrepancies")

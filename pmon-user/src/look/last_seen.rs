@@ -34,7 +34,7 @@ pub fn of(identity: Identity) -> LastSeen {
 }
 
 /// The path in the unified hierarchy, else in the first hierarchy with one.
-fn own_cgroup(groups: &str) -> Option<String> {
+pub(super) fn own_cgroup(groups: &str) -> Option<String> {
     let path = |line: &str| line.splitn(3, ':').nth(2).map(str::to_owned);
     let unified = groups.lines().find(|line| line.starts_with("0::"));
     let unified = unified.and_then(path).filter(|path| path != "/");

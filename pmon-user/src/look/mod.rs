@@ -26,11 +26,14 @@ use crate::{
 
 pub mod container;
 pub mod foreign_script;
+pub mod instances;
 pub mod last_seen;
+pub mod likeness;
 pub mod names;
 pub mod pidfile;
 pub mod stranger;
 
+use likeness::Traits;
 use pidfile::{Reading, Stamp, Writer};
 pub use stranger::Remembered;
 use stranger::{Evidence, Verdict};
@@ -58,6 +61,9 @@ pub struct LookRequest {
     /// Pids of pmon's own running start commands, each the leader of its
     /// process group or session.
     pub own_scripts: Arc<HashSet<u32>>,
+    /// What the dead process was like, where a successor that somebody else has
+    /// started is to be known by that; and who is registered already.
+    pub former: Option<(Arc<Traits>, Arc<HashSet<u32>>)>,
 }
 
 /// What a look showed.
@@ -104,7 +110,17 @@ pub fn look(request: &LookRequest) -> Look {
             names_gone = matches!(&found, Err(Misled { gone: true, .. })).then_some(pid);
             found
         }),
-        None => by_memory(request.known.as_ref(), &exhausted),
+        None => match by_memory(request.known.as_ref(), &exhausted) {
+            Found {
+                result: Ok(process),
+                ..
+            } => Found {
+                result: Ok(process),
+                stamp: None,
+                stranger: None,
+            },
+            nobody => by_likeness(request, &exhausted).unwrap_or(nobody),
+        },
     };
     let (process, outcome) = match result {
         Ok(process) => {
@@ -257,6 +273,18 @@ fn by_memory(known: Option<&Remembered>, exhausted: &Cell<bool>) -> Found {
         stamp: None,
         stranger: None,
     }
+}
+
+/// A successor that somebody else has started for an entity without a pidfile.
+fn by_likeness(request: &LookRequest, exhausted: &Cell<bool>) -> Option<Found> {
+    let (former, registered) = request.former.as_ref()?;
+    let successor = instances::successor(&request.spec, former, registered)?;
+    let process = try_verify(successor.pid, exhausted).ok()?;
+    (process.identity() == successor).then_some(Found {
+        result: Ok(process),
+        stamp: None,
+        stranger: None,
+    })
 }
 
 /// Reads the pidfile and follows its number, until the pidfile has been the

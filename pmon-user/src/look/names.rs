@@ -15,6 +15,18 @@ const COMM_LENGTH: usize = 15;
 /// script, command and pidfile, as base names.
 #[must_use]
 pub fn of_entity(spec: &EntitySpec) -> Vec<String> {
+    let mut names = particular(spec);
+    // An interpreter's argument, as in `python3 /opt/x.py`, counts as well.
+    if let StartMethod::Command(command) = &spec.start {
+        names.extend(command.argv.iter().take(2).filter_map(|word| base(word)));
+    }
+    names
+}
+
+/// Those that were given to the entity, and not to the program that it runs,
+/// which others may run as well.
+#[must_use]
+pub fn particular(spec: &EntitySpec) -> Vec<String> {
     let mut names = vec![spec.name.clone()];
     match &spec.start {
         StartMethod::Unit { unit } => {
@@ -24,11 +36,7 @@ pub fn of_entity(spec: &EntitySpec) -> Vec<String> {
             names.push(stem.split('@').next().unwrap_or(stem).to_owned());
         }
         StartMethod::Script { path } => names.extend(base(&path.to_string_lossy())),
-        // An interpreter's argument, as in `python3 /opt/x.py`, counts as well.
-        StartMethod::Command(command) => {
-            names.extend(command.argv.iter().take(2).filter_map(|word| base(word)));
-        }
-        StartMethod::None { .. } => {}
+        StartMethod::Command(_) | StartMethod::None { .. } => {}
     }
     if let Some(pidfile) = &spec.pidfile
         && let Some(stem) = pidfile.file_stem()

@@ -28,6 +28,7 @@ fn spec(pidfile: Option<PathBuf>) -> EntitySpec {
         debounce: Duration::from_secs(20),
         startuptime: Duration::from_secs(5),
         start_timeout: Duration::from_secs(60),
+        adoption_window: Duration::ZERO,
         pidfile,
         start: StartMethod::None {
             reason: "test".to_owned(),
@@ -38,6 +39,8 @@ fn spec(pidfile: Option<PathBuf>) -> EntitySpec {
         subfunction: None,
         active: None,
         status: None,
+        dependencies: crate::core::dependency::Dependencies::default(),
+        storm: crate::core::storm::StormPolicy::PMOND,
         origin: Origin::Operator,
     }
 }
@@ -49,6 +52,7 @@ fn request(spec: EntitySpec, known: Option<Remembered>) -> LookRequest {
         occasion: Occasion::Sweep,
         check_foreign_script: false,
         own_scripts: Arc::default(),
+        former: None,
     }
 }
 

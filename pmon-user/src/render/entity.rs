@@ -239,6 +239,7 @@ fn settings(entity: &EntityView, spec: &SpecView) -> String {
         debounce_ms,
         startuptime_ms,
         start_timeout_ms,
+        adoption_window_ms,
         pidfile,
         follow,
         start,
@@ -253,6 +254,11 @@ fn settings(entity: &EntityView, spec: &SpecView) -> String {
     field(&mut text, "severity", Some(&entity.severity.to_string()));
     field(&mut text, "pidfile", pidfile.as_deref());
     field(&mut text, "follow", follow.then_some("into the background"));
+    let adoption = (*adoption_window_ms > 0).then(|| {
+        let window = span::millis(*adoption_window_ms);
+        format!("for {window} after a death, of a successor that somebody else starts")
+    });
+    field(&mut text, "adoption", adoption.as_deref());
     field(&mut text, "start", Some(start));
     if let Some(status) = status {
         field(&mut text, "status", Some(&script::settings(status)));

@@ -69,6 +69,10 @@ pub struct EntityView {
     /// Severity of the alarm that is raised, if one is.
     #[schemars(with = "Option<String>")]
     pub alarm: Option<Severity>,
+    /// Instances that run beside the registered process, `PID@TICKS`: the alarm
+    /// `duplicate_instance` is raised while there are any.
+    #[serde(default)]
+    pub duplicates: Vec<String>,
     /// Since when it has been raised.
     #[schemars(with = "Option<String>")]
     #[serde(default)]
@@ -79,6 +83,11 @@ pub struct EntityView {
     pub deaths_1h: u32,
     /// Deaths in the last 24 hours.
     pub deaths_24h: u32,
+    /// Since when it has been failing again and again although each recovery
+    /// succeeds.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub flapping_since: Option<Timestamp>,
     /// What is wrong, in one sentence.
     pub problem: Option<String>,
     /// What pmon will do next, in one sentence.
@@ -130,6 +139,9 @@ pub struct RestartsView {
     pub operator: u64,
     /// Somebody else started a successor.
     pub external: u64,
+    /// Restarted because another member of its group had failed.
+    #[serde(default)]
+    pub dependency: u64,
 }
 
 /// Requests to a process in active mode, and its answers. Counts are since the
@@ -217,6 +229,10 @@ pub struct SpecView {
     pub startuptime_ms: u64,
     /// Deadline of the start command, in milliseconds.
     pub start_timeout_ms: u64,
+    /// How long a successor of somebody else's is waited for after a death, in
+    /// milliseconds.
+    #[serde(default)]
+    pub adoption_window_ms: u64,
     /// File that names the process.
     pub pidfile: Option<String>,
     /// Whether the process is followed into the background.

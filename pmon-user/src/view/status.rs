@@ -118,6 +118,9 @@ pub struct AuditView {
     pub last_sweep: Option<Timestamp>,
     /// Sweeps made.
     pub sweeps: u64,
+    /// Times that an entity was found to have exactly one instance.
+    #[serde(default)]
+    pub one_instance: u64,
     /// Discrepancies found, by kind.
     pub discrepancies: BTreeMap<String, u64>,
 }

@@ -63,7 +63,8 @@ impl Hook {
     fn waits_for(&self, kind: &str, name: &str, times: usize) -> Vec<String> {
         wait::until_seen(
             &format!("the hook is told `{kind}` of `{name}`"),
-            LONG,
+            // After failures it is tried again after 60 s at the latest.
+            LONG * 2,
             || self.told(kind, name),
             |told| told.len() >= times,
         )

@@ -124,6 +124,21 @@ impl Daemon {
         began.elapsed()
     }
 
+    /// Registers an entity that is known by its pidfile, and not restarted.
+    pub(crate) fn register_pidfile(&self, name: &str, pidfile: &Path) -> Result<()> {
+        let status = Command::new(program()?)
+            .args(["register", name, "--pidfile"])
+            .arg(pidfile)
+            .arg("--socket")
+            .arg(self.socket())
+            .env_remove("PMON_SOCKET")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()?;
+        ensure!(status.success(), "`pmon register`: {status}");
+        Ok(())
+    }
+
     /// Waits until all of them are watched; nobody else may be registered.
     pub(crate) fn wait_until_registered(&self, pids: &[u32]) -> Result<()> {
         let began = Instant::now();

@@ -1,7 +1,7 @@
 //! `pmon-bench`: how soon pmon and others learn of a death, and what that costs.
 //! `cargo xtask bench` builds it optimised and runs it.
 //!
-//! `detect`, `overhead`, `storm` and `scale` are measurements. `observer` are the ways to learn of
+//! `detect`, `overhead`, `storm`, `scale` and `reregister` are measurements. `observer` are the ways to learn of
 //! a death, `nursery` is the process that makes and ends the victims, `strangers`
 //! the one that makes and ends everybody else, `crowd` one with many at once;
 //! `daemon` is the real binary, run by `keeper`, which puts this machine right
@@ -20,6 +20,7 @@ mod nursery;
 mod observer;
 mod overhead;
 mod report;
+mod reregister;
 mod scale;
 mod storm;
 mod strangers;
@@ -51,6 +52,10 @@ enum Verb {
     ///
     /// Needs root.
     Storm(storm::Options),
+    /// Time from a pidfile's appearance until its process is registered.
+    ///
+    /// Needs root.
+    Reregister(reregister::Options),
     /// Many registrations: how fast, how large, how quiet.
     ///
     /// Needs root.
@@ -74,6 +79,7 @@ fn main() -> ExitCode {
         Verb::Detect(options) => detect::run(&options),
         Verb::Overhead(options) => overhead::run(&options),
         Verb::Storm(options) => storm::run(&options),
+        Verb::Reregister(options) => reregister::run(&options),
         Verb::Scale(options) => scale::run(&options),
         Verb::Crowd(options) => crowd::run(&options),
         Verb::Strangers(options) => strangers::run(&options),

@@ -209,6 +209,8 @@ impl AlarmSink for MtcAgent {
             AlarmKind::Raise
             | AlarmKind::Refresh
             | AlarmKind::Clear
+            | AlarmKind::Flapping
+            | AlarmKind::FlappingClear
             | AlarmKind::QuorumFailure
             | AlarmKind::QuorumUnrecoverable
             | AlarmKind::QuorumClear

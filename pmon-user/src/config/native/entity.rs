@@ -13,7 +13,7 @@ use toml::Spanned;
 use super::{
     Source,
     table::{ActiveTable, EntityTable, ModeText, SeverityText, StatusTable},
-    value::{Argument, DurationText},
+    value::{Argument, DurationText, EntityName},
 };
 use crate::{
     config::{
@@ -22,8 +22,13 @@ use crate::{
         pmond::{DEFAULT_RESTARTS, DEFAULT_SEVERITY, MAX_ACTIVE_PERIOD_S},
         resolve::{self, About, Offer},
         settings::Settings,
+        storm::StormKeys,
     },
-    core::entity::{ActiveSpec, CommandSpec, EntitySpec, Mode, Origin, StartMethod, StatusSpec},
+    core::{
+        dependency::Dependencies,
+        entity::{ActiveSpec, CommandSpec, EntitySpec, Mode, Origin, StartMethod, StatusSpec},
+        storm::StormPolicy,
+    },
     pulse::wire,
 };
 
@@ -86,16 +91,18 @@ pub(super) fn build(
         start
     };
     let follow = follow(source, table)?;
+    let interval = duration(table.interval, DEFAULT_INTERVAL);
     let startuptime = duration(table.startuptime, DEFAULT_STARTUPTIME);
     let entity = EntitySpec {
         mode,
         severity: table.severity.map_or(DEFAULT_SEVERITY, SeverityText::into),
         restarts: table.restarts.unwrap_or(DEFAULT_RESTARTS),
-        interval: duration(table.interval, DEFAULT_INTERVAL),
+        interval,
         debounce: duration(table.debounce, DEFAULT_DEBOUNCE),
         startuptime,
         start_timeout: duration(table.start_timeout, settings.defaults.start_timeout)
             .max(startuptime),
+        adoption_window: duration(table.adoption_window, settings.defaults.adoption_window),
         pidfile: table.pidfile.as_ref().map(|path| path.0.clone()),
         start,
         stop: table.stop.map_or(settings.defaults.stop, |stop| {
@@ -106,10 +113,35 @@ pub(super) fn build(
         subfunction: table.subfunction.as_ref().map(|text| text.0.clone()),
         active,
         status,
+        dependencies: Dependencies {
+            after: names(table.after.as_ref()),
+            requires: names(table.requires.as_ref()),
+            group: None,
+        },
+        storm: storm(table)
+            .over(settings.defaults.storm)
+            .policy(StormPolicy::native(interval), interval),
         origin: source.origin(table.name.span()),
         name,
     };
     Ok((entity, findings))
+}
+
+/// Names as plain texts.
+fn names(given: Option<&Vec<EntityName>>) -> Vec<String> {
+    given
+        .into_iter()
+        .flatten()
+        .map(|name| name.0.clone())
+        .collect()
+}
+
+fn storm(table: &EntityTable) -> StormKeys {
+    StormKeys {
+        backoff: table.backoff.map(|given| given.0),
+        intensity: table.intensity.map(|given| given.0),
+        flapping: table.flapping.map(|given| given.0),
+    }
 }
 
 fn duration(given: Option<DurationText>, default: Duration) -> Duration {

@@ -15,6 +15,7 @@ use crate::{
         finding::{Finding, Level},
         host::{Host, ScriptState},
         settings::Settings,
+        storm::StormKeys,
     },
 };
 
@@ -40,6 +41,7 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
         pidfd_budget,
         active_reply_port,
         initialised_file,
+        recovery_budget,
     } = table;
     let daemon = &mut settings.daemon;
     let mut problems = Vec::new();
@@ -97,6 +99,12 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
     }
     if let Some(port) = active_reply_port {
         daemon.active_reply_port = port.get();
+    }
+    if let Some(given) = recovery_budget {
+        match given.get_ref().limits(daemon.recovery_budget) {
+            Ok(limits) => daemon.recovery_budget = limits,
+            Err(why) => problem(given.span(), &why),
+        }
     }
     if let Some(path) = initialised_file {
         daemon.initialised_file = Some(path.0);
@@ -211,8 +219,18 @@ pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
     let DefaultsTable {
         stop,
         start_timeout,
+        backoff,
+        intensity,
+        flapping,
+        adoption_window,
     } = table;
     let defaults = &mut settings.defaults;
+    let storm = StormKeys {
+        backoff: backoff.map(|given| given.0),
+        intensity: intensity.map(|given| given.0),
+        flapping: flapping.map(|given| given.0),
+    };
+    defaults.storm = storm.over(defaults.storm);
     set(
         &mut defaults.stop,
         stop.map(|stop| stop.policy(Settings::default().defaults.stop)),
@@ -220,5 +238,9 @@ pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
     set(
         &mut defaults.start_timeout,
         start_timeout.map(|given| given.0),
+    );
+    set(
+        &mut defaults.adoption_window,
+        adoption_window.map(|given| given.0),
     );
 }

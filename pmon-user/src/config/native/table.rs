@@ -13,11 +13,19 @@ use toml::Spanned;
 
 use super::{
     stop::StopText,
+    storm::{BudgetTable, OrNone},
     value::{AbsolutePath, Argument, DurationText, EntityName, PathOrNone, VariableName},
 };
 use crate::{
-    config::settings::SourceChoice,
-    core::entity::{Mode, Severity},
+    config::{
+        settings::SourceChoice,
+        storm::{BackoffKeys, FlappingKeys},
+    },
+    core::{
+        dependency::Strategy,
+        entity::{Mode, Severity},
+        storm::IntensityPolicy,
+    },
 };
 
 /// A configuration file of pmon: `/etc/pmon/pmon.toml` or `/etc/pmon/conf.d/*.toml`.
@@ -41,6 +49,9 @@ pub struct NativeFile {
     #[serde(rename = "override")]
     #[schemars(with = "BTreeMap<String, OverrideTable>")]
     pub overrides: BTreeMap<Spanned<String>, OverrideTable>,
+    /// Entities that belong together, by the group's name.
+    #[schemars(with = "BTreeMap<String, GroupTable>")]
+    pub group: BTreeMap<Spanned<String>, GroupTable>,
     /// Monitored entities.
     pub entity: Vec<EntityTable>,
 }
@@ -85,6 +96,9 @@ pub struct DaemonTable {
     /// File whose existence says that the host is fully initialised, for
     /// `full_init_required`. Default: the goenabled flag of StarlingX
     pub initialised_file: Option<AbsolutePath>,
+    /// How many recoveries may begin at once. Default: { at_once = 32, starts = 100, within = "1s" }
+    #[schemars(with = "Option<BudgetTable>")]
+    pub recovery_budget: Option<Spanned<BudgetTable>>,
 }
 
 /// Who may use the control socket, beside root.
@@ -107,6 +121,16 @@ pub struct DefaultsTable {
     pub stop: Option<StopText>,
     /// Deadline of a start command; `startuptime` raises it. Default: 30s
     pub start_timeout: Option<DurationText>,
+    /// Longer and longer pauses between attempts once the alarm is raised, or "none". Default:
+    /// on for entities of TOML files, none for those of pmon.d
+    pub backoff: Option<OrNone<BackoffKeys>>,
+    /// Most restarts within a time; then it rests until an operator starts it. Default: none
+    pub intensity: Option<OrNone<IntensityPolicy>>,
+    /// When it is called flapping, or "none". Default: 5 failures in 10min
+    pub flapping: Option<OrNone<FlappingKeys>>,
+    /// After a death, how long a successor that somebody else starts is waited for.
+    /// Default: 0s
+    pub adoption_window: Option<DurationText>,
 }
 
 /// Who is told of alarms, beside log and `pmon status`.
@@ -168,6 +192,29 @@ pub struct OverrideTable {
     pub stop: Option<StopText>,
     /// Deadline of the start command; `startuptime` raises it.
     pub start_timeout: Option<DurationText>,
+    /// After a death, how long a successor that somebody else starts is waited for.
+    pub adoption_window: Option<DurationText>,
+    /// Entities after which it is started.
+    pub after: Option<Vec<EntityName>>,
+    /// Entities without which it is not started, and after which it is.
+    pub requires: Option<Vec<EntityName>>,
+    /// Longer and longer pauses between attempts once the alarm is raised, or "none".
+    pub backoff: Option<OrNone<BackoffKeys>>,
+    /// Most restarts within a time; then it rests until an operator starts it. Default: none
+    pub intensity: Option<OrNone<IntensityPolicy>>,
+    /// When it is called flapping, or "none".
+    pub flapping: Option<OrNone<FlappingKeys>>,
+}
+
+/// Entities that belong together.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupTable {
+    /// Who is restarted when a member fails: `one`, that one; `all`, all members;
+    /// `rest`, that one and those that are started after it. Default: one
+    pub strategy: Option<StrategyText>,
+    /// The members, in the order in which they are started.
+    pub members: Vec<EntityName>,
 }
 
 /// One monitored entity.
@@ -191,6 +238,9 @@ pub struct EntityTable {
     pub startuptime: Option<DurationText>,
     /// Deadline of the start command; never less than `startuptime`. Default: 30s
     pub start_timeout: Option<DurationText>,
+    /// After a death, how long a successor that somebody else starts is waited for.
+    /// Default: 0s
+    pub adoption_window: Option<DurationText>,
     /// How a live process is ended. Default: { signal = "TERM", timeout = "10s" }
     pub stop: Option<StopText>,
     /// File that names the process. Not needed with a `command` that stays in the foreground.
@@ -227,6 +277,16 @@ pub struct EntityTable {
     pub quorum: Option<bool>,
     /// Platform condition under which monitoring begins: worker, storage or last-config.
     pub subfunction: Option<Argument>,
+    /// Entities after which it is started. Default: none
+    pub after: Option<Vec<EntityName>>,
+    /// Entities without which it is not started, and after which it is. Default: none
+    pub requires: Option<Vec<EntityName>>,
+    /// Longer and longer pauses between attempts once the alarm is raised, or "none". Default: on
+    pub backoff: Option<OrNone<BackoffKeys>>,
+    /// Most restarts within a time; then it rests until an operator starts it. Default: none
+    pub intensity: Option<OrNone<IntensityPolicy>>,
+    /// When it is called flapping, or "none". Default: 5 failures in 10min
+    pub flapping: Option<OrNone<FlappingKeys>>,
     /// Request/response messaging, with `mode = "active"`.
     #[schemars(with = "Option<ActiveTable>")]
     pub active: Option<Spanned<ActiveTable>>,
@@ -274,6 +334,28 @@ pub struct StatusTable {
     pub timeout: Spanned<DurationText>,
     /// File whose first line explains a failure.
     pub failure_text: Option<AbsolutePath>,
+}
+
+/// `strategy` of a group.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StrategyText {
+    /// The member that failed.
+    One,
+    /// All members.
+    All,
+    /// The member that failed and those that are started after it.
+    Rest,
+}
+
+impl From<StrategyText> for Strategy {
+    fn from(strategy: StrategyText) -> Self {
+        match strategy {
+            StrategyText::One => Self::One,
+            StrategyText::All => Self::All,
+            StrategyText::Rest => Self::Rest,
+        }
+    }
 }
 
 /// `mode`.

@@ -33,7 +33,7 @@ fn toml_examples_load_without_a_word_and_the_settings_are_the_defaults() {
     let directory = tempfile::tempdir().unwrap();
     let empty = tempfile::tempdir().unwrap();
     let examples = blocks("toml");
-    assert_eq!(examples.len(), 5);
+    assert_eq!(examples.len(), 6);
     for example in examples {
         let sources = Sources {
             pmon_toml: directory.path().join("pmon.toml"),

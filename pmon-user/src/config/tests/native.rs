@@ -10,8 +10,12 @@ use crate::{
         host::invented::InventedHost,
         settings::{Settings, SourceChoice},
     },
-    core::entity::{
-        ActiveSpec, CommandSpec, EntitySpec, Mode, Severity, StartMethod, StatusSpec, StopPolicy,
+    core::{
+        entity::{
+            ActiveSpec, CommandSpec, EntitySpec, Mode, Severity, StartMethod, StatusSpec,
+            StopPolicy,
+        },
+        storm::StormPolicy,
     },
 };
 
@@ -175,6 +179,7 @@ fn a_foreground_command_with_all_defaults() {
             debounce: Duration::from_secs(20),
             startuptime: Duration::from_secs(5),
             start_timeout: Duration::from_secs(30),
+            adoption_window: Duration::ZERO,
             pidfile: None,
             start: StartMethod::Command(CommandSpec {
                 argv: vec!["/usr/bin/x".into(), "a b".into()],
@@ -194,6 +199,8 @@ fn a_foreground_command_with_all_defaults() {
             subfunction: None,
             active: None,
             status: None,
+            dependencies: crate::core::dependency::Dependencies::default(),
+            storm: StormPolicy::native(Duration::from_secs(5)),
             origin: x.origin.clone(),
         }
     );

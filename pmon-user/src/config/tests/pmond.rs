@@ -90,6 +90,7 @@ fn a_complete_file_is_taken_as_it_is_and_without_a_word() {
             debounce: seconds(20),
             startuptime: seconds(7),
             start_timeout: seconds(30),
+            adoption_window: seconds(0),
             pidfile: Some("/var/run/sshd.pid".into()),
             start: StartMethod::Unit {
                 unit: "sshd.service".into()
@@ -103,6 +104,8 @@ fn a_complete_file_is_taken_as_it_is_and_without_a_word() {
             subfunction: None,
             active: None,
             status: None,
+            dependencies: crate::core::dependency::Dependencies::default(),
+            storm: crate::core::storm::StormPolicy::PMOND,
             origin: Origin::File {
                 path: "/p".into(),
                 line: 2
@@ -579,6 +582,7 @@ fn settings_and_overrides_apply() {
         Override {
             stop: Some(stop),
             start_timeout: Some(seconds(3)),
+            ..Override::default()
         },
     );
     // Never less than `startuptime`.

@@ -22,6 +22,7 @@ use super::{
         ActiveSpec, CommandSpec, EntitySpec, Mode, Origin, Severity, StartMethod, StopPolicy,
     },
     event::OperatorAction,
+    storm::{BackoffPolicy, StormPolicy},
 };
 
 /// Recoveries that the unit tests ask for.
@@ -83,6 +84,11 @@ fn spec(random: &mut Random) -> EntitySpec {
         debounce: seconds(random, 20),
         startuptime: Duration::from_secs(1) + seconds(random, 5),
         start_timeout: Duration::from_secs(5) + seconds(random, 25),
+        adoption_window: if random.percent(15) {
+            seconds(random, 10)
+        } else {
+            Duration::ZERO
+        },
         pidfile: (!foreground || random.percent(30)).then(|| PathBuf::from("/run/probe.pid")),
         start,
         stop: if random.percent(70) {
@@ -98,6 +104,18 @@ fn spec(random: &mut Random) -> EntitySpec {
         subfunction: None,
         active,
         status: None,
+        dependencies: crate::core::dependency::Dependencies::default(),
+        storm: if random.percent(50) {
+            StormPolicy::PMOND
+        } else {
+            StormPolicy {
+                backoff: Some(BackoffPolicy {
+                    max: Duration::from_secs(30),
+                    ..BackoffPolicy::after(Duration::from_secs(1))
+                }),
+                ..StormPolicy::PMOND
+            }
+        },
         origin: Origin::Operator,
     }
 }
@@ -110,7 +128,8 @@ fn provoke(world: &mut World) -> Result<(), String> {
         67..73 => world.sweep(),
         73..80 => world.operate(OperatorAction::Restart)?,
         80..84 => world.operate(OperatorAction::Stop)?,
-        84..92 => world.operate(OperatorAction::Start)?,
+        84..88 => world.operate(OperatorAction::Start)?,
+        88..92 => world.cycle()?,
         92..96 => world.restart_daemon()?,
         _ => {
             // A reload: the figures change, the state stays.

@@ -8,7 +8,7 @@ use crate::core::{
     entity::Severity,
     identity::Identity,
     notice::Notice,
-    recovery::Recovery,
+    recovery::{Recovery, Stage},
 };
 
 /// How far the ending of a process has come.
@@ -27,6 +27,9 @@ pub(super) struct Rules {
     /// Whom a look or a start has shown to be this entity's.
     ours: HashSet<Identity>,
     alarm: Option<Severity>,
+    flapping: bool,
+    /// A turn has been asked for or is held.
+    turn: bool,
     /// Generations whose death was told.
     told: HashSet<u64>,
     last_run: u64,
@@ -131,6 +134,22 @@ impl Rules {
                 rule(self.alarm.is_some(), "cleared an alarm that is not raised")?;
                 self.alarm = None;
             }
+            Effect::FlappingAlarm(AlarmChange::Raise(_)) => {
+                rule(!self.flapping, "told twice that it flaps")?;
+                self.flapping = true;
+            }
+            Effect::FlappingAlarm(AlarmChange::Refresh(_)) => {
+                rule(self.flapping, "reminded of flapping that was never told")?;
+            }
+            Effect::FlappingAlarm(AlarmChange::Clear) => {
+                rule(self.flapping, "the end of flapping that was never told")?;
+                self.flapping = false;
+            }
+            Effect::AskTurn => {
+                rule(!self.turn, "a second turn is asked for")?;
+                self.turn = true;
+            }
+            Effect::ReturnTurn => self.turn = false,
             Effect::Say(Notice::Died(death)) => {
                 rule(self.told.insert(death.generation), "a death was told twice")?;
             }
@@ -142,6 +161,7 @@ impl Rules {
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
             | Effect::AskGate
+            | Effect::Fell
             | Effect::Say(_) => {}
         }
         Ok(())
@@ -162,6 +182,20 @@ impl Rules {
                 recovery.alarm(),
                 self.alarm
             ));
+        }
+        if recovery.flapping_since().is_some() != self.flapping {
+            return Err("the core and the receivers disagree on flapping".to_owned());
+        }
+        let starts = matches!(recovery.stage(), Stage::Queued);
+        if starts && !self.turn {
+            return Err("it waits for a turn that it has not asked for".to_owned());
+        }
+        let at_rest = matches!(
+            recovery.stage(),
+            Stage::Manage | Stage::Ignore | Stage::Stopped
+        );
+        if at_rest && self.turn {
+            return Err("it keeps a turn although it starts nothing".to_owned());
         }
         Ok(())
     }

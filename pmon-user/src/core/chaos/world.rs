@@ -17,7 +17,7 @@ use crate::core::{
     death::{Death, Hint, LastSeen, SourceName, WaitStatus},
     effect::Effect,
     entity::{EntitySpec, StartMethod},
-    event::{Event, Occasion, OperatorAction, OperatorRequest, Outcome, Sighting, StartEnd},
+    event::{Delay, Event, Occasion, OperatorAction, OperatorRequest, Outcome, Sighting, StartEnd},
     evidence::Evidence,
     identity::Identity,
     notice::Notice,
@@ -223,6 +223,9 @@ impl World {
             | Event::Gate(_)
             | Event::Pulse(_)
             | Event::ScriptEnded { .. }
+            | Event::Turn
+            | Event::Delayed(_)
+            | Event::Cycle { .. }
             | Event::Tick => {}
         }
         let effects = self.recovery.step(&self.spec, event, self.now);
@@ -266,8 +269,23 @@ impl World {
                 }
                 Effect::Say(Notice::Recovered(_) | Notice::Restarted(_)) => self.recoveries += 1,
                 Effect::Say(Notice::Died(_)) => self.deaths += 1,
-                // The gates of this host were never closed.
-                Effect::AskGate | Effect::RunScript { .. } | Effect::Alarm(_) | Effect::Say(_) => {}
+                Effect::AskTurn => {
+                    if self.random.percent(70) {
+                        events.push(Event::Turn);
+                    } else {
+                        let ahead = 1;
+                        events.push(Event::Delayed(Delay::Budget { ahead }));
+                        self.soon(Happening::Tell(Event::Turn, None));
+                    }
+                }
+                // Of gates: those of this host were never closed.
+                Effect::AskGate
+                | Effect::ReturnTurn
+                | Effect::RunScript { .. }
+                | Effect::Fell
+                | Effect::Alarm(_)
+                | Effect::FlappingAlarm(_)
+                | Effect::Say(_) => {}
             }
         }
         for event in events {
@@ -440,7 +458,11 @@ impl World {
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
             | Effect::AskGate
+            | Effect::AskTurn
+            | Effect::ReturnTurn
+            | Effect::Fell
             | Effect::Alarm(_)
+            | Effect::FlappingAlarm(_)
             | Effect::Say(_) => {}
         }
     }
@@ -727,6 +749,12 @@ impl World {
         self.carry_out(effects, None)
     }
 
+    /// Another member of its group has failed.
+    pub(super) fn cycle(&mut self) -> Result<(), String> {
+        let group = "group".to_owned();
+        self.step(Event::Cycle { group }, None)
+    }
+
     /// What is wrong although everything has gone well for long.
     pub(super) fn check_rest(&self) -> Result<(), String> {
         let wrong = |what: String| Err(format!("at rest, {what}"));
@@ -770,6 +798,7 @@ impl World {
             | Stage::Polling { .. }
             | Stage::StartWait { .. }
             | Stage::Gated
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable

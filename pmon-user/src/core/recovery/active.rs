@@ -81,6 +81,9 @@ impl Recovery {
             return;
         }
         let again = std::mem::replace(&mut self.failed, true);
+        if !again {
+            self.fell(step);
+        }
         if again && !step.spec.recovers() {
             // It still does not; everything has been said.
             return self.assert_alarm(step);

@@ -17,12 +17,15 @@ impl Recovery {
         if self.manual {
             return self.attempt(step);
         }
+        if self.cycled {
+            return self.attempt_in_turn(step);
+        }
         self.failed = true;
         let judged = std::mem::take(&mut self.judged);
         if !judged && let Some(reason) = self.judge(step) {
             return self.give_up(step, reason);
         }
-        self.attempt(step);
+        self.attempt_in_turn(step);
     }
 
     /// Tells of a failure as its severity and the attempts so far want it. Why
@@ -54,6 +57,10 @@ impl Recovery {
         if self.attempts == 0 && self.alarm().is_none() {
             step.say(Notice::FirstFailure);
         }
+        if let Some(reason) = self.too_many_attempts(step) {
+            self.assert_alarm(step);
+            return Some(reason);
+        }
         None
     }
 
@@ -67,7 +74,10 @@ impl Recovery {
         };
         if self.manual {
             self.starts.operator += 1;
+        } else if self.cycled {
+            self.starts.dependency += 1;
         } else {
+            self.count_attempt(step);
             self.starts.auto += 1;
             self.attempts += 1;
         }
@@ -205,12 +215,14 @@ impl Recovery {
     /// The window closed over a live successor.
     pub(super) fn attempt_succeeded(&mut self, step: &mut Step<'_>, identity: Identity) {
         self.start = StartCommand::None;
-        if self.manual && !self.failed {
+        if (self.manual || self.cycled) && !self.failed {
             self.manual = false;
+            self.cycled = false;
             self.problem = None;
             step.say(Notice::Restarted(identity));
             self.attempts = 0;
             self.leftovers_of.clear();
+            self.is_well(step);
             return self.enter(step, Stage::Manage);
         }
         self.monitor(step, identity);
@@ -226,13 +238,14 @@ impl Recovery {
     pub(super) fn attempt_failed(&mut self, step: &mut Step<'_>, reason: String) {
         // From here on it is a failure like any other, with alarm and count.
         self.manual = false;
+        self.cycled = false;
         self.failed = true;
         if self.start == StartCommand::Running {
             step.ask(Effect::CancelStart);
         }
         self.start = StartCommand::None;
         self.problem = Some(reason.clone());
-        let next_in = step.spec.interval;
+        let next_in = self.pause(step);
         step.say(Notice::AttemptFailed { reason, next_in });
         let until = step.now + next_in;
         self.enter(step, Stage::RestartWait { until });
@@ -267,10 +280,12 @@ impl Recovery {
         }
         self.failed = false;
         self.manual = false;
+        self.cycled = false;
         self.judged = false;
         self.attempts = 0;
         self.problem = None;
         self.leftovers_of.clear();
+        self.is_well(step);
         self.enter(step, Stage::Manage);
     }
 

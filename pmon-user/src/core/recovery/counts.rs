@@ -13,6 +13,8 @@ pub struct Starts {
     pub operator: u64,
     /// Somebody else.
     pub external: u64,
+    /// Its group, because another member had failed.
+    pub dependency: u64,
 }
 
 /// Times of recent deaths. Bounded: beyond its capacity the count saturates.

@@ -47,7 +47,10 @@ impl Recovery {
         match self.stage {
             // Unknown: it died before the daemon restarted.
             Stage::Manage | Stage::Unknown => {
-                self.failed = true;
+                if !std::mem::replace(&mut self.failed, true) {
+                    self.fell(step);
+                }
+                self.open_adoption_window(step);
                 self.look(step);
             }
             Stage::MonitorWait { .. } => {}
@@ -58,6 +61,7 @@ impl Recovery {
             Stage::Looking
             | Stage::Waiting { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Unverifiable => self.look(step),
             Stage::Held { .. } => self.died_while_held(identity),
             Stage::Stopping { .. }
@@ -116,7 +120,11 @@ impl Recovery {
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
             | Effect::AskGate
+            | Effect::AskTurn
+            | Effect::ReturnTurn
+            | Effect::Fell
             | Effect::Alarm(_)
+            | Effect::FlappingAlarm(_)
             | Effect::Say(_) => false,
         })
     }

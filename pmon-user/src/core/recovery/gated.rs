@@ -69,6 +69,7 @@ impl Recovery {
         if !self.gates.guarded || self.manual || self.gates.admitted {
             return true;
         }
+        self.gates.told = None;
         self.enter(step, Stage::Gated);
         step.ask(Effect::AskGate);
         false
@@ -109,6 +110,7 @@ impl Recovery {
         {
             return match verdict {
                 Verdict::Open => {
+                    self.gates.told = None;
                     self.gates.admitted = true;
                     self.unanswered(step, identity, misses);
                 }
@@ -130,6 +132,11 @@ impl Recovery {
                 self.tell_gated(step, why);
             }
         }
+    }
+
+    /// Whether the answer was that the gates are closed.
+    pub(super) const fn is_kept_out(&self) -> bool {
+        self.gates.told.is_some()
     }
 
     fn tell_gated(&mut self, step: &mut Step<'_>, why: String) {

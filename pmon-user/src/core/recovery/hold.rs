@@ -63,6 +63,7 @@ impl Recovery {
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
             | Stage::Gated
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Unverifiable => {
                 // Whoever takes its place is a successor.

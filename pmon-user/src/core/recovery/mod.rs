@@ -12,8 +12,8 @@
 //!   started, the pidfile is looked at once more, because somebody may have
 //!   started a successor already. The answer leads to *Monitor* (adopted),
 //!   *Waiting* (an init script of this entity is at work) or to the decision.
-//! * **Waiting** — somebody else's init script is starting or stopping the
-//!   process; we look again until it has ended, and then for `startuptime`,
+//! * **Waiting** — the adoption window is open (`adoption`), or somebody else's
+//!   init script is starting or stopping the process; we look again until it has ended, and then for `startuptime`,
 //!   which a start of ours would get as well: a daemon may write its pidfile
 //!   after its script has ended.
 //! * **Stopping** — the process was unregistered, its pidfile removed, and it
@@ -27,12 +27,16 @@
 //!   the window is an event; it may still be replaced (daemons that fork
 //!   twice), so its death is a failure only when the window closes.
 //! * **Monitor** — the successor must stay alive for `debounce`.
-//! * **RestartWait** — an attempt failed; wait for `interval`.
+//! * **RestartWait** — an attempt failed; wait for `interval`, or longer after the
+//!   alarm (back-off).
 //! * **Polling**, **StartWait** — its `subfunction` is not configured yet, or
 //!   has just been: nothing that is seen is of any consequence.
 //! * **Gated** — there is no process, and before anything is done about it the
 //!   gates of the host are asked about (`core::gate`); while they are closed, a
 //!   process that appears is adopted, and that is all.
+//! * **Queued** — an attempt is due and waits for its turn: for other
+//!   entities (`core::dependency`) or the host's recovery budget. Then we look once
+//!   more. What appears meanwhile is adopted.
 //! * **Ignore** — no automatic recovery (any more); a process that appears is
 //!   adopted at once.
 //! * **Stopped** — an operator stopped it, for good or for some time; a process
@@ -57,11 +61,13 @@
 //!   restart that fails is (FIX of spec/pmond.md §2.4, S5).
 
 mod active;
+mod adoption;
 mod alarm;
 mod attempt;
 mod counts;
 mod dying;
 mod gated;
+mod group;
 mod hold;
 mod operator;
 mod quorum;
@@ -69,6 +75,7 @@ mod returning;
 mod sighting;
 mod stage;
 mod status;
+mod storm;
 #[cfg(test)]
 mod tests;
 
@@ -77,6 +84,7 @@ use std::collections::VecDeque;
 pub use counts::Starts;
 pub use quorum::Quorum;
 pub use stage::{AfterHold, AfterStop, Phase, Stage};
+pub use storm::FLAPPING;
 
 use super::{
     death::Death,
@@ -92,6 +100,7 @@ use super::{
 use alarm::Alarm;
 use counts::Deaths;
 use gated::Gates;
+use storm::Storm;
 
 /// The state of one entity's recovery.
 #[derive(Clone, Debug)]
@@ -109,6 +118,8 @@ pub struct Recovery {
     failed: bool,
     /// An operator's start or restart is being carried out.
     manual: bool,
+    /// It is being restarted because another member of its group has failed.
+    cycled: bool,
     /// pmond's `restarts_cnt`: attempts in this cycle.
     attempts: u32,
     /// The failure that is being dealt with has been told and counted already.
@@ -133,6 +144,8 @@ pub struct Recovery {
     /// The last process that is known to have ended: a look that was made
     /// before may still show it.
     ended: Option<Identity>,
+    /// Until then a successor that somebody else starts is waited for.
+    adoption_until: Option<Time>,
     /// When an operator's stop cancelled a start that was under way: what the
     /// start command has left behind may still appear.
     cancelled: Option<Time>,
@@ -143,6 +156,8 @@ pub struct Recovery {
     leftovers_of: VecDeque<(Identity, Time)>,
     /// Why it is not healthy, for people.
     problem: Option<String>,
+    /// What restrains it.
+    storm: Storm,
 }
 
 /// The registered process.
@@ -204,6 +219,7 @@ impl Recovery {
             leaving: None,
             failed: false,
             manual: false,
+            cycled: false,
             attempts: 0,
             judged: false,
             pulse: Pulse::default(),
@@ -218,10 +234,12 @@ impl Recovery {
             deaths: Deaths::default(),
             last_death: None,
             ended: None,
+            adoption_until: None,
             cancelled: None,
             returns_at: None,
             leftovers_of: VecDeque::new(),
             problem: None,
+            storm: Storm::new(spec, now),
         };
         let effects = match spec.mode {
             Mode::Passive | Mode::Active => vec![Effect::Look {
@@ -329,10 +347,15 @@ impl Recovery {
             Event::Operator(request) => self.operator(&mut step, request),
             Event::Gate(event) => self.gate(&mut step, event),
             Event::Pulse(event) => self.pulse_event(&mut step, event),
+            Event::Turn => self.turn(&mut step),
+            Event::Cycle { group } => self.cycle(&mut step, group),
+            Event::Delayed(why) => self.delayed(&mut step, why),
             Event::Tick => self.tick(&mut step),
         }
         self.attend_pulse(&mut step);
         self.attend_status(&mut step);
+        self.attend_turn(&mut step);
+        self.attend_reminder(now);
         step.effects
     }
 
@@ -340,6 +363,7 @@ impl Recovery {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         [
+            self.storm_deadline(),
             self.stage.deadline(),
             self.alarm.refresh_at(),
             self.pulse.deadline(),
@@ -356,6 +380,7 @@ impl Recovery {
         self.pulse_tick(step);
         self.status_tick(step);
         self.return_if_due(step);
+        self.storm_tick(step);
         if self.stage.deadline().is_none_or(|due| step.now < due) {
             return;
         }
@@ -372,6 +397,7 @@ impl Recovery {
             | Stage::Looking
             | Stage::Polling { .. }
             | Stage::Gated
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable

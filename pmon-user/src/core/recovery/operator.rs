@@ -57,12 +57,14 @@ impl Recovery {
             | Stage::Polling { .. }
             | Stage::StartWait { .. }
             | Stage::Gated
+            | Stage::Queued
             | Stage::Unverifiable => {
                 // What is started from nothing has to stay alive to count as up
                 // (spec/pmond.md §6.2).
                 self.failed |= self.stage == Stage::Stopped;
                 self.manual = true;
                 self.attempts = 0;
+                self.forget_attempts();
                 self.look(step);
             }
             Stage::Unknown
@@ -83,6 +85,7 @@ impl Recovery {
         }
         self.manual = true;
         self.attempts = 0;
+        self.forget_attempts();
         if self.is_coming_up() {
             // It would come up beside another one.
             return;
@@ -106,6 +109,7 @@ impl Recovery {
     fn operator_stop(&mut self, step: &mut Step<'_>, lasts: Option<Duration>) {
         self.returns_at = lasts.map(|lasts| step.now + lasts);
         self.manual = false;
+        self.cycled = false;
         if matches!(self.stage, Stage::MonitorWait { .. }) {
             self.cancelled = Some(step.now);
         }
@@ -114,7 +118,7 @@ impl Recovery {
     }
 
     /// Ends the process, if there is one, and then goes on.
-    fn end_what_lives(&mut self, step: &mut Step<'_>, next: AfterStop) {
+    pub(super) fn end_what_lives(&mut self, step: &mut Step<'_>, next: AfterStop) {
         if self.look_before_ending(step, next) {
             return;
         }
@@ -210,6 +214,8 @@ impl Recovery {
         self.judged = false;
         self.attempts = 0;
         self.problem = None;
+        self.forget_attempts();
+        self.end_flapping(step);
         self.clear_alarm(step);
         self.forgive(step);
         step.say(Notice::Stopped);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::adoption::next_look as next_look_for_successor;
 use super::{AfterStop, Phase, Recovery, Registered, Stage, Step};
 use crate::core::{
     death::Death,
@@ -99,7 +100,7 @@ impl Recovery {
                     self.attempt_succeeded(step, identity);
                 }
             }
-            Stage::Looking | Stage::Waiting { .. } | Stage::RestartWait { .. } => {
+            Stage::Looking | Stage::Waiting { .. } | Stage::RestartWait { .. } | Stage::Queued => {
                 self.successor(step, identity, true);
                 self.monitor(step, identity);
             }
@@ -172,7 +173,7 @@ impl Recovery {
                 if let Some(script) = foreign_script {
                     return self.wait_for(step, script);
                 }
-                if self.waits_for_what_it_started(step) {
+                if self.waits_for_what_it_started(step) || self.awaits_successor(step) {
                     return;
                 }
                 if self.gates.end_once_seen == Some(AfterStop::StayDown) {
@@ -204,7 +205,9 @@ impl Recovery {
             }
             Stage::Manage => {
                 // The sweep found what no source reported.
-                self.failed = true;
+                if !std::mem::replace(&mut self.failed, true) {
+                    self.fell(step);
+                }
                 step.say(Notice::Missing { reason });
                 self.look(step);
             }
@@ -215,6 +218,7 @@ impl Recovery {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Stopping { .. }
             | Stage::Polling { .. }
             | Stage::StartWait { .. }
@@ -249,6 +253,7 @@ impl Recovery {
             Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Queued
             | Stage::Stopping { .. }
             | Stage::Polling { .. }
             | Stage::StartWait { .. }
@@ -260,7 +265,12 @@ impl Recovery {
     }
 
     fn wait_for(&mut self, step: &mut Step<'_>, script: u32) {
-        let until = if let Stage::Waiting { until, .. } = self.stage {
+        let until = if let Stage::Waiting {
+            script: Some(_),
+            until,
+            ..
+        } = self.stage
+        {
             until
         } else {
             step.say(Notice::Waiting { script });
@@ -277,7 +287,7 @@ impl Recovery {
         self.enter(
             step,
             Stage::Waiting {
-                script,
+                script: Some(script),
                 next_look,
                 until,
                 ended: None,
@@ -289,7 +299,7 @@ impl Recovery {
     /// started still has time.
     fn waits_for_what_it_started(&mut self, step: &Step<'_>) -> bool {
         let Stage::Waiting {
-            script,
+            script: Some(script),
             ref mut next_look,
             ref mut ended,
             ..
@@ -304,8 +314,19 @@ impl Recovery {
     }
 
     pub(super) fn look_again(&mut self, step: &mut Step<'_>) {
-        if let Stage::Waiting { next_look, .. } = &mut self.stage {
-            *next_look = step.now + LOOK_AGAIN;
+        if let Stage::Waiting {
+            script,
+            next_look,
+            until,
+            ..
+        } = &mut self.stage
+        {
+            *next_look = match script {
+                Some(_) => step.now + LOOK_AGAIN,
+                // Past the end of the window the look's answer decides.
+                None if step.now >= *until => step.now + LOOK_AGAIN,
+                None => next_look_for_successor(step.spec, step.now, *until),
+            };
         }
         step.ask(Effect::Look {
             foreign_script: true,
@@ -360,6 +381,7 @@ impl Recovery {
             | Stage::Polling { .. }
             | Stage::StartWait { .. }
             | Stage::Gated
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Held { .. }
@@ -444,7 +466,9 @@ impl Recovery {
         match self.stage {
             Stage::Monitor { .. } => self.attempt_failed(step, reason),
             Stage::Manage => {
-                self.failed = true;
+                if !std::mem::replace(&mut self.failed, true) {
+                    self.fell(step);
+                }
                 self.look(step);
             }
             Stage::Held { .. } => self.failed = true,
@@ -457,6 +481,7 @@ impl Recovery {
             | Stage::Polling { .. }
             | Stage::StartWait { .. }
             | Stage::Gated
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unverifiable

@@ -12,10 +12,11 @@ pub enum Stage {
     Manage,
     /// A look is under way before anything is started.
     Looking,
-    /// Somebody else's init script is at work.
+    /// Somebody else's init script is at work, or may start a successor in a
+    /// way that does not show.
     Waiting {
-        /// Its pid.
-        script: u32,
+        /// The script's pid; none while only the adoption window is open.
+        script: Option<u32>,
         /// When we look again.
         next_look: Time,
         /// When we stop waiting for it.
@@ -62,6 +63,8 @@ pub enum Stage {
     },
     /// There is no process, and the gates of the host are closed.
     Gated,
+    /// An attempt is due and waits for its turn.
+    Queued,
     /// No automatic recovery.
     Ignore,
     /// Stopped by an operator.
@@ -127,6 +130,7 @@ impl Stage {
             Self::Polling { .. } => "polling",
             Self::StartWait { .. } => "start_wait",
             Self::Gated => "gated",
+            Self::Queued => "queued",
             Self::Ignore => "ignore",
             Self::Stopped => "stopped",
             Self::Held { .. } => "held",
@@ -154,6 +158,7 @@ impl Stage {
             | Self::Looking
             | Self::Polling { .. }
             | Self::Gated
+            | Self::Queued
             | Self::Ignore
             | Self::Stopped
             | Self::Unverifiable

@@ -43,6 +43,7 @@ impl Recovery {
             | Stage::Polling { .. }
             | Stage::StartWait { .. }
             | Stage::Gated
+            | Stage::Queued
             | Stage::Ignore
             | Stage::Unverifiable => true,
         };
@@ -136,6 +137,7 @@ impl Recovery {
     fn status_good(&mut self, step: &mut Step<'_>) {
         // Before the incident ends, so that it tells of it.
         self.clear_alarm(step);
+        self.forgive(step);
         let first = self.status.counts().asked == 1;
         if self.failed || self.manual || first {
             step.say(Notice::StatusGood);
@@ -181,10 +183,12 @@ impl Recovery {
                 self.failure_text = text.map(str::to_owned);
             }
             self.assert_alarm(step);
+            self.strike(step);
             self.attempts = 0;
         } else if self.attempts == 0 && self.alarm().is_none() {
             step.say(Notice::FirstFailure);
         }
+        self.confirm_alarm(step);
         self.attempts += 1;
     }
 

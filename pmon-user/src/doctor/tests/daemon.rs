@@ -104,19 +104,20 @@ fn audit() {
     let swept = |ago, sweeps| AuditView {
         last_sweep: Some(samples::before(ago)),
         sweeps,
+        one_instance: 0,
         discrepancies: [("a".to_owned(), 1), ("b".to_owned(), 2)].into(),
     };
     is_ok(
         &check_audit(&swept(12, 384), uptime, period, now),
-        "last sweep 12 s ago, 384 sweeps, 3 discrepancies",
+        "last sweep 12 s ago, 384 sweeps, 3 discrepancies (a 1, b 2)",
     );
     is_ok(
         &check_audit(&swept(70, 384), uptime, period, now),
-        "last sweep 70 s ago, 384 sweeps, 3 discrepancies",
+        "last sweep 70 s ago, 384 sweeps, 3 discrepancies (a 1, b 2)",
     );
     is_degraded(
         &check_audit(&swept(71, 384), uptime, period, now),
-        "overdue: last sweep 71 s ago, 384 sweeps, 3 discrepancies",
+        "overdue: last sweep 71 s ago, 384 sweeps, 3 discrepancies (a 1, b 2)",
         FIX,
     );
     let never = AuditView::default();

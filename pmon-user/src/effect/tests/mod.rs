@@ -246,6 +246,7 @@ fn spec(start: StartMethod) -> EntitySpec {
         debounce: Duration::from_secs(20),
         startuptime: Duration::from_secs(5),
         start_timeout: LONG,
+        adoption_window: Duration::ZERO,
         pidfile: None,
         start,
         stop: StopPolicy::KillFirst,
@@ -254,6 +255,8 @@ fn spec(start: StartMethod) -> EntitySpec {
         subfunction: None,
         active: None,
         status: None,
+        dependencies: crate::core::dependency::Dependencies::default(),
+        storm: crate::core::storm::StormPolicy::PMOND,
         origin: Origin::Operator,
     }
 }

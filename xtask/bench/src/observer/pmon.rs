@@ -234,6 +234,8 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::Sweep(_)
             | Work::Inquire(_)
             | Work::AskGate(_)
+            | Work::Count(_)
+            | Work::CountAgain(_)
             | Work::Hatch
             | Work::Source(_) => {}
         }

@@ -21,7 +21,7 @@ fn a_look_that_was_overtaken_by_the_death_revives_nobody() {
     assert_eq!(*recovery.stage(), Stage::Looking);
     for (occasion, stage) in [
         (Occasion::PidfileChanged, "looking"),
-        (Occasion::Asked, "monitor_wait"),
+        (Occasion::Asked, "queued"),
     ] {
         let sighting = Sighting {
             occasion,

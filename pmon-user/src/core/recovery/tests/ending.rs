@@ -132,6 +132,7 @@ fn what_a_cancelled_start_leaves_behind_is_ended_and_a_later_start_adopted() {
         reason: "no pidfile".to_owned(),
     };
     recovery.step(&spec, seen(nothing), DEATH);
+    recovery.step(&spec, Event::Turn, DEATH);
     assert_eq!(recovery.stage().as_str(), "monitor_wait");
     let effects = recovery.step(&spec, request(OperatorAction::Stop), second(2));
     assert!(effects.contains(&Effect::CancelStart));

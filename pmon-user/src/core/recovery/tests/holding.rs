@@ -21,6 +21,9 @@ fn acts(world: &Simulation<'_>) -> Vec<u64> {
         | Effect::RequestPulse { .. }
         | Effect::CollectPulse { .. }
         | Effect::AskGate
+        | Effect::AskTurn
+        | Effect::ReturnTurn
+        | Effect::Fell
         | Effect::Say(_) => false,
         Effect::RemovePidfile { .. }
         | Effect::Signal { .. }
@@ -29,6 +32,7 @@ fn acts(world: &Simulation<'_>) -> Vec<u64> {
         | Effect::RunScript { .. }
         | Effect::StopUnit
         | Effect::CancelStart
+        | Effect::FlappingAlarm(_)
         | Effect::Alarm(AlarmChange::Raise(_) | AlarmChange::Refresh(_)) => true,
     })
 }

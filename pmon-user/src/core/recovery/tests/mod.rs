@@ -11,10 +11,13 @@ mod gates;
 mod holding;
 mod manual;
 mod quorum;
+mod relations;
 mod standing;
 mod starts;
 mod status;
+mod storms;
 mod vectors;
+mod window;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -25,6 +28,7 @@ use crate::core::{
     entity::{Origin, Severity, StartMethod, StopPolicy},
     event::{Occasion, OperatorAction, OperatorRequest, Outcome, Sighting},
     simulation::{Simulation, StartBehaviour},
+    storm::StormPolicy,
 };
 
 const FIRST: Identity = Identity {
@@ -44,6 +48,7 @@ fn spec(severity: Severity, restarts: u32) -> EntitySpec {
         debounce: Duration::from_secs(20),
         startuptime: Duration::from_secs(5),
         start_timeout: Duration::from_secs(30),
+        adoption_window: Duration::ZERO,
         pidfile: Some(PathBuf::from("/run/probe.pid")),
         start: StartMethod::Script {
             path: PathBuf::from("/etc/init.d/probe"),
@@ -57,6 +62,8 @@ fn spec(severity: Severity, restarts: u32) -> EntitySpec {
         subfunction: None,
         active: None,
         status: None,
+        dependencies: crate::core::dependency::Dependencies::default(),
+        storm: StormPolicy::PMOND,
         origin: Origin::Operator,
     }
 }

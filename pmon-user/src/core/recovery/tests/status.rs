@@ -485,3 +485,20 @@ proptest! {
         prop_assert!(monitor.last_status().is_some_and(|run| run.result.is_ok()));
     }
 }
+
+/// The strikes of a quorum member go with the alarm (spec/pmond.md §2.7).
+#[test]
+fn v3_the_second_alarm_threshold_is_the_second_strike() {
+    let spec = EntitySpec {
+        quorum: true,
+        ..asked_spec(1)
+    };
+    let mut world = world(&spec, BAD);
+    world.run_until(at(125));
+    assert_eq!(told(&world, "alarm_raised"), [60]);
+    assert_eq!(told(&world, "quorum_failure"), [60]);
+    assert_eq!(told(&world, "quorum_unrecoverable"), [90]);
+    world.set_scripts(GOOD);
+    world.run_until(at(155));
+    assert_eq!(told(&world, "quorum_cleared"), [150]);
+}
