@@ -20,6 +20,7 @@ use crate::{
     alarm::{dispatch::Dispatch, health::HostHealth},
     audit::AuditStatus,
     causes::in_full,
+    compat::starlingx::{events::Subfunctions, troubles::Troubles},
     config::{
         self, Sources,
         plan::Wanted,
@@ -78,6 +79,10 @@ pub(super) struct Helpers {
     pub health: HostHealth,
     /// The state writer.
     pub store: watch::Receiver<StoreStatus>,
+    /// Those that work for StarlingX.
+    pub starlingx: Troubles,
+    /// What events to mtcAgent say of entities.
+    pub subfunctions: Subfunctions,
 }
 
 impl Helpers {
@@ -94,6 +99,7 @@ impl Helpers {
         if store.lost > 0 {
             degraded.push(format!("{} incidents could not be saved", store.lost));
         }
+        degraded.extend(self.starlingx.list());
         degraded
     }
 }
@@ -124,6 +130,7 @@ impl Daemon {
         self.options.apply_to(&mut settings);
         let pmon_d = self.sources.pmon_d(&settings).map(Path::to_path_buf);
         let waiting = difference::waiting_for_restart(&self.running, &settings);
+        let entities = loaded.entities.clone();
         let asked = (self.inbox)
             .ask(|reply| Request::Reload(Box::new(loaded), wanted, reply))
             .await;
@@ -131,6 +138,7 @@ impl Daemon {
         view.daemon_restart = waiting.into_iter().map(str::to_owned).collect();
         if wanted != Wanted::Plan {
             if view.applied {
+                self.helpers.subfunctions.learn(&entities);
                 *self.pmon_d.lock().unwrap_or_else(PoisonError::into_inner) = pmon_d;
             }
             tell(&view, &by);

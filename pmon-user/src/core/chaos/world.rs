@@ -220,6 +220,7 @@ impl World {
             | Event::StatusKnown { .. }
             | Event::Gone { .. }
             | Event::Operator(_)
+            | Event::Gate(_)
             | Event::Pulse(_)
             | Event::ScriptEnded { .. }
             | Event::Turn
@@ -277,7 +278,9 @@ impl World {
                         self.soon(Happening::Tell(Event::Turn, None));
                     }
                 }
-                Effect::ReturnTurn
+                // Of gates: those of this host were never closed.
+                Effect::AskGate
+                | Effect::ReturnTurn
                 | Effect::RunScript { .. }
                 | Effect::Fell
                 | Effect::Alarm(_)
@@ -454,6 +457,7 @@ impl World {
             | Effect::RunScript { .. }
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
+            | Effect::AskGate
             | Effect::AskTurn
             | Effect::ReturnTurn
             | Effect::Fell
@@ -801,6 +805,9 @@ impl World {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped

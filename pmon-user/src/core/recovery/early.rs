@@ -35,7 +35,7 @@ impl Recovery {
                 false
             }
         };
-        let safe = hint.last_thread && self.releasing.is_none();
+        let safe = hint.last_thread && self.releasing.is_none() && self.is_at_liberty();
         if !(wanted && safe && self.stage == Stage::Manage && step.spec.recovers()) {
             return;
         }
@@ -90,6 +90,9 @@ impl Recovery {
             | Stage::Held { .. }
             | Stage::RestartWait { .. }
             | Stage::Queued
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Unverifiable
             | Stage::Unmonitored => {}
         }
