@@ -142,6 +142,7 @@ fn changes(old: &EntitySpec, new: &EntitySpec) -> Vec<KeyChange> {
         debounce,
         startuptime,
         start_timeout,
+        adoption_window,
         pidfile,
         start,
         stop,
@@ -161,6 +162,7 @@ fn changes(old: &EntitySpec, new: &EntitySpec) -> Vec<KeyChange> {
     keys.compare("debounce", debounce, &new.debounce);
     keys.compare("startuptime", startuptime, &new.startuptime);
     keys.compare("start_timeout", start_timeout, &new.start_timeout);
+    keys.compare("adoption_window", adoption_window, &new.adoption_window);
     keys.compare("pidfile", pidfile, &new.pidfile);
     keys.start(start, &new.start);
     keys.compare("stop", stop, &new.stop);

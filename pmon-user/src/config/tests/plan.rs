@@ -36,6 +36,7 @@ fn spec(name: &str, file: &str) -> EntitySpec {
         debounce: Duration::from_secs(20),
         startuptime: Duration::from_secs(5),
         start_timeout: Duration::from_secs(30),
+        adoption_window: Duration::ZERO,
         pidfile: None,
         stop: StopPolicy::KillFirst,
         follow: false,
