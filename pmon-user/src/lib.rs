@@ -22,5 +22,6 @@ pub mod source;
 mod specimen;
 pub mod state;
 pub mod sys;
+pub mod systemd;
 pub mod table;
 pub mod view;

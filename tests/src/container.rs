@@ -10,7 +10,7 @@ use std::{
     fs,
     path::Path,
     process::{Command, Output, Stdio},
-    sync::OnceLock,
+    sync::{Once, OnceLock},
     thread,
 };
 
@@ -45,18 +45,8 @@ impl Store {
     }
 
     fn new() -> Self {
-        sweep();
-        let directory = tempfile::Builder::new()
-            .prefix(&format!("{PREFIX}{}-", std::process::id()))
-            .tempdir()
-            .unwrap();
+        let directory = storage();
         kernel::at_exit(remove);
-        let files = getrlimit(Resource::Nofile).maximum.unwrap_or(1024);
-        let configuration = format!(
-            "[containers]\ndefault_ulimits = [\"nofile=1024:{files}\", \"nproc=4096:{PROCESSES}\"]\n\
-             [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n"
-        );
-        fs::write(directory.path().join("containers.conf"), configuration).unwrap();
         let archive = directory.path().join("pmon.tar");
         build_image(&archive);
         let mut store = Self {
@@ -86,6 +76,23 @@ impl Store {
     }
 }
 
+/// A directory for podman's storage, with its configuration, and no image.
+pub(crate) fn storage() -> TempDir {
+    static SWEPT: Once = Once::new();
+    SWEPT.call_once(sweep);
+    let directory = tempfile::Builder::new()
+        .prefix(&format!("{PREFIX}{}-", std::process::id()))
+        .tempdir()
+        .unwrap();
+    let files = getrlimit(Resource::Nofile).maximum.unwrap_or(1024);
+    let configuration = format!(
+        "[containers]\ndefault_ulimits = [\"nofile=1024:{files}\", \"nproc=4096:{PROCESSES}\"]\n\
+         [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n"
+    );
+    fs::write(directory.path().join("containers.conf"), configuration).unwrap();
+    directory
+}
+
 /// Statics are not dropped; this is what is called instead.
 extern "C" fn remove() {
     fs::remove_dir_all(Store::get().directory.path()).ok();
@@ -113,7 +120,7 @@ fn sweep() {
 }
 
 /// podman with its storage in this directory.
-fn podman(directory: &Path) -> Command {
+pub(crate) fn podman(directory: &Path) -> Command {
     let mut podman = Command::new("podman");
     podman
         .env("CONTAINERS_CONF", directory.join("containers.conf"))
@@ -143,12 +150,12 @@ fn build_image(archive: &Path) {
     assert!(status.success(), "the image cannot be built: {status}");
 }
 
-fn succeeded(command: &mut Command) -> String {
+pub(crate) fn succeeded(command: &mut Command) -> String {
     let Output {
         status,
         stdout,
         stderr,
-    } = command.output().expect("podman runs");
+    } = command.output().expect("the program runs");
     let stderr = String::from_utf8_lossy(&stderr);
     assert!(status.success(), "{command:?}: {status}: {stderr}");
     String::from_utf8_lossy(&stdout).into_owned()

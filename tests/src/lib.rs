@@ -27,4 +27,5 @@ pub mod privilege;
 pub mod process;
 pub mod script;
 pub mod starlingx;
+pub mod systemd;
 pub mod wait;

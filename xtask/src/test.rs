@@ -21,7 +21,7 @@ use crate::{
 
 const CARGO_DENY: &str = "0.20.2";
 /// Real daemons for the tests, and tools: the program, its Debian package.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("bpftool", "bpftool"),
     ("sshd", "openssh-server"),
     ("cron", "cron"),
@@ -29,6 +29,7 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("ip", "iproute2"),
     ("podman", "podman"),
     ("runc", "runc"),
+    ("mmdebstrap", "mmdebstrap"),
 ];
 /// Built for the BPF target only, by `cargo xtask ebpf`; for the host it is an
 /// empty program of the same name as the real one.

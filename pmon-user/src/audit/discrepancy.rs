@@ -40,6 +40,7 @@ pub fn compare(
         occasion: _,
         outcome,
         foreign_script,
+        unit: _,
     } = sighting;
     let Some(Registered { identity, alive }) = known else {
         return match outcome {
@@ -195,6 +196,7 @@ mod tests {
                     occasion: Occasion::Sweep,
                     outcome: outcome.clone(),
                     foreign_script,
+                    unit: None,
                 };
                 let registered = |alive| Registered {
                     identity: KNOWN,

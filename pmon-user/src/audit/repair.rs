@@ -149,6 +149,7 @@ impl World {
             occasion,
             outcome,
             foreign_script: None,
+            unit: None,
         }
     }
 

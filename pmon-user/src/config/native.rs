@@ -125,6 +125,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
             let OverrideTable {
                 stop,
                 start_timeout,
+                systemd,
                 backoff,
                 intensity,
                 flapping,
@@ -135,6 +136,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
             let known = exceptions.entry(name.into_inner()).or_default();
             known.stop = stop.or(known.stop);
             known.start_timeout = start_timeout.or(known.start_timeout);
+            known.systemd = systemd.or(known.systemd);
             known.backoff = backoff.or(known.backoff);
             known.intensity = intensity.or(known.intensity);
             known.flapping = flapping.or(known.flapping);
@@ -159,6 +161,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
                 OverrideTable {
                     stop,
                     start_timeout,
+                    systemd,
                     backoff,
                     intensity,
                     flapping,
@@ -175,6 +178,7 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
                     Override {
                         stop,
                         start_timeout,
+                        systemd: systemd.map(Into::into),
                         storm: StormKeys {
                             backoff: backoff.map(|given| given.0),
                             intensity: intensity.map(|given| given.0),

@@ -376,6 +376,7 @@ impl<'a> Builder<'a> {
             service: service.as_deref(),
             script: script.map(|bytes| Path::new(OsStr::from_bytes(bytes))),
             command: None,
+            policy: self.settings.systemd_of(name),
             by_name: true,
         };
         let (method, problems) = resolve::start_method(&offer, self.host);

@@ -12,7 +12,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::core::entity::{CommandSpec, StartMethod};
+use crate::core::entity::{CommandSpec, StartMethod, UnitPolicy};
 
 use super::{
     finding::Level,
@@ -33,6 +33,8 @@ pub struct Offer<'a> {
     pub script: Option<&'a Path>,
     /// Native start command.
     pub command: Option<CommandSpec>,
+    /// Who restarts its unit.
+    pub policy: UnitPolicy,
     /// pmon.d only: the entity's name may serve as unit or script name.
     pub by_name: bool,
 }
@@ -115,10 +117,11 @@ impl<'a> Attempt<'a> {
         if !self.host.systemd() {
             return None;
         }
+        let policy = self.offer.policy;
         if let Some(service) = service {
             let unit = unit_name(service);
             match self.host.unit(&unit) {
-                UnitState::Present => return Some(StartMethod::Unit { unit }),
+                UnitState::Present => return Some(StartMethod::Unit { unit, policy }),
                 UnitState::Masked => self.problem(
                     About::Service,
                     Level::Error,
@@ -147,7 +150,7 @@ impl<'a> Attempt<'a> {
         .filter(|name| is_unit_name(name))
         .map(unit_name)
         .find(|unit| self.host.unit(unit) == UnitState::Present)
-        .map(|unit| StartMethod::Unit { unit })
+        .map(|unit| StartMethod::Unit { unit, policy })
     }
 
     fn by_script(&mut self) -> Option<StartMethod> {
@@ -225,6 +228,7 @@ impl<'a> Attempt<'a> {
             service,
             script,
             command: _,
+            policy: _,
             by_name: _,
         } = self.offer;
         let reason = match (service, script) {

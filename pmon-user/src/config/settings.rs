@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{dependency::GroupSettings, storm::StormKeys};
 use crate::core::{
-    budget::Limits, dependency::Dependencies, entity::StopPolicy, storm::StormPolicy,
+    budget::Limits,
+    dependency::Dependencies,
+    entity::{StopPolicy, UnitPolicy},
+    storm::StormPolicy,
 };
 use starlingx::StarlingxSettings;
 
@@ -148,6 +151,8 @@ pub struct EntityDefaults {
     pub stop: StopPolicy,
     /// Deadline of a start command; an entity's `startuptime` raises it.
     pub start_timeout: Duration,
+    /// Who restarts a unit that systemd would restart by itself.
+    pub systemd: UnitPolicy,
     /// How entities are restrained.
     pub storm: StormKeys,
     /// How long a successor of somebody else's is waited for after a death.
@@ -166,6 +171,7 @@ impl Default for EntityDefaults {
                 timeout: STOP_TIMEOUT,
             },
             start_timeout: Duration::from_secs(30),
+            systemd: UnitPolicy::Leave,
             storm: StormKeys::default(),
             adoption_window: Duration::ZERO,
         }
@@ -216,6 +222,8 @@ pub struct Override {
     pub stop: Option<StopPolicy>,
     /// Deadline of the start command.
     pub start_timeout: Option<Duration>,
+    /// Who restarts its unit.
+    pub systemd: Option<UnitPolicy>,
     /// How it is restrained.
     pub storm: StormKeys,
     /// Entities after which it is started.
@@ -233,6 +241,14 @@ impl Settings {
             .get(name)
             .and_then(|exception| exception.stop)
             .unwrap_or(self.defaults.stop)
+    }
+
+    /// Who restarts the unit of a pmon.d entity.
+    pub fn systemd_of(&self, name: &str) -> UnitPolicy {
+        self.overrides
+            .get(name)
+            .and_then(|exception| exception.systemd)
+            .unwrap_or(self.defaults.systemd)
     }
 
     /// Adoption window of a pmon.d entity.

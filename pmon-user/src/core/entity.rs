@@ -138,6 +138,8 @@ pub enum StartMethod {
     Unit {
         /// Unit name with its suffix.
         unit: String,
+        /// Who restarts a unit that systemd would restart by itself.
+        policy: UnitPolicy,
     },
     /// An LSB init script, called with `start`, `restart` or `stop`.
     Script {
@@ -158,12 +160,22 @@ impl StartMethod {
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
-            Self::Unit { unit } => format!("systemctl restart {unit}"),
+            Self::Unit { unit, policy: _ } => format!("systemctl restart {unit}"),
             Self::Script { path } => format!("{} start", path.display()),
             Self::Command(command) => command.argv.join(" "),
             Self::None { reason } => format!("none: {reason}"),
         }
     }
+}
+
+/// Who restarts a unit whose `Restart=` says that systemd does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnitPolicy {
+    /// systemd; pmon watches, and starts it only when systemd has given it up.
+    #[default]
+    Leave,
+    /// pmon; `Restart=` is set aside while it monitors the unit.
+    TakeOver,
 }
 
 /// A native start command.

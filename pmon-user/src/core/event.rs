@@ -8,6 +8,7 @@ use super::{
     gate::GateEvent,
     identity::Identity,
     pulse::PulseEvent,
+    unit::UnitReport,
 };
 
 /// One thing that happened to one entity.
@@ -109,6 +110,9 @@ pub struct Sighting {
     /// An init script of this entity is running right now, started by somebody
     /// else: it is about to start or stop the process.
     pub foreign_script: Option<u32>,
+    /// What the service manager says of the entity's unit; none without a unit,
+    /// where it was not asked, or where it does not answer.
+    pub unit: Option<UnitReport>,
 }
 
 /// Why somebody looked.
@@ -161,6 +165,16 @@ pub enum StartEnd {
     },
     /// It ran past its deadline and its process group was killed.
     TimedOut,
+    /// The service manager's job did not do what it should.
+    JobFailed {
+        /// Why, for people.
+        reason: String,
+    },
+    /// Nothing was started, because somebody else wants something of the unit.
+    Yielded {
+        /// What that is, for people.
+        to: String,
+    },
     /// It could not be executed, for instance ETXTBSY or EAGAIN after retries.
     NotExecuted {
         /// For people, with the errno's name.

@@ -206,6 +206,8 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::Held { .. }
             | Notice::Waiting { .. }
             | Notice::Gated { .. }
+            | Notice::Yielding { .. }
+            | Notice::StoppedElsewhere { .. }
             | Notice::Unanswered { .. }
             | Notice::PulseMissed { .. }
             | Notice::StatusGood

@@ -27,3 +27,4 @@ pub mod socket;
 pub mod status;
 pub mod storm;
 pub mod time;
+pub mod unit;

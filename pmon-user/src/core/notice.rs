@@ -152,6 +152,16 @@ pub enum Notice {
         /// What is waited for.
         why: String,
     },
+    /// The service manager, or somebody through it, is at work on the unit.
+    Yielding {
+        /// What it does.
+        what: String,
+    },
+    /// Somebody stopped the unit through the service manager, and it is down.
+    StoppedElsewhere {
+        /// At whose hands.
+        by: String,
+    },
     /// The adoption window is open: a successor that somebody else starts is
     /// waited for.
     AwaitingSuccessor {
@@ -303,6 +313,8 @@ impl Notice {
             Self::Resumed { .. } => "resumed",
             Self::Waiting { .. } => "waiting",
             Self::Gated { .. } => "gated",
+            Self::Yielding { .. } => "yielding",
+            Self::StoppedElsewhere { .. } => "stopped_elsewhere",
             Self::AwaitingSuccessor { .. } => "awaiting_successor",
             Self::DuplicateInstance { .. } => "duplicate_instance",
             Self::DuplicateCleared(_) => "duplicate_cleared",
@@ -372,6 +384,8 @@ impl Notice {
             | Self::Resumed { .. }
             | Self::Waiting { .. }
             | Self::Gated { .. }
+            | Self::Yielding { .. }
+            | Self::StoppedElsewhere { .. }
             | Self::AwaitingSuccessor { .. }
             | Self::DuplicateCleared(None)
             | Self::Audited { .. }
@@ -484,6 +498,8 @@ impl fmt::Display for Notice {
                 write!(f, "init script ({script}) is at work; waiting for it")
             }
             Self::Gated { why } => write!(f, "left alone: {why}"),
+            Self::Yielding { what } => write!(f, "gives way to {what}"),
+            Self::StoppedElsewhere { by } => write!(f, "stopped by {by}"),
             Self::AwaitingSuccessor { window } => {
                 write!(f, "waiting {window:?} for a successor of somebody else's")
             }

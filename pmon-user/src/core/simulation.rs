@@ -17,6 +17,7 @@ use super::{
     pulse::PulseEvent,
     recovery::Recovery,
     time::Time,
+    unit::UnitReport,
 };
 
 /// What the start method does, counted from the moment it is run.
@@ -84,6 +85,7 @@ pub struct Simulation<'a> {
     pending: Vec<(Time, Pending)>,
     alive: Option<Identity>,
     foreign_script: Option<u32>,
+    unit: Option<UnitReport>,
     next_pid: u32,
     generation: u64,
     log: Vec<(Time, Effect)>,
@@ -115,6 +117,7 @@ impl<'a> Simulation<'a> {
             pending: Vec::new(),
             alive,
             foreign_script: None,
+            unit: None,
             next_pid: alive.map_or(1000, |identity| identity.pid.wrapping_add(1)),
             generation: 0,
             log: Vec::new(),
@@ -210,6 +213,11 @@ impl<'a> Simulation<'a> {
         self.foreign_script = pid;
     }
 
+    /// From now on the service manager says this of the unit.
+    pub fn set_unit(&mut self, unit: Option<UnitReport>) {
+        self.unit = unit;
+    }
+
     /// The process dies of `status` at this moment.
     pub fn kill(&mut self, status: WaitStatus) {
         if let Some(identity) = self.alive {
@@ -292,6 +300,7 @@ impl<'a> Simulation<'a> {
             occasion: Occasion::PidfileChanged,
             outcome: Outcome::Process(identity),
             foreign_script: self.foreign_script,
+            unit: self.unit.clone(),
         }));
     }
 
@@ -367,6 +376,7 @@ impl<'a> Simulation<'a> {
                         occasion: Occasion::Asked,
                         outcome,
                         foreign_script: self.foreign_script,
+                        unit: self.unit.clone(),
                     }));
                 }
                 Effect::Register { identity } => {

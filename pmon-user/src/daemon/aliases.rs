@@ -15,7 +15,9 @@ use crate::{
 /// Whether the entity's service goes by that name.
 fn serves_as(spec: &EntitySpec, name: &str) -> bool {
     match &spec.start {
-        StartMethod::Unit { unit } => unit == name || unit.strip_suffix(".service") == Some(name),
+        StartMethod::Unit { unit, policy: _ } => {
+            unit == name || unit.strip_suffix(".service") == Some(name)
+        }
         StartMethod::Script { path } => {
             path.file_name().and_then(|file| file.to_str()) == Some(name)
         }
@@ -78,6 +80,7 @@ mod tests {
         };
         let unit = with(StartMethod::Unit {
             unit: "docker.service".to_owned(),
+            policy: crate::core::entity::UnitPolicy::Leave,
         });
         let script = with(StartMethod::Script {
             path: PathBuf::from("/etc/init.d/docker"),

@@ -41,6 +41,7 @@ use crate::{
     },
     source::{connector::Connector, ebpf::Ebpf, selection::Selection},
     sys::{clock, epoll::Epoll, wake::Wake},
+    systemd,
     table::{EntityName, Table},
 };
 
@@ -119,6 +120,8 @@ pub struct Facts {
     pub refused_configuration: Option<String>,
     /// Entities that cannot be monitored.
     pub unmonitored: Vec<crate::config::Unmonitored>,
+    /// What systemd has told of units.
+    pub units: systemd::Facts,
     /// Whether it stands in for pmond on a StarlingX host.
     pub starlingx: bool,
     /// Rises with every configuration put into force.
@@ -308,6 +311,7 @@ impl Engine {
                 Message::Alive(proof) => proof.give(),
                 Message::Pulse(report) => self.pulse_reported(report),
                 Message::Source(started) => self.source_started(started),
+                Message::Units(facts) => self.facts.units = facts,
                 Message::Degraded(why) => self.facts.degraded.push(why),
                 Message::Request(request) => self.answer(request),
                 Message::Stop => self.stopping = true,

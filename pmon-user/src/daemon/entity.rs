@@ -151,6 +151,7 @@ impl Entity {
             occasion,
             check_foreign_script: foreign_script,
             own_scripts: Arc::default(),
+            unit: None,
             former: None,
         }
     }

@@ -90,6 +90,7 @@ impl Entity {
             | Stage::Manage
             | Stage::Looking
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::Stopping {
                 then: AfterStop::Respawn,
                 ..

@@ -357,6 +357,7 @@ fn blind(occasion: Occasion, knew: Option<Identity>, reason: String) -> Look {
             occasion,
             outcome: Outcome::Unverifiable { reason },
             foreign_script: None,
+            unit: None,
         },
         process: None,
         last_seen: LastSeen::default(),
@@ -367,5 +368,6 @@ fn blind(occasion: Occasion, knew: Option<Identity>, reason: String) -> Look {
         known_alive: None,
         known_gone: false,
         names_gone: None,
+        other_main: None,
     }
 }

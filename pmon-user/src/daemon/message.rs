@@ -29,6 +29,7 @@ use crate::{
     control::backend::{Refusal, RegisterRequest},
     core::{
         death::{LastSeen, SourceName, WaitStatus},
+        entity::StartMethod,
         event::{OperatorAction, StartEnd},
         identity::Identity,
         notice::Notice,
@@ -46,6 +47,7 @@ use crate::{
     },
     state::registrations::EntityRecord,
     sys::{pidfd::VerifiedPid, wake::Wake},
+    systemd,
     table::{Answer, EntityName, Inquiry},
     view::{
         diagnosis::ReloadView,
@@ -157,6 +159,8 @@ pub enum Message {
     Alive(Proof),
     /// What has become of a request of active monitoring, or of its port.
     Pulse(endpoint::Report),
+    /// What people should know of units.
+    Units(systemd::Facts),
     /// A source was started, or why not.
     Source(Result<Started, (SourceName, String)>),
     /// Something that pmon does beside watching does not work in this run.
@@ -309,6 +313,8 @@ pub enum Work {
     },
     /// What should survive the daemon has changed.
     Remember(EntityName, Arc<EntityRecord>),
+    /// Who starts an entity's process from now on: its unit may be of interest.
+    Unit(EntityName, StartMethod),
     /// Receivers of alarms are to be told, once it is on record.
     Alarm {
         /// Whose.

@@ -86,6 +86,7 @@ use crate::{
     look,
     state::{Store, journal, lock::Lock, registrations},
     sys::spawn,
+    systemd::{self, Units},
     view::incident::IncidentView,
 };
 
@@ -234,7 +235,8 @@ async fn serve_until_stopped(
     )?;
     let inbox = engine.inbox.clone();
     starlingx.engine_is_up(&inbox, engine.health.clone());
-    let executor = Arc::new(executor(state_dir, &inbox));
+    let units = units(&inbox);
+    let executor = Arc::new(executor(state_dir, &inbox, units.clone()));
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);
@@ -261,6 +263,7 @@ async fn serve_until_stopped(
         gates: watch.and_then(|watch| starlingx.watch_gates(watch, &inbox)),
         alarms: alarms.clone(),
         looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
+        units: units.clone(),
         inbox: inbox.clone(),
     };
     let workers = tokio::spawn(workers.run(work));
@@ -334,6 +337,9 @@ async fn serve_until_stopped(
     inbox.send(Message::Stop);
     receiver::end(engine, end).await;
     executor.shutdown(SHUTDOWN).await;
+    if let (End::ForGood, Some(units)) = (end, &units) {
+        units.give_back().await;
+    }
     let (store, volatile) = workers.await.context("the workers failed")?;
     // What is not told now is on record.
     let told = tokio::task::spawn_blocking(move || alarms.close(LAST_ALARMS)).await;
@@ -361,11 +367,35 @@ fn tell_init(state: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-fn executor(state_dir: &Path, inbox: &Inbox) -> Executor {
+/// The way to systemd, where it runs the host.
+fn units(inbox: &Inbox) -> Option<Units> {
+    use crate::{audit::Due, config::host::Host as _};
+    if !config::LocalHost::detect().systemd() {
+        return None;
+    }
+    let inbox = inbox.clone();
+    let teller = move |told| {
+        inbox.send(match told {
+            systemd::Told::Changed(entity) => Message::Audit(Due::Changed(entity)),
+            systemd::Told::Facts(facts) => Message::Units(facts),
+        });
+    };
+    let runtime = tokio::runtime::Handle::current();
+    let settings = systemd::Settings {
+        bus: "/run/dbus/system_bus_socket".into(),
+        systemctl: effect::tool("systemctl"),
+    };
+    Some(Units::start(&runtime, settings, Box::new(teller)))
+}
+
+fn executor(state_dir: &Path, inbox: &Inbox, units: Option<Units>) -> Executor {
     let (inbox, launches) = (inbox.clone(), inbox.clone());
     Executor::recording(
         tokio::runtime::Handle::current(),
-        effect::Settings::detect(state_dir),
+        effect::Settings {
+            units,
+            ..effect::Settings::detect(state_dir)
+        },
         Arc::new(move |entity, report| {
             inbox.send(match report {
                 Report::StartEnded { run, end, process } => Message::StartEnded {

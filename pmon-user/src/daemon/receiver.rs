@@ -68,6 +68,7 @@ pub(super) fn start(
         unmonitored: Vec::new(),
         starlingx: settings.starlingx.enabled,
         config_generation: 0,
+        units: crate::systemd::Facts::default(),
         health: health.clone(),
     };
     let priority = settings.daemon.receiver_priority;

@@ -84,18 +84,19 @@ impl Engine {
                         self.add(spec, record);
                     } else {
                         let kept = had_sockets.then(|| entity.spec.sockets().to_vec());
-                        watched.push((name, entity.spec.watched_pidfile().cloned(), kept));
+                        watched.push((name, Arc::clone(&entity.spec), kept));
                     }
                 }
             }
         }
-        for (name, pidfile, sockets) in watched {
+        for (name, spec, sockets) in watched {
             self.reconfigure_alarm(&name);
             self.follow(&name);
             if let Some(sockets) = sockets {
                 self.keep_sockets(&name, sockets);
             }
-            self.hand_out(Work::Watch(name, pidfile));
+            self.hand_out(Work::Unit(Arc::clone(&name), spec.start.clone()));
+            self.hand_out(Work::Watch(name, spec.watched_pidfile().cloned()));
         }
         self.relate();
         self.facts.unmonitored = loaded.unmonitored;

@@ -26,6 +26,7 @@ pub(super) fn state_word(recovery: &Recovery) -> StateWord {
         | Stage::Manage
         | Stage::Looking
         | Stage::Waiting { .. }
+        | Stage::Yielding { .. }
         | Stage::Stopping { .. }
         | Stage::MonitorWait { .. }
         | Stage::Monitor { .. }

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use super::{engine::Engine, message::Work, steps::Found};
+use super::{engine::Engine, entity::Entity, message::Work, steps::Found};
 use crate::{
     core::{
         death::LastSeen,
         event::{Event, Occasion, Outcome},
+        identity::Identity,
         recovery::Registered,
     },
     effect::Job,
@@ -38,6 +39,7 @@ impl Engine {
             known_alive,
             known_gone: _,
             names_gone: _,
+            other_main,
         } = look;
         if self
             .entities
@@ -102,6 +104,9 @@ impl Engine {
         {
             self.table.note(generation, last_seen.clone());
         }
+        if let (Outcome::Process(identity), Some(main)) = (&sighting.outcome, other_main) {
+            self.main_differs(name, *identity, main);
+        }
         let found = Found {
             process,
             stamp,
@@ -119,6 +124,19 @@ impl Engine {
     pub(super) fn stirred(&self, name: &EntityName) {
         if self.current(name).is_none() {
             self.look(name, Occasion::PidfileStirred, false);
+        }
+    }
+
+    /// systemd's idea of the main process is another one than ours: told once of
+    /// each pair.
+    fn main_differs(&mut self, name: &EntityName, identity: Identity, main: u32) {
+        let what = format!(
+            "systemd holds {main} for the unit's main process, and the pidfile names {}",
+            identity.pid
+        );
+        let known = |entity: &Entity| entity.last_trouble.as_ref() == Some(&what);
+        if !self.entities.get(name).is_some_and(known) {
+            self.trouble(name, what);
         }
     }
 

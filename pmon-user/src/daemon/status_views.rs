@@ -60,6 +60,7 @@ impl Engine {
             )
         }));
         findings.dedup();
+        findings.extend(self.facts.units.units.values().cloned());
         StatusView {
             version: 1,
             host: self.facts.host.clone(),
@@ -194,6 +195,7 @@ impl Engine {
         }));
         degraded.extend(self.selection.degraded());
         degraded.extend(self.table.obstacle());
+        degraded.extend(self.facts.units.unreachable.clone());
         if self.exhausted {
             degraded.push("no files can be opened: looks for processes wait until they can".into());
         }

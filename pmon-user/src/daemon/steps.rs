@@ -320,6 +320,7 @@ impl Engine {
         let spec = Arc::clone(&entity.spec);
         let pidfile = spec.watched_pidfile().cloned();
         self.hand_out(Work::Watch(Arc::clone(&name), pidfile));
+        self.hand_out(Work::Unit(Arc::clone(&name), spec.start.clone()));
         self.entities.insert(Arc::clone(&name), entity);
         self.follow(&name);
         for effect in effects {

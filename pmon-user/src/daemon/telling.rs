@@ -207,6 +207,8 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Resumed { .. }
         | Notice::Waiting { .. }
         | Notice::Gated { .. }
+        | Notice::Yielding { .. }
+        | Notice::StoppedElsewhere { .. }
         | Notice::AwaitingAnswers { .. }
         | Notice::StatusGood
         | Notice::FlappingEnded

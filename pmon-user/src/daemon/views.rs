@@ -217,6 +217,7 @@ fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
         Stage::Manage => StateWord::Up,
         Stage::Looking
         | Stage::Waiting { .. }
+        | Stage::Yielding { .. }
         | Stage::MonitorWait { .. }
         | Stage::Monitor { .. }
         | Stage::RestartWait { .. }
@@ -262,11 +263,17 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
         Stage::Waiting { script: None, .. } => {
             "start it, unless somebody else does before".to_owned()
         }
+        Stage::Yielding { .. } => "look for the process when systemd is done".to_owned(),
         Stage::Stopping { killed: false, .. } => "SIGKILL if it does not end by itself".to_owned(),
         Stage::Stopping { killed: true, .. } => "wait until it is gone".to_owned(),
         Stage::MonitorWait { phase, .. } => match phase {
             Phase::Window { .. } => "verdict on this attempt".to_owned(),
-            Phase::Overtime => "end the start command".to_owned(),
+            Phase::Overtime => match spec.start {
+                StartMethod::Unit { .. } => "wait for systemd's job".to_owned(),
+                StartMethod::Script { .. } | StartMethod::Command(_) | StartMethod::None { .. } => {
+                    "end the start command".to_owned()
+                }
+            },
             Phase::Verdict => "look for the process".to_owned(),
         },
         Stage::Monitor { .. } => "call it recovered if it stays alive".to_owned(),

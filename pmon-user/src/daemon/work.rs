@@ -21,10 +21,12 @@ use crate::{
     alarm::{dispatch::Dispatch, event::AlarmEvent},
     audit::AuditHandle,
     compat::starlingx::gates::Gates,
-    core::identity::Identity,
+    core::{entity::StartMethod, event::Occasion, identity::Identity},
     effect::Executor,
+    look::LookRequest,
     pulse::endpoint,
     state::{Store, changes::Change, registrations::EntityRecord},
+    systemd::Units,
     table::EntityName,
     view::incident::IncidentView,
 };
@@ -56,6 +58,8 @@ pub(super) struct Workers {
     pub alarms: Dispatch,
     /// Looks.
     pub looks: Looks,
+    /// systemd, where it runs the host.
+    pub units: Option<Units>,
     /// Back to the engine.
     pub inbox: Inbox,
 }
@@ -73,8 +77,7 @@ impl Workers {
                     if request.check_foreign_script {
                         request.own_scripts = Arc::new(self.executor.at_work());
                     }
-                    let request = *request;
-                    self.looks.look(Asked { entity, request });
+                    self.look(entity, *request);
                 }
                 Work::Sweep(slice) => {
                     let asked = |(entity, request)| Asked { entity, request };
@@ -119,11 +122,15 @@ impl Workers {
                 Work::Forget(entity) => {
                     self.pulse(endpoint::Order::Forget(Arc::clone(&entity)));
                     self.executor.forget(&entity);
+                    if let Some(units) = &self.units {
+                        units.forget(&entity);
+                    }
                     if let Some(audit) = &self.audit {
                         audit.watch(Arc::clone(&entity), None);
                     }
                     self.remember(&Change::Entity(entity, None));
                 }
+                Work::Unit(entity, start) => self.unit(entity, start),
                 Work::Alarm {
                     entity,
                     memory,
@@ -137,6 +144,41 @@ impl Workers {
             }
         }
         (self.store, self.volatile)
+    }
+
+    /// Looks, after systemd was asked where it knows more: not for each look of a
+    /// sweep, which only compares.
+    fn look(&self, entity: EntityName, mut request: LookRequest) {
+        let unit = match &request.spec.start {
+            StartMethod::Unit { unit, policy: _ } => Some(unit.clone()),
+            StartMethod::Script { .. } | StartMethod::Command(_) | StartMethod::None { .. } => None,
+        };
+        let wanted = match request.occasion {
+            Occasion::Asked => true,
+            Occasion::PidfileChanged => request.spec.pidfile.is_none(),
+            Occasion::PidfileStirred | Occasion::Sweep => false,
+        };
+        let (Some(unit), Some(units), true) = (unit, &self.units, wanted) else {
+            return self.looks.look(Asked { entity, request });
+        };
+        let (units, looks) = (units.clone(), self.looks.clone());
+        tokio::spawn(async move {
+            let gone = request.known.map(|known| known.identity.pid);
+            request.unit = units.look(&unit, gone).await;
+            looks.look(Asked { entity, request });
+        });
+    }
+
+    fn unit(&self, entity: EntityName, start: StartMethod) {
+        let Some(units) = &self.units else {
+            return;
+        };
+        match start {
+            StartMethod::Unit { unit, policy } => units.watch(entity, unit, policy),
+            StartMethod::Script { .. } | StartMethod::Command(_) | StartMethod::None { .. } => {
+                units.forget(&entity);
+            }
+        }
     }
 
     fn pulse(&self, order: endpoint::Order) {

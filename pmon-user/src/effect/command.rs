@@ -69,34 +69,13 @@ impl Invocation {
     /// Why it cannot be.
     pub(super) fn start(spec: &EntitySpec, verb: StartVerb) -> Result<Self, String> {
         match &spec.start {
-            // Always `restart`, which starts as well what does not run (pmond.md §2.8).
-            StartMethod::Unit { unit } => Ok(Self::Systemctl {
-                verb: "restart",
-                unit: unit.clone(),
-            }),
+            StartMethod::Unit { unit, policy: _ } => Err(format!("`{unit}` is systemd's to start")),
             StartMethod::Script { path } => Ok(Self::Script {
                 path: path.clone(),
                 verb,
             }),
             StartMethod::Command(command) => Ok(Self::Command(command.clone())),
             StartMethod::None { reason } => Err(format!("no usable start method: {reason}")),
-        }
-    }
-
-    /// How an entity's unit is stopped.
-    ///
-    /// # Errors
-    ///
-    /// When it has none.
-    pub(super) fn stop_unit(spec: &EntitySpec) -> Result<Self, String> {
-        match &spec.start {
-            StartMethod::Unit { unit } => Ok(Self::Systemctl {
-                verb: "stop",
-                unit: unit.clone(),
-            }),
-            StartMethod::Script { .. } | StartMethod::Command(_) | StartMethod::None { .. } => {
-                Err("there is no unit to stop".to_owned())
-            }
         }
     }
 
@@ -113,6 +92,12 @@ impl Invocation {
             Self::Systemctl { verb, unit } => vec![
                 settings.systemctl.clone().into(),
                 "--no-ask-password".into(),
+                // A start gives way to whatever else is wanted of the unit.
+                if *verb == "stop" {
+                    "--job-mode=replace".into()
+                } else {
+                    "--job-mode=fail".into()
+                },
                 (*verb).into(),
                 // A unit may be called `-.mount`.
                 "--".into(),

@@ -23,6 +23,7 @@ mod status_script;
 #[cfg(test)]
 mod tests;
 pub mod trace;
+mod unit;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -52,6 +53,7 @@ use crate::{
         time::Time,
     },
     sys::pidfd::VerifiedPid,
+    systemd::Units,
 };
 
 /// One thing to do for one entity.
@@ -197,8 +199,10 @@ pub struct Settings {
     pub cpu_cgroup_parent: Option<PathBuf>,
     /// The minimal environment of everything started.
     pub environment: BTreeMap<String, String>,
-    /// Path of systemctl(1).
+    /// Path of systemctl(1), for when systemd cannot be asked otherwise.
     pub systemctl: PathBuf,
+    /// systemd, where it runs the host.
+    pub units: Option<Units>,
 }
 
 impl Settings {
@@ -207,13 +211,6 @@ impl Settings {
     pub fn detect(state_directory: &Path) -> Self {
         /// systemd-journald's native stream socket (systemd-journald.service(8)).
         const STREAM: &str = "/run/systemd/journal/stdout";
-        let tool = |name: &str| {
-            [Path::new("/usr/bin"), Path::new("/bin")]
-                .into_iter()
-                .map(|directory| directory.join(name))
-                .find(|path| path.exists())
-                .unwrap_or_else(|| Path::new("/usr/bin").join(name))
-        };
         Self {
             log_directory: state_directory.join("log"),
             journal: fs::metadata(STREAM)
@@ -226,8 +223,19 @@ impl Settings {
             cpu_cgroup_parent: cgroup::cpu_mount_point().map(|root| root.join("pmon.services")),
             environment: minimal_environment(),
             systemctl: tool("systemctl"),
+            units: None,
         }
     }
+}
+
+/// Where a tool of the host is, or should be.
+#[must_use]
+pub fn tool(name: &str) -> PathBuf {
+    [Path::new("/usr/bin"), Path::new("/bin")]
+        .into_iter()
+        .map(|directory| directory.join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| Path::new("/usr/bin").join(name))
 }
 
 /// `PATH` with the system directories, where init scripts find their tools, and

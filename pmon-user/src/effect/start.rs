@@ -1,4 +1,4 @@
-//! One run of a start method (or of `systemctl stop`), beside its lane.
+//! One run of a start method (or a stop of a unit), beside its lane.
 //!
 //! States: launching (no process yet) → running → ended. A foreground program
 //! leaves for good when it runs. The deadline and a cancellation are heeded in
@@ -18,10 +18,14 @@ use super::{
     command::Invocation,
     lane::Voice,
     launch::{Launched, launch},
+    unit::{self, Wish},
 };
 use crate::{
     core::{
-        death::WaitStatus, effect::StartVerb, entity::EntitySpec, event::StartEnd,
+        death::WaitStatus,
+        effect::StartVerb,
+        entity::{EntitySpec, StartMethod},
+        event::StartEnd,
         identity::Identity,
     },
     sys::{
@@ -45,11 +49,16 @@ pub(super) async fn start(
     verb: StartVerb,
     run: u64,
 ) -> Option<VerifiedPid> {
-    let ended = match Invocation::start(&spec, verb) {
-        Ok(invocation) => {
-            run_to_end(&voice, invocation, spec.start_timeout, spec.follow, None).await
+    let ended = if let StartMethod::Unit { unit, policy: _ } = &spec.start {
+        let end = unit::carry_out(&voice, unit, Wish::Up).await;
+        end.map(|end| (end, None))
+    } else {
+        match Invocation::start(&spec, verb) {
+            Ok(invocation) => {
+                run_to_end(&voice, invocation, spec.start_timeout, spec.follow, None).await
+            }
+            Err(reason) => Some((StartEnd::NotExecuted { reason }, None)),
         }
-        Err(reason) => Some((StartEnd::NotExecuted { reason }, None)),
     };
     let (end, process) = ended?;
     voice.report(Report::StartEnded {
@@ -62,23 +71,36 @@ pub(super) async fn start(
 
 /// Has the entity's unit stopped; only a failure is reported.
 pub(super) async fn stop_unit(voice: Arc<Voice>, spec: Arc<EntitySpec>) {
-    let ended = match Invocation::stop_unit(&spec) {
-        Ok(invocation) => run_to_end(&voice, invocation, spec.start_timeout, false, None).await,
-        Err(reason) => Some((StartEnd::NotExecuted { reason }, None)),
+    let ended = match &spec.start {
+        StartMethod::Unit { unit, policy: _ } => unit::carry_out(&voice, unit, Wish::Down).await,
+        StartMethod::Script { .. } | StartMethod::Command(_) | StartMethod::None { .. } => {
+            Some(StartEnd::NotExecuted {
+                reason: "there is no unit to stop".to_owned(),
+            })
+        }
     };
     let what = match ended {
-        None | Some((StartEnd::Exited { code: 0, .. } | StartEnd::Running(_), _)) => return,
-        Some((StartEnd::Exited { code, last_line }, _)) => match last_line {
+        None | Some(StartEnd::Exited { code: 0, .. } | StartEnd::Running(_)) => return,
+        Some(StartEnd::Exited { code, last_line }) => match last_line {
             Some(line) => format!("exit code {code}: {line}"),
             None => format!("exit code {code}"),
         },
-        Some((StartEnd::Signalled { signal }, _)) => format!("signal {signal}"),
-        Some((StartEnd::TimedOut, _)) => {
-            format!("not finished within {:?}", spec.start_timeout)
-        }
-        Some((StartEnd::NotExecuted { reason }, _)) => reason,
+        Some(StartEnd::Signalled { signal }) => format!("signal {signal}"),
+        Some(StartEnd::TimedOut) => "systemctl hangs".to_owned(),
+        Some(StartEnd::Yielded { to }) => format!("gives way to {to}"),
+        Some(StartEnd::NotExecuted { reason } | StartEnd::JobFailed { reason }) => reason,
     };
     voice.failed(format!("cannot stop the unit: {what}"));
+}
+
+/// Runs a client of systemd; `None` when cancelled.
+pub(super) async fn run_command(
+    voice: &Arc<Voice>,
+    invocation: Invocation,
+    limit: Duration,
+) -> Option<StartEnd> {
+    let ended = run_to_end(voice, invocation, limit, false, None).await;
+    ended.map(|(end, _)| end)
 }
 
 /// `None` when cancelled. A foreground program that is `followed` may have gone

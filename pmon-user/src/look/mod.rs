@@ -22,6 +22,7 @@ use crate::{
         limits::out_of_descriptors,
         pidfd::{VerifiedPid, VerifyError, verify},
     },
+    systemd::UnitSeen,
 };
 
 pub mod container;
@@ -32,6 +33,7 @@ pub mod likeness;
 pub mod names;
 pub mod pidfile;
 pub mod stranger;
+mod unit;
 
 use likeness::Traits;
 use pidfile::{Reading, Stamp, Writer};
@@ -61,6 +63,8 @@ pub struct LookRequest {
     /// Pids of pmon's own running start commands, each the leader of its
     /// process group or session.
     pub own_scripts: Arc<HashSet<u32>>,
+    /// What systemd said of the entity's unit, a moment before.
+    pub unit: Option<UnitSeen>,
     /// What the dead process was like, where a successor that somebody else has
     /// started is to be known by that; and who is registered already.
     pub former: Option<(Arc<Traits>, Arc<HashSet<u32>>)>,
@@ -92,6 +96,8 @@ pub struct Look {
     pub known_gone: bool,
     /// The number in the pidfile, if nobody has it any more.
     pub names_gone: Option<u32>,
+    /// The unit's main process, if it is alive and another one than was found.
+    pub other_main: Option<u32>,
 }
 
 /// Looks for the entity's process. Blocks for some 100 µs, and up to 40 ms
@@ -122,6 +128,7 @@ pub fn look(request: &LookRequest) -> Look {
             nobody => by_likeness(request, &exhausted).unwrap_or(nobody),
         },
     };
+    let (result, main_pid) = unit::or_main_process(result, request);
     let (process, outcome) = match result {
         Ok(process) => {
             let identity = process.identity();
@@ -158,6 +165,7 @@ pub fn look(request: &LookRequest) -> Look {
             occasion: request.occasion,
             outcome,
             foreign_script,
+            unit: request.unit.as_ref().map(|unit| unit.report.clone()),
         },
         last_seen: found.map(last_seen::of).unwrap_or_default(),
         process,
@@ -169,6 +177,7 @@ pub fn look(request: &LookRequest) -> Look {
         known_alive,
         known_gone,
         names_gone,
+        other_main: main_pid,
     }
 }
 

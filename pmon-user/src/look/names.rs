@@ -29,7 +29,7 @@ pub fn of_entity(spec: &EntitySpec) -> Vec<String> {
 pub fn particular(spec: &EntitySpec) -> Vec<String> {
     let mut names = vec![spec.name.clone()];
     match &spec.start {
-        StartMethod::Unit { unit } => {
+        StartMethod::Unit { unit, policy: _ } => {
             let stem = unit
                 .rsplit_once('.')
                 .map_or(unit.as_str(), |(stem, _)| stem);

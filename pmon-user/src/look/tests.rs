@@ -52,6 +52,7 @@ fn request(spec: EntitySpec, known: Option<Remembered>) -> LookRequest {
         occasion: Occasion::Sweep,
         check_foreign_script: false,
         own_scripts: Arc::default(),
+        unit: None,
         former: None,
     }
 }

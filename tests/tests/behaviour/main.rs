@@ -34,6 +34,7 @@ mod a_stop_has_an_order;
 mod a_stopped_daemon_misses_no_death;
 mod a_storm_is_restrained_and_told;
 mod a_thousand_kills_are_each_recovered_once;
+mod a_unit_has_one_master;
 mod an_active_process_must_answer;
 mod an_adoption_window_lets_others_go_first;
 mod an_alarm_outlives_the_daemon;

@@ -26,7 +26,9 @@ use crate::{
     },
     core::{
         dependency::Dependencies,
-        entity::{ActiveSpec, CommandSpec, EntitySpec, Mode, Origin, StartMethod, StatusSpec},
+        entity::{
+            ActiveSpec, CommandSpec, EntitySpec, Mode, Origin, StartMethod, StatusSpec, UnitPolicy,
+        },
         storm::StormPolicy,
     },
     pulse::wire,
@@ -53,7 +55,7 @@ pub(super) fn build(
     let name = table.name.get_ref().0.clone();
     let mut findings = unknown_accounts(source, table, host);
     if mode != Mode::Status {
-        identifiable(source, table, mode)?;
+        identifiable(source, table, mode, host)?;
     }
     let start = if let Some(status) = &status {
         start_of_status(source, table, status, host, &mut findings)
@@ -63,6 +65,9 @@ pub(super) fn build(
             service: table.service.as_ref().map(|text| &*text.get_ref().0),
             script: table.script.as_ref().map(|path| path.get_ref().0.as_path()),
             command,
+            policy: table
+                .systemd
+                .map_or(settings.defaults.systemd, UnitPolicy::from),
             by_name: false,
         };
         let (start, problems) = resolve::start_method(&offer, host);
@@ -150,8 +155,15 @@ fn duration(given: Option<DurationText>, default: Duration) -> Duration {
 }
 
 /// Something must tell which process is meant.
-fn identifiable(source: &Source, table: &EntityTable, mode: Mode) -> Result<(), Finding> {
-    if table.pidfile.is_some() || mode == Mode::Ignore {
+fn identifiable(
+    source: &Source,
+    table: &EntityTable,
+    mode: Mode,
+    host: &dyn Host,
+) -> Result<(), Finding> {
+    // systemd knows a unit's main process.
+    let unit = table.service.is_some() && host.systemd();
+    if table.pidfile.is_some() || mode == Mode::Ignore || unit {
         return Ok(());
     }
     let why = if table.daemonizes == Some(true) {

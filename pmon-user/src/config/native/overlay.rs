@@ -226,6 +226,7 @@ pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
     let DefaultsTable {
         stop,
         start_timeout,
+        systemd,
         backoff,
         intensity,
         flapping,
@@ -246,6 +247,7 @@ pub(super) fn defaults(settings: &mut Settings, table: &DefaultsTable) {
         &mut defaults.start_timeout,
         start_timeout.map(|given| given.0),
     );
+    set(&mut defaults.systemd, systemd.map(Into::into));
     set(
         &mut defaults.adoption_window,
         adoption_window.map(|given| given.0),

@@ -24,7 +24,7 @@ use crate::{
     },
     core::{
         dependency::Strategy,
-        entity::{Mode, Severity},
+        entity::{Mode, Severity, UnitPolicy},
         storm::IntensityPolicy,
     },
 };
@@ -126,6 +126,9 @@ pub struct DefaultsTable {
     pub stop: Option<StopText>,
     /// Deadline of a start command; `startuptime` raises it. Default: 30s
     pub start_timeout: Option<DurationText>,
+    /// Who restarts a unit that has `Restart=`: systemd ("leave") or pmon ("take-over").
+    /// Default: leave
+    pub systemd: Option<UnitPolicyText>,
     /// Longer and longer pauses between attempts once the alarm is raised, or "none". Default:
     /// on for entities of TOML files, none for those of pmon.d
     pub backoff: Option<OrNone<BackoffKeys>>,
@@ -197,6 +200,8 @@ pub struct OverrideTable {
     pub stop: Option<StopText>,
     /// Deadline of the start command; `startuptime` raises it.
     pub start_timeout: Option<DurationText>,
+    /// Who restarts a unit that has `Restart=`: systemd ("leave") or pmon ("take-over").
+    pub systemd: Option<UnitPolicyText>,
     /// After a death, how long a successor that somebody else starts is waited for.
     pub adoption_window: Option<DurationText>,
     /// Entities after which it is started.
@@ -248,11 +253,15 @@ pub struct EntityTable {
     pub adoption_window: Option<DurationText>,
     /// How a live process is ended. Default: { signal = "TERM", timeout = "10s" }
     pub stop: Option<StopText>,
-    /// File that names the process. Not needed with a `command` that stays in the foreground.
+    /// File that names the process. Not needed with a `command` that stays in the
+    /// foreground, nor with a `service` whose main process it is.
     pub pidfile: Option<AbsolutePath>,
     /// systemd unit, used where systemd runs the host.
     #[schemars(with = "Option<String>")]
     pub service: Option<Spanned<Argument>>,
+    /// Who restarts `service` if it has `Restart=`: systemd ("leave") or pmon
+    /// ("take-over"). Default: leave
+    pub systemd: Option<UnitPolicyText>,
     /// LSB init script, used otherwise.
     #[schemars(with = "Option<AbsolutePath>")]
     pub script: Option<Spanned<AbsolutePath>>,
@@ -400,6 +409,25 @@ impl From<ModeText> for Mode {
             ModeText::Active => Self::Active,
             ModeText::Status => Self::Status,
             ModeText::Ignore => Self::Ignore,
+        }
+    }
+}
+
+/// `systemd`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnitPolicyText {
+    /// systemd; pmon watches, and starts it only when systemd has given it up.
+    Leave,
+    /// pmon; `Restart=` is set aside while it monitors the unit.
+    TakeOver,
+}
+
+impl From<UnitPolicyText> for UnitPolicy {
+    fn from(policy: UnitPolicyText) -> Self {
+        match policy {
+            UnitPolicyText::Leave => Self::Leave,
+            UnitPolicyText::TakeOver => Self::TakeOver,
         }
     }
 }

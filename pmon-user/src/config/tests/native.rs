@@ -13,7 +13,7 @@ use crate::{
     core::{
         entity::{
             ActiveSpec, CommandSpec, EntitySpec, Mode, Severity, StartMethod, StatusSpec,
-            StopPolicy,
+            StopPolicy, UnitPolicy,
         },
         storm::StormPolicy,
     },
@@ -299,7 +299,8 @@ fn unit_before_script_before_command() {
     assert_eq!(
         x.start,
         StartMethod::Unit {
-            unit: "sshd.service".into()
+            unit: "sshd.service".into(),
+            policy: UnitPolicy::Leave,
         }
     );
     let (x, texts) = entity(&format!("service = \"other\"\n{all}"));
@@ -482,7 +483,6 @@ fn entity_errors_refuse_the_configuration() {
             "pidfile = \"/x\"\ndirectory = \"/\"",
             "2:8: error: `directory` has no effect without `command`",
         ),
-        ("service = \"sshd\"", "2:8: error: `pidfile` is missing"),
         (
             "command = [\"/x\"]\ndaemonizes = true",
             "2:8: error: `pidfile` is missing",
@@ -580,4 +580,18 @@ fn files_that_cannot_be_read_refuse() {
     fs::remove_file(&sources.pmon_toml).unwrap();
     rustix::fs::mkfifoat(rustix::fs::CWD, &sources.pmon_toml, 0o644.into()).unwrap();
     assert_eq!(attempt(), "is a FIFO, not a regular file");
+}
+
+#[test]
+fn systemd_knows_the_process_of_a_unit() {
+    let (x, texts) = entity("service = \"sshd\"\nsystemd = \"take-over\"\n");
+    assert_eq!(texts, Vec::<String>::new());
+    assert_eq!(x.pidfile, None);
+    assert_eq!(
+        x.start,
+        StartMethod::Unit {
+            unit: "sshd.service".into(),
+            policy: UnitPolicy::TakeOver,
+        }
+    );
 }

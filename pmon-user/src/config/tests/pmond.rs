@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     config::{host::invented::InventedHost, settings::Override},
-    core::entity::{ActiveSpec, StatusSpec, StopPolicy},
+    core::entity::{ActiveSpec, StatusSpec, StopPolicy, UnitPolicy},
 };
 
 const GOOD: &str = "\
@@ -93,7 +93,8 @@ fn a_complete_file_is_taken_as_it_is_and_without_a_word() {
             adoption_window: seconds(0),
             pidfile: Some("/var/run/sshd.pid".into()),
             start: StartMethod::Unit {
-                unit: "sshd.service".into()
+                unit: "sshd.service".into(),
+                policy: UnitPolicy::Leave,
             },
             stop: StopPolicy::Graceful {
                 signal: 15,
@@ -144,6 +145,7 @@ fn each_missing_key_is_told_and_assumed() {
                 e.start
                     == StartMethod::Unit {
                         unit: "sshd.service".into(),
+                        policy: UnitPolicy::Leave,
                     }
             },
         ),
@@ -582,11 +584,14 @@ fn settings_and_overrides_apply() {
         Override {
             stop: Some(stop),
             start_timeout: Some(seconds(3)),
+            systemd: Some(UnitPolicy::TakeOver),
             ..Override::default()
         },
     );
     // Never less than `startuptime`.
     assert_eq!(get(&settings), (stop, seconds(7)));
+    assert_eq!(settings.systemd_of("sshd"), UnitPolicy::TakeOver);
+    assert_eq!(settings.systemd_of("other"), UnitPolicy::Leave);
 }
 
 #[test]

@@ -6,7 +6,10 @@ use super::*;
 use crate::config::host::invented::InventedHost;
 
 fn unit(name: &str) -> StartMethod {
-    StartMethod::Unit { unit: name.into() }
+    StartMethod::Unit {
+        unit: name.into(),
+        policy: UnitPolicy::Leave,
+    }
 }
 
 fn script(path: &str) -> StartMethod {
@@ -20,6 +23,7 @@ fn offer<'a>(name: &'a str, service: Option<&'a str>, script: Option<&'a str>) -
         service,
         script: script.map(Path::new),
         command: None,
+        policy: UnitPolicy::Leave,
         by_name: true,
     }
 }

@@ -5,6 +5,7 @@
 use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use super::{Level, Loaded, directory, host::invented::InventedHost, pmond};
+use crate::core::entity::UnitPolicy;
 use crate::core::entity::{ActiveSpec, Mode, Severity, StartMethod};
 use Mode::{Active, Passive};
 use Severity::{Critical, Major, Minor};
@@ -123,7 +124,14 @@ fn every_sample_says_exactly_what_the_table_says() {
         let seconds = Duration::from_secs;
         assert_eq!(e.name, name, "{file}");
         let unit = format!("{}.service", service.unwrap_or(name));
-        assert_eq!(e.start, StartMethod::Unit { unit }, "{file}");
+        assert_eq!(
+            e.start,
+            StartMethod::Unit {
+                unit,
+                policy: UnitPolicy::Leave
+            },
+            "{file}"
+        );
         assert_eq!(e.pidfile, Some(pidfile.into()), "{file}");
         assert_eq!(e.severity, severity, "{file}");
         assert_eq!(e.restarts, restarts, "{file}");

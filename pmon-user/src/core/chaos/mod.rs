@@ -20,6 +20,7 @@ use world::World;
 use super::{
     entity::{
         ActiveSpec, CommandSpec, EntitySpec, Mode, Origin, Severity, StartMethod, StopPolicy,
+        UnitPolicy,
     },
     event::OperatorAction,
     storm::{BackoffPolicy, StormPolicy},
@@ -53,6 +54,7 @@ fn spec(random: &mut Random) -> EntitySpec {
     };
     let unit = StartMethod::Unit {
         unit: "probe.service".to_owned(),
+        policy: UnitPolicy::Leave,
     };
     let none = StartMethod::None {
         reason: "none is configured".to_owned(),

@@ -415,6 +415,7 @@ impl World {
             occasion,
             outcome,
             foreign_script,
+            unit: None,
         }
     }
 
@@ -476,8 +477,20 @@ impl World {
             last_line: None,
         };
         let window = self.spec.startuptime;
+        let unit = matches!(&self.spec.start, StartMethod::Unit { .. });
         match luck {
+            90.. if unit => {
+                // systemd ends it at a deadline of its own.
+                let reason = "ended as `timeout`".to_owned();
+                let end = StartEnd::JobFailed { reason };
+                let ended = Happening::Tell(Event::StartEnded { run, end }, None);
+                self.later(self.spec.start_timeout * 2, ended);
+            }
             90.. => {}
+            85..90 if unit => {
+                let to = "a conflicting job".to_owned();
+                self.start_ends(run, StartEnd::Yielded { to }, None);
+            }
             80..90 => self.start_ends(run, exited(1), None),
             70..80 if foreground => {
                 let reason = "ETXTBSY".to_owned();
@@ -801,6 +814,7 @@ impl World {
             | Stage::Held { .. }
             | Stage::Looking
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }

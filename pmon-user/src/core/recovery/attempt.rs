@@ -128,13 +128,18 @@ impl Recovery {
         if self.start != StartCommand::Running || run != self.run {
             return;
         }
+        if let StartEnd::Yielded { to } = &end {
+            return self.yielded(step, to);
+        }
         let started = match &end {
             StartEnd::Running(identity) => Some(*identity),
             StartEnd::Exited { code: 0, .. } => None,
             StartEnd::Exited { .. }
             | StartEnd::Signalled { .. }
             | StartEnd::TimedOut
-            | StartEnd::NotExecuted { .. } => {
+            | StartEnd::NotExecuted { .. }
+            | StartEnd::JobFailed { .. }
+            | StartEnd::Yielded { .. } => {
                 step.say(Notice::StartFailed {
                     reason: describe(&end),
                 });
@@ -174,6 +179,9 @@ impl Recovery {
                 let phase = Phase::Overtime;
                 self.stage = Stage::MonitorWait { phase, deadline };
                 return;
+            }
+            if matches!(step.spec.start, StartMethod::Unit { .. }) {
+                return self.job_is_slow(step);
             }
             step.ask(Effect::CancelStart);
             step.say(Notice::StartFailed {
@@ -304,6 +312,8 @@ pub(super) fn describe(end: &StartEnd) -> String {
             None => format!("exited with code {code}"),
         },
         StartEnd::Signalled { signal } => format!("was ended by signal {signal}"),
+        StartEnd::JobFailed { reason } => format!("failed: {reason}"),
+        StartEnd::Yielded { to } => format!("gave way to {to}"),
         StartEnd::TimedOut => "hung past its deadline and was killed".to_owned(),
         StartEnd::NotExecuted { reason } => format!("could not be executed: {reason}"),
     }

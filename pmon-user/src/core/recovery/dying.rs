@@ -65,6 +65,7 @@ impl Recovery {
             }
             Stage::Looking
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::RestartWait { .. }
             | Stage::Queued
             | Stage::Unverifiable => self.look(step),

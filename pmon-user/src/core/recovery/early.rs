@@ -91,6 +91,7 @@ impl Recovery {
             | Stage::RestartWait { .. }
             | Stage::Queued
             | Stage::Polling { .. }
+            | Stage::Yielding { .. }
             | Stage::StartWait { .. }
             | Stage::Gated
             | Stage::Unverifiable

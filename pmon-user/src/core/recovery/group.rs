@@ -19,6 +19,7 @@ impl Recovery {
             | Stage::Looking
             | Stage::Queued
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::RestartWait { .. }
@@ -56,6 +57,7 @@ impl Recovery {
             | Stage::Queued
             | Stage::Gated
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::MonitorWait { .. } => Standing::UnderWay,
             Stage::Stopping { .. } => Standing::Ending,
             Stage::RestartWait { .. } => Standing::Failing,

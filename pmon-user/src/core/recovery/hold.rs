@@ -55,6 +55,7 @@ impl Recovery {
             Stage::Manage
             | Stage::Looking
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::Stopping {
                 then: AfterStop::Respawn,
                 ..

@@ -16,6 +16,10 @@
 //!   init script is starting or stopping the process; we look again until it has ended, and then for `startuptime`,
 //!   which a start of ours would get as well: a daemon may write its pidfile
 //!   after its script has ended.
+//! * **Yielding** — the service manager says that a job of the entity's unit is
+//!   queued or under way, that it restarts the unit by itself, or that the host goes
+//!   down; we look again until that is over, and then for `startuptime` if the unit
+//!   is up. A unit that somebody has stopped through the manager leads to *Stopped*.
 //! * **Stopping** — the process was unregistered, its pidfile removed, and it
 //!   was signalled; we wait until it is gone, and use SIGKILL at the deadline.
 //!   Nothing is started before it is gone.
@@ -39,8 +43,8 @@
 //!   more. What appears meanwhile is adopted.
 //! * **Ignore** — no automatic recovery (any more); a process that appears is
 //!   adopted at once.
-//! * **Stopped** — an operator stopped it, for good or for some time; a process
-//!   that appears is adopted.
+//! * **Stopped** — an operator stopped it, for good or for some time, or somebody
+//!   stopped its unit; a process that appears is adopted.
 //! * **Held** — an operator took it out of recovery: deaths are told, processes
 //!   registered, and nothing else is done until the hold is over (`hold`).
 //! * **Unverifiable** — there is something that cannot be told apart, or whose
@@ -80,6 +84,7 @@ mod status;
 mod storm;
 #[cfg(test)]
 mod tests;
+mod unit;
 
 use std::collections::VecDeque;
 
@@ -400,7 +405,7 @@ impl Recovery {
             Stage::MonitorWait { .. } => self.window_closed(step),
             Stage::Monitor { .. } => self.stable(step),
             Stage::RestartWait { .. } => self.look(step),
-            Stage::Waiting { .. } => self.look_again(step),
+            Stage::Waiting { .. } | Stage::Yielding { .. } => self.look_again(step),
             Stage::Stopping { then, killed, .. } => self.stop_overdue(step, then, killed),
             Stage::StartWait { .. } => self.begin_monitoring(step),
             Stage::Held { .. } => self.hold_expired(step),

@@ -71,6 +71,7 @@ impl Recovery {
             | Stage::Manage
             | Stage::Looking
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::Held { .. }
@@ -210,6 +211,11 @@ impl Recovery {
     }
 
     pub(super) fn stay_down(&mut self, step: &mut Step<'_>) {
+        self.rest_down(step, Notice::Stopped);
+    }
+
+    /// It is down because somebody wants that: nothing is wrong with it.
+    pub(super) fn rest_down(&mut self, step: &mut Step<'_>, told: Notice) {
         self.failed = false;
         self.judged = false;
         self.attempts = 0;
@@ -218,7 +224,7 @@ impl Recovery {
         self.end_flapping(step);
         self.clear_alarm(step);
         self.forgive(step);
-        step.say(Notice::Stopped);
+        step.say(told);
         self.enter(step, Stage::Stopped);
     }
 }

@@ -12,10 +12,11 @@ use crate::core::{
     identity::Identity,
     notice::Notice,
     time::Time,
+    unit::UnitReport,
 };
 
 /// While a foreign init script is at work, we look again this often.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What a cancelled start command may still fork before it is killed.
 const CANCELLED_START: Duration = Duration::from_millis(50);
@@ -26,6 +27,7 @@ impl Recovery {
             occasion,
             outcome,
             foreign_script,
+            unit,
         } = sighting;
         if occasion == Occasion::PidfileStirred && !matches!(outcome, Outcome::Process(_)) {
             return;
@@ -36,11 +38,11 @@ impl Recovery {
                 if self.ended == Some(identity) || self.releasing == Some(identity) =>
             {
                 let reason = format!("({}) has ended since", identity.pid);
-                self.seen_nothing(step, occasion, reason, foreign_script);
+                self.seen_nothing(step, occasion, reason, foreign_script, unit);
             }
             Outcome::Process(identity) => self.seen_process(step, identity),
             Outcome::Nothing { reason } => {
-                self.seen_nothing(step, occasion, reason, foreign_script);
+                self.seen_nothing(step, occasion, reason, foreign_script, unit);
             }
             Outcome::Unverifiable { reason } => self.seen_unverifiable(step, occasion, reason),
         }
@@ -102,7 +104,11 @@ impl Recovery {
                     self.attempt_succeeded(step, identity);
                 }
             }
-            Stage::Looking | Stage::Waiting { .. } | Stage::RestartWait { .. } | Stage::Queued => {
+            Stage::Looking
+            | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
+            | Stage::RestartWait { .. }
+            | Stage::Queued => {
                 self.successor(step, identity, true);
                 self.monitor(step, identity);
             }
@@ -163,15 +169,19 @@ impl Recovery {
         occasion: Occasion,
         reason: String,
         foreign_script: Option<u32>,
+        unit: Option<UnitReport>,
     ) {
         if self.registered.is_some() {
             // The table is the truth; the audit counts the discrepancy.
             return;
         }
         match self.stage {
-            Stage::Unknown | Stage::Looking | Stage::Waiting { .. }
+            Stage::Unknown | Stage::Looking | Stage::Waiting { .. } | Stage::Yielding { .. }
                 if occasion == Occasion::Asked && self.releasing.is_none() =>
             {
+                if self.heeds(step, unit) {
+                    return;
+                }
                 if let Some(script) = foreign_script {
                     return self.wait_for(step, script);
                 }
@@ -199,7 +209,9 @@ impl Recovery {
                 phase: Phase::Verdict,
                 ..
             } if occasion == Occasion::Asked => {
-                self.verdict_nothing(step, &reason);
+                if !self.heeds(step, unit) {
+                    self.verdict_nothing(step, &reason);
+                }
             }
             Stage::Unverifiable => {
                 self.problem = Some(format!("not running: {reason}"));
@@ -217,6 +229,7 @@ impl Recovery {
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
@@ -240,6 +253,7 @@ impl Recovery {
             | Stage::Looking
             | Stage::Waiting { .. }
             | Stage::Gated
+            | Stage::Yielding { .. }
             | Stage::Manage => {
                 self.problem = Some(reason.clone());
                 step.say(Notice::Unverifiable { reason });
@@ -316,6 +330,9 @@ impl Recovery {
     }
 
     pub(super) fn look_again(&mut self, step: &mut Step<'_>) {
+        if let Stage::Yielding { next_look, .. } = &mut self.stage {
+            *next_look = step.now + LOOK_AGAIN;
+        }
         if let Stage::Waiting {
             script,
             next_look,
@@ -376,6 +393,7 @@ impl Recovery {
             Stage::Manage
             | Stage::Looking
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
@@ -477,6 +495,7 @@ impl Recovery {
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::RestartWait { .. }

@@ -25,6 +25,13 @@ pub enum Stage {
         /// seen.
         ended: Option<Time>,
     },
+    /// The service manager, or somebody through it, is at work on the unit.
+    Yielding {
+        /// When we look again.
+        next_look: Time,
+        /// The work is done, and the process has until then to be seen.
+        ends: Option<Time>,
+    },
     /// A process is being ended.
     Stopping {
         /// What comes afterwards.
@@ -67,7 +74,7 @@ pub enum Stage {
     Queued,
     /// No automatic recovery.
     Ignore,
-    /// Stopped by an operator.
+    /// Stopped by an operator, or by somebody through the service manager.
     Stopped,
     /// Taken out of recovery by an operator.
     Held {
@@ -122,7 +129,7 @@ impl Stage {
             Self::Unknown => "unknown",
             Self::Manage => "manage",
             Self::Looking => "looking",
-            Self::Waiting { .. } => "waiting",
+            Self::Waiting { .. } | Self::Yielding { .. } => "waiting",
             Self::Stopping { .. } => "stopping",
             Self::MonitorWait { .. } => "monitor_wait",
             Self::Monitor { .. } => "monitor",
@@ -143,7 +150,7 @@ impl Stage {
     #[must_use]
     pub const fn deadline(&self) -> Option<Time> {
         match self {
-            Self::Waiting { next_look, .. } => Some(*next_look),
+            Self::Waiting { next_look, .. } | Self::Yielding { next_look, .. } => Some(*next_look),
             Self::MonitorWait { phase, deadline } => match phase {
                 Phase::Window { ends } => Some(*ends),
                 Phase::Overtime => Some(*deadline),

@@ -36,6 +36,7 @@ impl Recovery {
             | Stage::Manage
             | Stage::Looking
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
@@ -81,6 +82,8 @@ impl Recovery {
             | StartEnd::Exited { .. }
             | StartEnd::Signalled { .. }
             | StartEnd::TimedOut
+            | StartEnd::JobFailed { .. }
+            | StartEnd::Yielded { .. }
             | StartEnd::NotExecuted { .. } => Err(super::attempt::describe(end)),
         };
         let outcomes = self

@@ -275,6 +275,7 @@ impl Recovery {
             Stage::Unknown
             | Stage::Manage
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::Stopping { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }

@@ -84,6 +84,7 @@ fn a_hanging_entity_delays_nobody() {
     );
     let unit = spec(StartMethod::Unit {
         unit: "x.service".to_owned(),
+        policy: crate::core::entity::UnitPolicy::Leave,
     });
     let hanging = fixture.program(
         "hanging",

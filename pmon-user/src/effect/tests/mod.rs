@@ -77,6 +77,7 @@ impl Fixture {
             cpu_cgroup_parent: None,
             environment: minimal_environment(),
             systemctl: directory.path().join("systemctl"),
+            units: None,
         };
         change(&mut settings);
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();

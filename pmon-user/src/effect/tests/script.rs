@@ -237,10 +237,11 @@ fn a_unit_is_restarted_and_stopped_through_systemctl() {
     let fixture = Fixture::new();
     fixture.program(
         "systemctl",
-        "#!/bin/sh\necho \"$@\" >>DIR/calls\n[ \"$2\" = stop ] && { echo 'Access denied' >&2; exit 4; }\nexit 0\n",
+        "#!/bin/sh\necho \"$@\" >>DIR/calls\n[ \"$3\" = stop ] && { echo 'Access denied' >&2; exit 4; }\nexit 0\n",
     );
     let unit = spec(StartMethod::Unit {
         unit: "x.service".to_owned(),
+        policy: crate::core::entity::UnitPolicy::Leave,
     });
     assert_eq!(fixture.run(&unit), exited(0, ""));
     fixture.submit(
@@ -255,7 +256,7 @@ fn a_unit_is_restarted_and_stopped_through_systemctl() {
     );
     assert_eq!(
         fixture.read("calls"),
-        "--no-ask-password restart -- x.service\n--no-ask-password stop -- x.service\n"
+        "--no-ask-password --job-mode=fail restart -- x.service\n--no-ask-password --job-mode=replace stop -- x.service\n"
     );
     fixture.submit(
         "entity",

@@ -144,6 +144,7 @@ fn v12_a_unit_is_stopped_by_its_service_manager() {
     let mut spec = active(Severity::Major, 3);
     spec.start = StartMethod::Unit {
         unit: "probe.service".to_owned(),
+        policy: crate::core::entity::UnitPolicy::Leave,
     };
     let mut world = answering(&spec, works());
     world.set_answers(AnswerBehaviour::Silent);

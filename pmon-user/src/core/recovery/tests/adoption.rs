@@ -27,6 +27,7 @@ fn a_look_that_was_overtaken_by_the_death_revives_nobody() {
             occasion,
             outcome: Outcome::Process(FIRST),
             foreign_script: None,
+            unit: None,
         };
         let effects = recovery.step(&spec, Event::Seen(sighting), DEATH);
         assert!(!effects.contains(&Effect::Register { identity: FIRST }));
@@ -147,6 +148,7 @@ fn a_pidfile_that_cannot_be_verified_starts_nothing_and_kills_nothing() {
                 reason: "`/run/probe.pid` is a symbolic link".to_owned(),
             },
             foreign_script: None,
+            unit: None,
         }),
         DEATH,
     );

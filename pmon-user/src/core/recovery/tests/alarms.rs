@@ -171,6 +171,7 @@ impl Found {
                 Outcome::Process,
             ),
             foreign_script: None,
+            unit: None,
         }));
         world.run_until(second(45));
         let told = |(at, effect): &(Time, Effect)| {

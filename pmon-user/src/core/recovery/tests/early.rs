@@ -170,6 +170,7 @@ fn a_failed_early_attempt_is_repeated_only_when_the_old_process_is_gone() {
             occasion,
             outcome: Outcome::Process(FIRST),
             foreign_script: None,
+            unit: None,
         }));
     }
     assert_eq!(starts(&world), [0]);

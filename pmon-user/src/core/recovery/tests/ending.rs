@@ -36,6 +36,7 @@ fn nothing_is_started_before_the_old_process_is_gone() {
             occasion: Occasion::Asked,
             outcome,
             foreign_script: None,
+            unit: None,
         })
     };
     recovery.step(&spec, seen(Outcome::Process(FIRST)), now);
@@ -122,6 +123,7 @@ fn what_a_cancelled_start_leaves_behind_is_ended_and_a_later_start_adopted() {
             occasion: Occasion::Asked,
             outcome,
             foreign_script: None,
+            unit: None,
         })
     };
     let started_at = |pid, time: Time| Identity {

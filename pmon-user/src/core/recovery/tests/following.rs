@@ -81,6 +81,7 @@ fn a_process_may_go_into_the_background_while_there_is_no_daemon() {
                 reason: "gone".to_owned(),
             },
             foreign_script: None,
+            unit: None,
         };
         assert_eq!(recovery.step(&spec, Event::Seen(nothing), DEATH), []);
     }

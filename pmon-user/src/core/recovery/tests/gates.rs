@@ -31,6 +31,7 @@ fn seen(occasion: Occasion, outcome: Outcome) -> Event {
         occasion,
         outcome,
         foreign_script: None,
+        unit: None,
     })
 }
 

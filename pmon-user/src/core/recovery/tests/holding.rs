@@ -231,6 +231,7 @@ fn a_hold_outlives_the_daemon() {
             occasion: Occasion::Asked,
             outcome,
             foreign_script: None,
+            unit: None,
         })
     };
     // Alive: registered, and nobody else's start.

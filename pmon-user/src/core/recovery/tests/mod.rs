@@ -17,6 +17,7 @@ mod standing;
 mod starts;
 mod status;
 mod storms;
+mod units;
 mod vectors;
 mod window;
 

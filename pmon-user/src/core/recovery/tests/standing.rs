@@ -87,6 +87,7 @@ fn what_cannot_be_watched_is_left_alone_until_it_can() {
             occasion,
             outcome: Outcome::Process(FIRST),
             foreign_script: None,
+            unit: None,
         })
     };
     let refused = || Event::Unwatchable {

@@ -187,6 +187,7 @@ fn leftovers_are_ended_once_and_only_when_an_attempt_has_failed() {
     // systemd does it itself.
     spec.start = StartMethod::Unit {
         unit: "probe.service".to_owned(),
+        policy: crate::core::entity::UnitPolicy::Leave,
     };
     let mut world = healthy(&spec, StartBehaviour::Fails(1));
     world.kill(KILLED);

@@ -21,6 +21,7 @@ fn nothing() -> Event {
             reason: "no pidfile".to_owned(),
         },
         foreign_script: None,
+        unit: None,
     })
 }
 
@@ -54,6 +55,7 @@ fn opened(spec: &EntitySpec) -> Recovery {
             occasion: Occasion::Asked,
             outcome: Outcome::Process(identity),
             foreign_script: None,
+            unit: None,
         })
     };
     recovery.step(spec, seen(FIRST), DEATH);
@@ -92,6 +94,7 @@ fn it_ends_with_the_first_successor_that_is_seen() {
                 reason: "is empty".to_owned(),
             },
             foreign_script: None,
+            unit: None,
         });
         assert_eq!(recovery.step(&spec, half_written, second(1)), []);
     }
@@ -99,6 +102,7 @@ fn it_ends_with_the_first_successor_that_is_seen() {
         occasion: Occasion::PidfileStirred,
         outcome: Outcome::Process(NEXT),
         foreign_script: None,
+        unit: None,
     });
     let effects = recovery.step(&spec, stirred, second(2));
     assert!(effects.contains(&Effect::Register { identity: NEXT }));
