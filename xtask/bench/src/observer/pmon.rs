@@ -229,12 +229,10 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::Opened(_)
             | Work::Alarm { .. }
             | Work::Closed(_)
-            | Work::Opened(_)
             | Work::Remember(..)
             | Work::Watch(..)
             | Work::Sweep(_)
             | Work::Inquire(_)
-            | Work::Alarm { .. }
             | Work::Count(_)
             | Work::CountAgain(_)
             | Work::Hatch
