@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -106,6 +107,7 @@ fn measure(what: &'static str, ended_first: bool, rounds: usize) -> Result<Case>
     // Its registration is told again.
     let listener = Listener::to(&daemon.socket())?;
     let (mut told, mut seen) = (Vec::new(), Vec::new());
+    let mut leaving = Vec::new();
     for _ in 0..rounds {
         std::thread::sleep(REST);
         while reference.try_recv().is_ok() {}
@@ -115,13 +117,17 @@ fn measure(what: &'static str, ended_first: bool, rounds: usize) -> Result<Case>
             listener.wait_for("died", 1, SILENCE)?;
             std::thread::sleep(REST);
         } else {
-            std::mem::replace(&mut old, new).leave();
+            leaving.push(std::mem::replace(&mut old, new).leave());
         }
         let began = put(&pidfile, old.0.id())?;
         let (registered, _) = listener.wait_for("registered", 1, SILENCE)?;
         let opened = reference.recv_timeout(SILENCE).context("no inotify")?;
         told.push(nanoseconds(registered, began));
         seen.push(nanoseconds(opened, began));
+    }
+    for one in leaving {
+        // A panic there has been told.
+        let _ended: std::thread::Result<()> = one.join();
     }
     Ok(Case {
         what,
@@ -177,11 +183,11 @@ impl Sleeper {
     }
 
     /// Ends it a moment after its successor has taken its place.
-    fn leave(self) {
+    fn leave(self) -> JoinHandle<()> {
         std::thread::spawn(move || {
             std::thread::sleep(REST);
             drop(self);
-        });
+        })
     }
 }
 
