@@ -28,6 +28,7 @@ use crate::core::{
 
 /// What comes to pass at some time.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "few of them wait at a time")]
 enum Happening {
     /// The core is told. Lost when the daemon is killed.
     Tell(Event, Option<Identity>),
@@ -336,7 +337,7 @@ impl World {
             }
             Happening::Work => {
                 if let Some(job) = self.lane.pop_front() {
-                    self.work(job);
+                    self.work(&job);
                 }
                 Ok(())
             }
@@ -425,8 +426,8 @@ impl World {
         }
     }
 
-    fn work(&mut self, job: Effect) {
-        match job {
+    fn work(&mut self, job: &Effect) {
+        match *job {
             Effect::Start { run, .. } => self.start(run),
             Effect::RemovePidfile { identity } => {
                 if self.pidfile == Some(identity) {
