@@ -15,11 +15,13 @@ pub mod ini;
 pub mod name;
 pub mod native;
 pub mod number;
+pub mod plan;
 pub mod pmond;
 pub mod resolve;
 pub mod settings;
 mod starlingx;
 pub mod storm;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -77,6 +79,15 @@ pub struct Unmonitored {
     pub reason: String,
 }
 
+/// A directory of configuration files, as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadDirectory {
+    /// Which.
+    pub path: PathBuf,
+    /// How many entries it had, or why it could not be read.
+    pub entries: Result<usize, String>,
+}
+
 /// All that was read.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
@@ -86,6 +97,8 @@ pub struct Loaded {
     pub entities: Vec<EntitySpec>,
     /// What cannot be monitored, and why.
     pub unmonitored: Vec<Unmonitored>,
+    /// The directories it was read from.
+    pub directories: Vec<ReadDirectory>,
     /// Everything there is to say, file by file.
     pub findings: Vec<Finding>,
     refused: bool,

@@ -9,6 +9,7 @@
 mod entity;
 mod overlay;
 pub mod schema;
+pub mod socket;
 pub mod stop;
 pub mod storm;
 pub mod table;
@@ -22,7 +23,7 @@ use std::{
 };
 
 use super::{
-    Loaded, Sources, Unmonitored,
+    Loaded, ReadDirectory, Sources, Unmonitored,
     dependency::GroupSettings,
     file::{self, ReadError},
     finding::{Finding, Level, Place, did_you_mean},
@@ -248,7 +249,23 @@ fn refuse(loaded: &mut Loaded, finding: Finding) {
 fn paths(loaded: &mut Loaded, sources: &Sources) -> Vec<(PathBuf, bool)> {
     let mut paths = vec![(sources.pmon_toml.clone(), sources.explicit)];
     let conf_d = sources.conf_d();
-    let mut additional = match additional(&conf_d) {
+    let listed = additional(&conf_d);
+    loaded.directories.push(ReadDirectory {
+        path: conf_d.clone(),
+        entries: match &listed {
+            Ok(paths) => Ok(paths.len()),
+            Err(error) => Err(error.to_string()),
+        },
+    });
+    if let Some(directory) = sources.pmon_toml.parent()
+        && let Err(error) = std::fs::metadata(directory)
+    {
+        loaded.directories.push(ReadDirectory {
+            path: directory.to_path_buf(),
+            entries: Err(error.to_string()),
+        });
+    }
+    let mut additional = match listed {
         Ok(additional) => additional,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => {
@@ -382,6 +399,9 @@ fn add_entities(loaded: &mut Loaded, files: &[(Source, Vec<EntityTable>)], host:
     }
 }
 
+#[cfg(test)]
+#[path = "tests/early.rs"]
+mod early_tests;
 #[cfg(test)]
 #[path = "tests/native.rs"]
 mod tests;

@@ -23,6 +23,7 @@ pub mod notice;
 pub mod pulse;
 pub mod recovery;
 pub mod simulation;
+pub mod socket;
 pub mod status;
 pub mod storm;
 pub mod time;

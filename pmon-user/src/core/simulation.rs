@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use super::{
-    death::{Death, LastSeen, SourceName, WaitStatus},
+    death::{Death, Hint, LastSeen, SourceName, WaitStatus},
     effect::{Effect, ScriptTask},
-    entity::{EntitySpec, Severity},
+    entity::{EntitySpec, Severity, StartMethod},
     event::{Event, Occasion, Outcome, Sighting, StartEnd},
     evidence::Evidence,
     gate::{GateEvent, Verdict},
@@ -217,6 +217,11 @@ impl<'a> Simulation<'a> {
         }
     }
 
+    /// The pidfile names nobody any more, and nothing is told.
+    pub fn lose(&mut self) {
+        self.alive = None;
+    }
+
     /// Somebody else starts a process; its pidfile change is noticed.
     pub fn start_by_hand(&mut self) -> Identity {
         let identity = self.new_identity();
@@ -297,7 +302,25 @@ impl<'a> Simulation<'a> {
         if let Some(registered) = self.recovery.current()
             && registered.identity == identity
         {
+            let early = matches!(&self.spec.start, StartMethod::Command(it) if it.early);
+            if early {
+                self.happen(Event::Hint(self.hint(identity, status)));
+            }
             self.happen(Event::Died(self.death(identity, status)));
+        }
+    }
+
+    /// How the kernel side would tell that the last thread of the process exits at
+    /// this moment.
+    #[must_use]
+    pub const fn hint(&self, identity: Identity, status: WaitStatus) -> Hint {
+        Hint {
+            identity,
+            generation: self.generation,
+            source: SourceName::Ebpf,
+            died_at: Some(self.now),
+            status: Some(status),
+            last_thread: true,
         }
     }
 

@@ -115,6 +115,8 @@ pub struct Facts {
     pub degraded: Vec<String>,
     /// What is wrong with the configuration in force.
     pub findings: Vec<String>,
+    /// Why the configuration on disk is not the one in force.
+    pub refused_configuration: Option<String>,
     /// Entities that cannot be monitored.
     pub unmonitored: Vec<crate::config::Unmonitored>,
     /// Whether it stands in for pmond on a StarlingX host.

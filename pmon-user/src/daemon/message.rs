@@ -25,7 +25,7 @@ use crate::{
         inbox::{Outcome, datagram::Command},
         starlingx::{gates, petting::Proof},
     },
-    config::Loaded,
+    config::{Loaded, plan::Wanted},
     control::backend::{Refusal, RegisterRequest},
     core::{
         death::{LastSeen, SourceName, WaitStatus},
@@ -219,8 +219,8 @@ pub enum Request {
     },
     /// Why it is as it is.
     Explain(String, Reply<ExplainView>),
-    /// A configuration to put into force.
-    Reload(Box<Loaded>, Reply<ReloadView>),
+    /// A configuration to put into force, or to plan only.
+    Reload(Box<Loaded>, Wanted, Reply<ReloadView>),
     /// Programs, links, maps, pins.
     Bpf(Reply<Snapshot>),
     /// What other programs have to be loaded against, and whether those in force

@@ -8,6 +8,7 @@
 mod alarms;
 mod aliases;
 mod auditing;
+mod auto_reload;
 mod backend;
 pub mod canary;
 mod commands;
@@ -30,10 +31,12 @@ pub mod options;
 mod pid_one;
 mod pulses;
 mod receiver;
+mod reload;
 mod requests;
 mod scripts;
 pub mod selection;
 mod sightings;
+mod sockets;
 mod starlingx;
 mod status_views;
 mod steps;
@@ -82,6 +85,7 @@ use crate::{
     effect::{self, Executor, Report},
     look,
     state::{Store, journal, lock::Lock, registrations},
+    sys::spawn,
     view::incident::IncidentView,
 };
 
@@ -107,7 +111,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if !options.check && pid_one::is_it() {
         return pid_one::run();
     }
+    // While there is one thread.
+    let aside = spawn::set_descriptors_aside();
     let _logging = logging::start();
+    if let Err(error) = aside {
+        tracing::warn!(%error, "sockets cannot be passed to programs");
+    }
     let sources = options.sources.resolve();
     let host = config::LocalHost::detect();
     let (mut starlingx, findings) = if options.check {
@@ -118,7 +127,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut loaded = config::load(&sources, &host);
     loaded.findings.extend(findings);
     options.apply_to(&mut loaded.settings);
-    starlingx.apply_to(&mut loaded);
+    starlingx.overlay().apply_to(&mut loaded.settings);
+    starlingx.subfunctions.learn(&loaded.entities);
     for finding in &loaded.findings {
         tracing::warn!("{finding}");
     }
@@ -152,6 +162,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let result = runtime.block_on(serve_until_stopped(
         &settings,
+        options,
         sources,
         loaded,
         &mut starlingx,
@@ -173,6 +184,7 @@ enum End {
 
 async fn serve_until_stopped(
     settings: &Settings,
+    options: &Options,
     sources: Sources,
     loaded: Loaded,
     starlingx: &mut StarlingX,
@@ -237,6 +249,7 @@ async fn serve_until_stopped(
         store: store.status(),
         starlingx: starlingx.troubles.clone(),
         subfunctions: starlingx.subfunctions.clone(),
+        overlay: starlingx.overlay(),
     };
     let workers = Workers {
         executor: Arc::clone(&executor),
@@ -258,8 +271,11 @@ async fn serve_until_stopped(
         inbox: inbox.clone(),
         telling,
         history,
+        running: settings.clone(),
+        options: options.clone(),
+        pmon_d: Mutex::new(sources.pmon_d(settings).map(Path::to_path_buf)),
+        reloading: tokio::sync::Mutex::new(()),
         sources,
-        settings: settings.daemon.clone(),
         helpers,
         handed_over: Arc::clone(&handed_over),
         kernel_log: kernel_side::KernelLog::default(),
@@ -274,6 +290,15 @@ async fn serve_until_stopped(
         // Also when the sender is dropped: then the daemon ends as well.
         let _ended = stopped.await;
     }));
+    if settings.daemon.auto_reload {
+        let (daemon, inbox) = (Arc::clone(&daemon), inbox.clone());
+        tokio::spawn(async move {
+            let why = auto_reload::run(daemon).await;
+            let why = format!("changed configuration files are not noticed: {why}");
+            tracing::error!("{why}");
+            inbox.send(Message::Degraded(why));
+        });
+    }
     tell_init(&[
         sd_notify::NotifyState::MainPid(std::process::id()),
         sd_notify::NotifyState::Ready,
@@ -294,7 +319,7 @@ async fn serve_until_stopped(
             }
             () = restart.notified() => break End::HandedOver,
             _ = hangup.recv() => {
-                if let Err(refusal) = daemon.reload("SIGHUP".to_owned()).await {
+                if let Err(refusal) = daemon.reload(false, "SIGHUP".to_owned()).await {
                     tracing::warn!(%refusal, "reload");
                 }
             }

@@ -64,6 +64,7 @@ pub(super) fn start(
         socket: socket.display().to_string(),
         degraded,
         findings: Vec::new(),
+        refused_configuration: None,
         unmonitored: Vec::new(),
         starlingx: settings.starlingx.enabled,
         config_generation: 0,

@@ -130,6 +130,7 @@ impl Engine {
                     entity.pidfd_only = registered.pidfd_only;
                 }
                 trace::note(name, identity, Deed::Registered);
+                self.take_sockets_back(name, process);
                 Event::Registered {
                     identity,
                     generation: registered.generation,
@@ -246,7 +247,9 @@ impl Engine {
             Notice::Died(death) => Some(death.identity),
             _ => None,
         };
-        if let Some(identity) = died {
+        if let Some(identity) = died
+            && !entity.unsettled.contains(&identity)
+        {
             entity.unsettled.push(identity);
         }
         self.hand_out(Work::Tell(Told {

@@ -279,6 +279,7 @@ mod tests {
             source: SourceName::Ebpf,
             died_at: Some(Time::from_boot_ns(died_us * 1000)),
             status: None,
+            last_thread: true,
         })
     }
 

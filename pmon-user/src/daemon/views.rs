@@ -12,7 +12,7 @@ use super::{
 use crate::{
     core::{
         death::WaitStatus,
-        entity::{EntitySpec, StopPolicy},
+        entity::{EntitySpec, StartMethod, StopPolicy},
         forecast::{Forecast, if_it_died_now, if_its_status_were_bad},
         gate::Condition,
         recovery::{AfterStop, Phase, Recovery, Stage},
@@ -367,6 +367,10 @@ fn cause_text(status: Option<WaitStatus>) -> String {
 
 /// The configuration as understood.
 fn spec_view(spec: &EntitySpec) -> SpecView {
+    let command = match &spec.start {
+        StartMethod::Command(command) => Some(command),
+        StartMethod::Unit { .. } | StartMethod::Script { .. } | StartMethod::None { .. } => None,
+    };
     SpecView {
         restarts: spec.restarts,
         interval_ms: milliseconds(spec.interval),
@@ -377,6 +381,12 @@ fn spec_view(spec: &EntitySpec) -> SpecView {
         pidfile: spec.pidfile.as_ref().map(|path| path.display().to_string()),
         follow: spec.follow,
         start: spec.describe_start(),
+        early: command.is_some_and(|command| command.early),
+        sockets: spec
+            .sockets()
+            .iter()
+            .map(|one| one.listen.to_string())
+            .collect(),
         stop: match spec.stop {
             StopPolicy::Graceful { signal, timeout } => {
                 format!("signal {signal}, then SIGKILL after {timeout:?}")

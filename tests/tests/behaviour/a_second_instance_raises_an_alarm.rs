@@ -70,8 +70,9 @@ fn started_by_hand_with_the_same_words() {
     daemon.entity_when(&name, "none is told", LONG, no_duplicates);
 
     // And after a recovery there is one.
+    let mark = events.mark();
     Process::open(main).unwrap().kill();
-    let one = events.after(0, "one instance", LONG, |event| {
+    let one = events.after(mark, "one instance", LONG, |event| {
         event.is(&name, "one_instance")
     });
     assert_eq!(one.pid, Some(daemon.up(&name)));

@@ -40,6 +40,8 @@ mod an_alarm_outlives_the_daemon;
 mod an_altered_table_is_put_right;
 mod an_idle_daemon_sleeps;
 mod another_layouts_pins_are_taken_over;
+mod changed_files_are_put_into_force;
+mod clients_queue_while_a_service_is_replaced;
 mod commands_come_by_datagram;
 mod each_discrepancy_is_explained;
 mod every_kernel_does_what_it_can;

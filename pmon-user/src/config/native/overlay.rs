@@ -33,6 +33,8 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
         socket_group,
         audit_interval,
         settle,
+        auto_reload,
+        reload_settle,
         source: choice,
         canary_interval,
         receiver_priority,
@@ -53,6 +55,11 @@ pub(super) fn daemon(settings: &mut Settings, table: DaemonTable, source: &Sourc
     set(&mut daemon.pin_dir, pin_dir.map(PathOrNone::path));
     set(&mut daemon.socket_group, socket_group.map(|name| name.0));
     set(&mut daemon.settle, settle.map(|settle| settle.0));
+    set(&mut daemon.auto_reload, auto_reload);
+    set(
+        &mut daemon.reload_settle,
+        reload_settle.map(|settle| settle.0),
+    );
     set(&mut daemon.source, choice);
     if let Some(interval) = audit_interval {
         if interval.get_ref().0 < Duration::from_secs(1) {

@@ -487,6 +487,8 @@ impl World {
                 let identity = self.new_identity();
                 self.processes.insert(identity);
                 self.pidfile = Some(identity);
+                // On record before it executes anything.
+                self.known = Some(identity);
                 let died = self.perhaps_doomed(identity, luck);
                 self.start_ends(run, StartEnd::Running(identity), Some(identity));
                 self.note(|_| format!("({}) runs, doomed: {died}", identity.pid));
@@ -542,6 +544,13 @@ impl World {
 
     /// The running start command ends with its process group.
     fn cancel(&mut self) {
+        let ran = self.queue.values().find_map(|happening| match happening {
+            Happening::Tell(Event::StartEnded { .. }, found) => *found,
+            _ => None,
+        });
+        if let Some(identity) = ran {
+            self.die(identity, WaitStatus(9));
+        }
         self.lane.retain(|job| !matches!(job, Effect::Start { .. }));
         self.queue.retain(|_, happening| match happening {
             Happening::Tell(Event::StartEnded { .. }, None) | Happening::Appear(_, Some(_)) => {
@@ -594,6 +603,7 @@ impl World {
                 source: SourceName::Ebpf,
                 died_at: Some(self.now),
                 status: Some(status),
+                last_thread: true,
             };
             self.later(Duration::ZERO, Happening::Tell(Event::Hint(hint), None));
         }

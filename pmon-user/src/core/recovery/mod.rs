@@ -51,7 +51,8 @@
 //! # What must stay true
 //!
 //! * No recovery starts from a hint; only from a verified death or a look that
-//!   found nothing.
+//!   found nothing. The one exception is asked for in the configuration and told
+//!   in `early`.
 //! * The order of a kill is unregister, remove the pidfile, signal
 //!   (spec/pmond.md §2.8, field story S1).
 //! * A start is only asked for while no process of the entity is known alive.
@@ -66,6 +67,7 @@ mod alarm;
 mod attempt;
 mod counts;
 mod dying;
+mod early;
 mod gated;
 mod group;
 mod hold;
@@ -114,6 +116,9 @@ pub struct Recovery {
     unwatched: Option<Identity>,
     /// A process that was unregistered and is being ended.
     leaving: Option<Identity>,
+    /// A process that runs no code any more and has not been seen gone yet, while
+    /// its successor has been started; see [`early`].
+    releasing: Option<Identity>,
     /// pmond's `failed`: a recovery is under way or was given up.
     failed: bool,
     /// An operator's start or restart is being carried out.
@@ -217,6 +222,7 @@ impl Recovery {
             registered: None,
             unwatched: None,
             leaving: None,
+            releasing: None,
             failed: false,
             manual: false,
             cycled: false,
@@ -362,9 +368,14 @@ impl Recovery {
     /// When a [`Event::Tick`] is due, if nothing else happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
+        let stage = match self.stage {
+            // The death that is still to come decides when this is over.
+            Stage::Monitor { .. } if self.releasing.is_some() => None,
+            stage => stage.deadline(),
+        };
         [
             self.storm_deadline(),
-            self.stage.deadline(),
+            stage,
             self.alarm.refresh_at(),
             self.pulse.deadline(),
             self.status.deadline(),
@@ -385,6 +396,7 @@ impl Recovery {
             return;
         }
         match self.stage {
+            Stage::Monitor { .. } if self.releasing.is_some() => {}
             Stage::MonitorWait { .. } => self.window_closed(step),
             Stage::Monitor { .. } => self.stable(step),
             Stage::RestartWait { .. } => self.look(step),
@@ -408,6 +420,10 @@ impl Recovery {
     /// Asks for a look before anything is started.
     fn look(&mut self, step: &mut Step<'_>) {
         self.enter(step, Stage::Looking);
+        if self.releasing.is_some() {
+            // An early start has failed: its death asks for the look.
+            return;
+        }
         step.ask(Effect::Look {
             foreign_script: !self.crashed_just_now(step),
         });

@@ -32,7 +32,9 @@ impl Recovery {
         }
         match outcome {
             // Seen alive by a look that was overtaken by its end.
-            Outcome::Process(identity) if self.ended == Some(identity) => {
+            Outcome::Process(identity)
+                if self.ended == Some(identity) || self.releasing == Some(identity) =>
+            {
                 let reason = format!("({}) has ended since", identity.pid);
                 self.seen_nothing(step, occasion, reason, foreign_script);
             }
@@ -168,7 +170,7 @@ impl Recovery {
         }
         match self.stage {
             Stage::Unknown | Stage::Looking | Stage::Waiting { .. }
-                if occasion == Occasion::Asked =>
+                if occasion == Occasion::Asked && self.releasing.is_none() =>
             {
                 if let Some(script) = foreign_script {
                     return self.wait_for(step, script);

@@ -5,6 +5,7 @@
 mod active;
 mod adoption;
 mod alarms;
+mod early;
 mod ending;
 mod following;
 mod gates;
