@@ -14,6 +14,7 @@ use super::{
     kernel_side::{self, KernelLog},
     message::{Inbox, Request},
     options::Options,
+    starlingx::Overlay,
     telling::Telling,
 };
 use crate::{
@@ -83,6 +84,8 @@ pub(super) struct Helpers {
     pub starlingx: Troubles,
     /// What events to mtcAgent say of entities.
     pub subfunctions: Subfunctions,
+    /// What pmond.conf says of the settings.
+    pub overlay: Overlay,
 }
 
 impl Helpers {
@@ -128,9 +131,11 @@ impl Daemon {
         })?;
         let mut settings = loaded.settings.clone();
         self.options.apply_to(&mut settings);
+        self.helpers.overlay.apply_to(&mut settings);
+        let subfunctions = Subfunctions::default();
+        subfunctions.learn(&loaded.entities);
         let pmon_d = self.sources.pmon_d(&settings).map(Path::to_path_buf);
         let waiting = difference::waiting_for_restart(&self.running, &settings);
-        let entities = loaded.entities.clone();
         let asked = (self.inbox)
             .ask(|reply| Request::Reload(Box::new(loaded), wanted, reply))
             .await;
@@ -138,7 +143,7 @@ impl Daemon {
         view.daemon_restart = waiting.into_iter().map(str::to_owned).collect();
         if wanted != Wanted::Plan {
             if view.applied {
-                self.helpers.subfunctions.learn(&entities);
+                self.helpers.subfunctions.take_from(&subfunctions);
                 *self.pmon_d.lock().unwrap_or_else(PoisonError::into_inner) = pmon_d;
             }
             tell(&view, &by);

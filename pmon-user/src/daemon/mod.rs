@@ -128,7 +128,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut loaded = config::load(&sources, &host);
     loaded.findings.extend(findings);
     options.apply_to(&mut loaded.settings);
-    starlingx.apply_to(&mut loaded);
+    starlingx.overlay().apply_to(&mut loaded.settings);
+    starlingx.subfunctions.learn(&loaded.entities);
     for finding in &loaded.findings {
         tracing::warn!("{finding}");
     }
@@ -250,6 +251,7 @@ async fn serve_until_stopped(
         store: store.status(),
         starlingx: starlingx.troubles.clone(),
         subfunctions: starlingx.subfunctions.clone(),
+        overlay: starlingx.overlay(),
     };
     let workers = Workers {
         executor: Arc::clone(&executor),

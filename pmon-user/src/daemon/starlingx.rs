@@ -3,6 +3,8 @@
 //!
 //! Must stay true: the petting begins before anything that could block.
 
+use std::{num::NonZeroU16, path::PathBuf};
+
 use jiff::Timestamp;
 
 use super::{
@@ -24,7 +26,6 @@ use crate::{
         troubles::{Concern, Troubles},
     },
     config::{
-        Loaded,
         finding::Finding,
         settings::{Settings, starlingx::StarlingxSettings},
     },
@@ -92,33 +93,22 @@ impl StarlingX {
         files::original(&self.at_work.as_ref()?.settings.root)
     }
 
-    /// Lays what pmond.conf says over settings that pmon's own configuration
-    /// leaves open.
-    pub(super) fn apply_to(&self, loaded: &mut Loaded) {
-        self.subfunctions.learn(&loaded.entities);
+    /// What pmond.conf says, where pmon's own configuration leaves it open.
+    pub(super) fn overlay(&self) -> Overlay {
         let Some(AtWork {
-            settings: own,
-            config,
-            ..
+            settings, config, ..
         }) = &self.at_work
         else {
-            return;
+            return Overlay::default();
         };
-        let daemon = &mut loaded.settings.daemon;
-        let default = Settings::default().daemon;
-        if daemon.active_reply_port == default.active_reply_port {
-            daemon.active_reply_port = config.active_port;
-        }
-        let inbox = &mut loaded.settings.starlingx.command_port;
-        let given = std::num::NonZeroU16::new(config.command_port);
-        if let Some(port) = given
-            && *inbox == StarlingxSettings::default().command_port
-        {
-            *inbox = port;
-        }
-        if daemon.initialised_file.is_none() && own.root != Root::default() {
-            let platform = Platform::read(&own.root);
-            daemon.initialised_file = platform.ok().map(|it| own.root.path(it.initialised_flag()));
+        let elsewhere = settings.root != Root::default();
+        let platform = elsewhere.then(|| Platform::read(&settings.root).ok());
+        Overlay {
+            active_port: Some(config.active_port),
+            command_port: NonZeroU16::new(config.command_port),
+            initialised_file: platform
+                .flatten()
+                .map(|platform| settings.root.path(platform.initialised_flag())),
         }
     }
 
@@ -204,6 +194,41 @@ impl StarlingX {
             && let Some(petting) = at_work.petting
         {
             petting.stop();
+        }
+    }
+}
+
+/// What pmond.conf says of pmon's own settings.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Overlay {
+    active_port: Option<u16>,
+    command_port: Option<NonZeroU16>,
+    /// Where the host is below a directory of its own; elsewhere it is looked up.
+    initialised_file: Option<PathBuf>,
+}
+
+impl Overlay {
+    /// Lays it over settings that are at their defaults.
+    pub(super) fn apply_to(&self, settings: &mut Settings) {
+        let Self {
+            active_port,
+            command_port,
+            initialised_file,
+        } = self;
+        let default = Settings::default();
+        let daemon = &mut settings.daemon;
+        if let Some(port) = active_port
+            && daemon.active_reply_port == default.daemon.active_reply_port
+        {
+            daemon.active_reply_port = *port;
+        }
+        if let Some(port) = command_port
+            && settings.starlingx.command_port == default.starlingx.command_port
+        {
+            settings.starlingx.command_port = *port;
+        }
+        if daemon.initialised_file.is_none() {
+            daemon.initialised_file.clone_from(initialised_file);
         }
     }
 }

@@ -57,6 +57,11 @@ impl Subfunctions {
         });
         self.0.store(Arc::new(named.collect()));
     }
+
+    /// What `other` knows is in force.
+    pub fn take_from(&self, other: &Self) {
+        self.0.store(other.0.load_full());
+    }
 }
 
 /// Where events go, and from where.

@@ -35,7 +35,8 @@ impl Recovery {
                 false
             }
         };
-        let safe = hint.last_thread && self.releasing.is_none() && self.is_at_liberty();
+        // Who stands before gates has to ask first, and that takes as long.
+        let safe = hint.last_thread && self.releasing.is_none() && !self.gates.guarded;
         if !(wanted && safe && self.stage == Stage::Manage && step.spec.recovers()) {
             return;
         }
@@ -89,11 +90,11 @@ impl Recovery {
             | Stage::MonitorWait { .. }
             | Stage::Held { .. }
             | Stage::RestartWait { .. }
-            | Stage::Queued
             | Stage::Polling { .. }
-            | Stage::Yielding { .. }
             | Stage::StartWait { .. }
             | Stage::Gated
+            | Stage::Queued
+            | Stage::Yielding { .. }
             | Stage::Unverifiable
             | Stage::Unmonitored => {}
         }
