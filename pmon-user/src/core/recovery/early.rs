@@ -86,6 +86,7 @@ impl Recovery {
             | Stage::Unknown
             | Stage::Manage
             | Stage::Waiting { .. }
+            | Stage::Yielding { .. }
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::Held { .. }
