@@ -102,8 +102,6 @@ pub fn waiting_for_restart(running: &Settings, read: &Settings) -> Vec<&'static 
         command_inbox,
         command_port,
         stop_recovers_after,
-        root,
-        controller,
     } = starlingx;
     let new = &read.starlingx;
     compare("compat.starlingx.enabled", *enabled == new.enabled);
@@ -121,7 +119,5 @@ pub fn waiting_for_restart(running: &Settings, read: &Settings) -> Vec<&'static 
         "compat.starlingx.stop_recovers_after",
         *stop_recovers_after == new.stop_recovers_after,
     );
-    compare("compat.starlingx.root", *root == new.root);
-    compare("compat.starlingx.controller", *controller == new.controller);
     names
 }

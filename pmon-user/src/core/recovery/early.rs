@@ -95,7 +95,6 @@ impl Recovery {
             | Stage::StartWait { .. }
             | Stage::Gated
             | Stage::Queued
-            | Stage::Yielding { .. }
             | Stage::Unverifiable
             | Stage::Unmonitored => {}
         }
