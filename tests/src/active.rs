@@ -124,7 +124,7 @@ impl Answering {
         ];
         all.extend(settings);
         format!(
-            "[daemon]\nactive_reply_port = {reply_port}\n\n{}",
+            "[daemon]\nauto_reload = false\nactive_reply_port = {reply_port}\n\n{}",
             script::entity(&self.name, &all)
         )
     }

@@ -26,4 +26,5 @@ pub mod place;
 pub mod privilege;
 pub mod process;
 pub mod script;
+pub mod starlingx;
 pub mod wait;

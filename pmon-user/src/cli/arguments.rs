@@ -161,7 +161,11 @@ pub enum Verb {
         name: String,
     },
     /// Read the configuration again and put it into force.
-    Reload,
+    Reload {
+        /// Only say what that would change.
+        #[arg(long)]
+        plan: bool,
+    },
     /// Every prerequisite, with the exact fix; local checks only where no daemon answers.
     Doctor,
     /// The kernel side.

@@ -206,7 +206,7 @@ async fn dispatch(
             verbs::history(name.as_deref(), lines, global, output).await
         }
         Verb::Explain { name } => verbs::explain(&name, global, output).await,
-        Verb::Reload => verbs::reload(global, output).await,
+        Verb::Reload { plan } => verbs::reload(plan, global, output).await,
         Verb::Doctor => verbs::doctor(seams.local_checks, global, output).await,
         Verb::Bpf {
             verb: BpfVerb::Show { seconds },

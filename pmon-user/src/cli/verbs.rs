@@ -108,10 +108,11 @@ pub(super) async fn bpf_log(on: bool, global: &Global, output: &mut Output<'_>) 
     one(&view, output, |_look| render::kernel::bpf_log(view))
 }
 
-pub(super) async fn reload(global: &Global, output: &mut Output<'_>) -> Ended {
-    let view = connect(global).await?.reload().await?;
+pub(super) async fn reload(plan: bool, global: &Global, output: &mut Output<'_>) -> Ended {
+    let view = connect(global).await?.reload(plan).await?;
     one(&view, output, |look| render::diagnosis::reload(&view, look))?;
-    Ok(if view.applied { Exit::Ok } else { Exit::Usage })
+    let fine = view.applied || (view.plan && view.refused.is_none());
+    Ok(if fine { Exit::Ok } else { Exit::Usage })
 }
 
 pub(super) async fn operate(

@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{
-    Loaded,
+    Loaded, ReadDirectory,
     file::{self, ReadError},
     finding::{Finding, Level},
     host::Host,
@@ -25,7 +25,15 @@ use super::{
 /// Loads all of `directory` into `loaded`, whose settings apply. `explicit`:
 /// somebody asked for this directory, so that its absence is an error.
 pub fn load(loaded: &mut Loaded, directory: &Path, explicit: bool, host: &dyn Host) {
-    let names = match list(directory) {
+    let listed = list(directory);
+    loaded.directories.push(ReadDirectory {
+        path: directory.to_path_buf(),
+        entries: match &listed {
+            Ok(names) => Ok(names.len()),
+            Err(error) => Err(error.to_string()),
+        },
+    });
+    let names = match listed {
         Ok(names) => names,
         Err(error) => {
             let missing = error.kind() == io::ErrorKind::NotFound;

@@ -15,14 +15,18 @@ pub mod ini;
 pub mod name;
 pub mod native;
 pub mod number;
+pub mod plan;
 pub mod pmond;
 pub mod resolve;
 pub mod settings;
+mod starlingx;
 pub mod storm;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 
 use crate::core::entity::{EntitySpec, Origin};
+use settings::starlingx::StarlingxSettings;
 
 pub use finding::{Finding, Level};
 pub use host::{Host, LocalHost};
@@ -75,6 +79,15 @@ pub struct Unmonitored {
     pub reason: String,
 }
 
+/// A directory of configuration files, as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadDirectory {
+    /// Which.
+    pub path: PathBuf,
+    /// How many entries it had, or why it could not be read.
+    pub entries: Result<usize, String>,
+}
+
 /// All that was read.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
@@ -84,6 +97,8 @@ pub struct Loaded {
     pub entities: Vec<EntitySpec>,
     /// What cannot be monitored, and why.
     pub unmonitored: Vec<Unmonitored>,
+    /// The directories it was read from.
+    pub directories: Vec<ReadDirectory>,
     /// Everything there is to say, file by file.
     pub findings: Vec<Finding>,
     refused: bool,
@@ -148,6 +163,12 @@ impl Loaded {
     }
 }
 
+/// Reads `[compat.starlingx]` alone, with nothing that could hang: what is to be
+/// at work before anything else. Mistakes are [`load`]'s to tell.
+pub fn starlingx(sources: &Sources, host: &dyn Host) -> StarlingxSettings {
+    native::starlingx(sources, host)
+}
+
 /// Reads everything. Blocking: file system and, for user names, name services.
 pub fn load(sources: &Sources, host: &dyn Host) -> Loaded {
     let mut loaded = Loaded::default();
@@ -159,6 +180,7 @@ pub fn load(sources: &Sources, host: &dyn Host) -> Loaded {
         directory::load(&mut loaded, &directory, explicit, host);
     }
     native::check_overrides(&mut loaded, &overrides, native);
+    starlingx::check(&mut loaded);
     dependency::relate(&mut loaded);
     loaded
 }

@@ -9,6 +9,7 @@
 mod entity;
 mod overlay;
 pub mod schema;
+pub mod socket;
 pub mod stop;
 pub mod storm;
 pub mod table;
@@ -22,12 +23,12 @@ use std::{
 };
 
 use super::{
-    Loaded, Sources, Unmonitored,
+    Loaded, ReadDirectory, Sources, Unmonitored,
     dependency::GroupSettings,
     file::{self, ReadError},
     finding::{Finding, Level, Place, did_you_mean},
     host::Host,
-    settings::Override,
+    settings::{Override, starlingx::StarlingxSettings},
     storm::StormKeys,
 };
 use crate::core::{
@@ -192,6 +193,19 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
     overrides
 }
 
+/// `[compat.starlingx]` of all native files that can be read.
+pub(super) fn starlingx(sources: &Sources, host: &dyn Host) -> StarlingxSettings {
+    let mut loaded = Loaded::default();
+    for (path, required) in paths(&mut loaded, sources) {
+        let source = read(&mut loaded, path, required, host);
+        let parsed = source.map(|source| toml::from_str(&source.text));
+        if let Some(Ok(NativeFile { compat, .. })) = parsed {
+            overlay::starlingx(&mut loaded.settings, &compat.starlingx);
+        }
+    }
+    loaded.settings.starlingx
+}
+
 /// Says which overrides meet no pmon.d entity. `native` entities come first in
 /// `loaded.entities` and have no use for overrides.
 pub(super) fn check_overrides(loaded: &mut Loaded, overrides: &[OverridePlace], native: usize) {
@@ -235,7 +249,23 @@ fn refuse(loaded: &mut Loaded, finding: Finding) {
 fn paths(loaded: &mut Loaded, sources: &Sources) -> Vec<(PathBuf, bool)> {
     let mut paths = vec![(sources.pmon_toml.clone(), sources.explicit)];
     let conf_d = sources.conf_d();
-    let mut additional = match additional(&conf_d) {
+    let listed = additional(&conf_d);
+    loaded.directories.push(ReadDirectory {
+        path: conf_d.clone(),
+        entries: match &listed {
+            Ok(paths) => Ok(paths.len()),
+            Err(error) => Err(error.to_string()),
+        },
+    });
+    if let Some(directory) = sources.pmon_toml.parent()
+        && let Err(error) = std::fs::metadata(directory)
+    {
+        loaded.directories.push(ReadDirectory {
+            path: directory.to_path_buf(),
+            entries: Err(error.to_string()),
+        });
+    }
+    let mut additional = match listed {
         Ok(additional) => additional,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => {
@@ -369,6 +399,9 @@ fn add_entities(loaded: &mut Loaded, files: &[(Source, Vec<EntityTable>)], host:
     }
 }
 
+#[cfg(test)]
+#[path = "tests/early.rs"]
+mod early_tests;
 #[cfg(test)]
 #[path = "tests/native.rs"]
 mod tests;

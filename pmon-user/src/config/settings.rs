@@ -3,6 +3,7 @@
 //! Plain values with the defaults of a host where nothing is configured. How
 //! they are written in TOML is `native`'s business.
 
+pub mod difference;
 pub mod starlingx;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -51,6 +52,11 @@ pub struct DaemonSettings {
     pub audit_interval: Duration,
     /// How long a changed pidfile or directory must rest before it is read.
     pub settle: Duration,
+    /// Whether changed configuration files are put into force without being asked
+    /// to, as pmond does.
+    pub auto_reload: bool,
+    /// How long configuration files must rest before that.
+    pub reload_settle: Duration,
     /// Kernel source of deaths.
     pub source: SourceChoice,
     /// Period in which the sources are tried by a canary.
@@ -83,6 +89,8 @@ impl Default for DaemonSettings {
             socket_group: "pmon".into(),
             audit_interval: Duration::from_secs(30),
             settle: Duration::from_millis(50),
+            auto_reload: true,
+            reload_settle: Duration::from_secs(1),
             source: SourceChoice::Auto,
             canary_interval: Duration::from_secs(5 * 60),
             receiver_priority: 10,

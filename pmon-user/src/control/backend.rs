@@ -54,8 +54,13 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<IncidentView>, Refusal>> + Send;
     /// Why an entity is in its state, and what would happen if it died now.
     fn explain(&self, name: String) -> impl Future<Output = Result<ExplainView, Refusal>> + Send;
-    /// Reads the configuration again and puts it into force.
-    fn reload(&self, by: String) -> impl Future<Output = Result<ReloadView, Refusal>> + Send;
+    /// Reads the configuration again and puts it into force, or only says what
+    /// that would change.
+    fn reload(
+        &self,
+        plan: bool,
+        by: String,
+    ) -> impl Future<Output = Result<ReloadView, Refusal>> + Send;
     /// Ends, leaving the kernel side and every process to another daemon; returns
     /// once it has been accepted.
     fn handoff(&self, by: String) -> impl Future<Output = Result<(), Refusal>> + Send;

@@ -20,7 +20,7 @@ use super::{
         BpfLogParameters, BpfShowParameters, EntitiesReply, EntityReply, EventReply,
         EventsParameters, EventsReply, HistoryParameters, HoldParameters, INTERFACE,
         IncidentsReply, NameParameters, NamesParameters, Nothing, OperateParameters,
-        RegisterParameters, Verb,
+        RegisterParameters, ReloadParameters, Verb,
     },
 };
 use crate::{
@@ -284,13 +284,14 @@ impl Client {
         self.call(Verb::Explain, named(name)).await
     }
 
-    /// Puts the configuration into force again.
+    /// Puts the configuration into force again, or only says what that would change.
     ///
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub async fn reload(&mut self) -> Result<ReloadView, ClientError> {
-        self.call(Verb::Reload, Nothing {}).await
+    pub async fn reload(&mut self, plan: bool) -> Result<ReloadView, ClientError> {
+        let plan = plan.then_some(true);
+        self.call(Verb::Reload, ReloadParameters { plan }).await
     }
 
     /// Has the daemon end, for another one to take over.

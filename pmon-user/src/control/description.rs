@@ -17,7 +17,7 @@ use super::{
         BpfLogParameters, BpfShowParameters, EntitiesReply, EntityReply, EventReply,
         EventsParameters, EventsReply, HistoryParameters, HoldParameters, INTERFACE,
         IncidentsReply, NameParameters, NamesParameters, Nothing, OperateParameters,
-        RegisterParameters, Verb,
+        RegisterParameters, ReloadParameters, Verb,
     },
 };
 use crate::view::{
@@ -64,7 +64,7 @@ fn signature(verb: Verb, generator: &mut SchemaGenerator) -> (Schema, Schema) {
         Verb::RecentEvents => both::<EventsParameters, EventsReply>(generator),
         Verb::History => both::<HistoryParameters, IncidentsReply>(generator),
         Verb::Explain => both::<NameParameters, ExplainView>(generator),
-        Verb::Reload => both::<Nothing, ReloadView>(generator),
+        Verb::Reload => both::<ReloadParameters, ReloadView>(generator),
         Verb::Handoff => both::<Nothing, Nothing>(generator),
         Verb::Doctor => both::<Nothing, DoctorView>(generator),
         Verb::BpfShow => both::<BpfShowParameters, BpfView>(generator),

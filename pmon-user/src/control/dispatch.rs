@@ -17,7 +17,7 @@ use super::{
         BpfLogParameters, BpfShowParameters, EntitiesReply, EntityReply, EventsParameters,
         EventsReply, HistoryParameters, HoldParameters, INTERFACE, IncidentsReply, MAX_COUNTING,
         MAX_HOLD, NameParameters, NamesParameters, Nothing, OperateParameters, RegisterParameters,
-        Verb,
+        ReloadParameters, Verb,
     },
     requests::{Failure, parameters},
     transport::encode,
@@ -105,8 +105,9 @@ pub(super) async fn perform<B: Backend>(
             reply(backend.explain(name).await.map_err(ControlError::from)?)
         }
         Verb::Reload => {
-            let Nothing {} = parameters(value)?;
-            reply(backend.reload(by).await.map_err(ControlError::from)?)
+            let ReloadParameters { plan } = parameters(value)?;
+            let plan = plan.unwrap_or(false);
+            reply(backend.reload(plan, by).await.map_err(ControlError::from)?)
         }
         Verb::Handoff => {
             let Nothing {} = parameters(value)?;

@@ -199,10 +199,15 @@ impl Backend for Fake {
         self.get(&name).map(explain)
     }
 
-    async fn reload(&self, by: String) -> Result<ReloadView, Refusal> {
-        self.note("reload".to_owned(), by);
+    async fn reload(&self, plan: bool, by: String) -> Result<ReloadView, Refusal> {
+        let what = if plan { "plan" } else { "reload" };
+        self.note(what.to_owned(), by);
         Ok(ReloadView {
-            applied: true,
+            applied: !plan,
+            plan,
+            refused: None,
+            changes: Vec::new(),
+            daemon_restart: Vec::new(),
             config_generation: 5,
             added: vec!["mail".to_owned()],
             changed: Vec::new(),

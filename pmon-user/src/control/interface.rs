@@ -165,7 +165,10 @@ impl Verb {
             Self::RecentEvents => "The last `recent` events, oldest first.",
             Self::History => "Incidents, newest first; of all entities unless a name is given.",
             Self::Explain => "Why an entity is in its state, and what would happen if it died now.",
-            Self::Reload => "Read the configuration again and put it into force.",
+            Self::Reload => {
+                "Read the configuration again and put it into force, as a whole or not at all; with \
+                 `plan`, only say what that would change."
+            }
             Self::Handoff => {
                 "End, leaving programs and maps in the kernel and every process as they are, so \
                  that another daemon can take over; returns once that is accepted."
@@ -301,6 +304,15 @@ pub struct BpfShowParameters {
 pub struct BpfLogParameters {
     /// Whether it is to be on.
     pub on: bool,
+}
+
+/// Parameters of [`Verb::Reload`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReloadParameters {
+    /// Only say what it would change; it is put into force when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<bool>,
 }
 
 /// No parameters, or nothing to reply.

@@ -94,6 +94,11 @@ pub struct Hint {
     pub died_at: Option<Time>,
     /// Wait status, where the source tells.
     pub status: Option<WaitStatus>,
+    /// In the moment of the exit the kernel side compared the process with the
+    /// registered one, and found that this was its last thread: nothing of it runs
+    /// user code any more. Only a record that came through the ring is as sure as
+    /// this.
+    pub last_thread: bool,
 }
 
 /// A fact: the whole thread group is gone, its pidfd is readable.

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{dependency::Dependencies, storm::StormPolicy};
+use super::{dependency::Dependencies, socket::SocketSpec, storm::StormPolicy};
 
 /// Everything the core needs to know about one entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +65,15 @@ impl EntitySpec {
     pub const fn recovers(&self) -> bool {
         (self.restarts > 0 || self.status.is_some())
             && !matches!(self.start, StartMethod::None { .. })
+    }
+
+    /// The sockets that pmon holds for it.
+    #[must_use]
+    pub fn sockets(&self) -> &[SocketSpec] {
+        match &self.start {
+            StartMethod::Command(command) => &command.sockets,
+            StartMethod::Unit { .. } | StartMethod::Script { .. } | StartMethod::None { .. } => &[],
+        }
     }
 
     /// The pidfile, where it is of any consequence: in status mode it is neither
@@ -175,6 +184,12 @@ pub struct CommandSpec {
     pub daemonizes: bool,
     /// File that takes stdout and stderr instead of the default log.
     pub log: Option<PathBuf>,
+    /// A successor is started as soon as the old process can run no code any more,
+    /// although its memory, files and sockets are still held. Never with
+    /// `daemonizes`.
+    pub early: bool,
+    /// Listening sockets that pmon holds, in the order in which they are passed.
+    pub sockets: Vec<SocketSpec>,
 }
 
 /// How a live process is ended.

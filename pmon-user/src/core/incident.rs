@@ -36,6 +36,9 @@ pub struct Incident {
     /// What happened.
     pub timeline: Vec<(Time, Notice)>,
     external: bool,
+    /// Whose death the first hint was of. A successor may be started before that
+    /// death is verified.
+    hinted: Option<Identity>,
 }
 
 /// How an incident ended.
@@ -170,6 +173,7 @@ impl Incident {
             deaths: VecDeque::new(),
             timeline: Vec::new(),
             external: false,
+            hinted: None,
         }
     }
 
@@ -181,7 +185,13 @@ impl Incident {
             self.deaths.push_back((death.identity, death.died_at));
         }
         match notice {
-            Notice::Died(death) if self.death.is_none() && self.attempts == 0 => {
+            Notice::Hinted(hint) if self.attempts == 0 => {
+                self.hinted.get_or_insert(hint.identity);
+            }
+            Notice::Died(death)
+                if self.death.is_none()
+                    && (self.attempts == 0 || self.hinted == Some(death.identity)) =>
+            {
                 self.death = Some(death.clone());
             }
             Notice::Spawned { .. } => {

@@ -147,6 +147,11 @@ pub enum Notice {
         /// The pid of the foreign script.
         script: u32,
     },
+    /// Nothing is done for the time being, because of what the host is doing.
+    Gated {
+        /// What is waited for.
+        why: String,
+    },
     /// The adoption window is open: a successor that somebody else starts is
     /// waited for.
     AwaitingSuccessor {
@@ -297,6 +302,7 @@ impl Notice {
             Self::Held { .. } => "held",
             Self::Resumed { .. } => "resumed",
             Self::Waiting { .. } => "waiting",
+            Self::Gated { .. } => "gated",
             Self::AwaitingSuccessor { .. } => "awaiting_successor",
             Self::DuplicateInstance { .. } => "duplicate_instance",
             Self::DuplicateCleared(_) => "duplicate_cleared",
@@ -365,6 +371,7 @@ impl Notice {
             | Self::Held { .. }
             | Self::Resumed { .. }
             | Self::Waiting { .. }
+            | Self::Gated { .. }
             | Self::AwaitingSuccessor { .. }
             | Self::DuplicateCleared(None)
             | Self::Audited { .. }
@@ -476,6 +483,7 @@ impl fmt::Display for Notice {
             Self::Waiting { script } => {
                 write!(f, "init script ({script}) is at work; waiting for it")
             }
+            Self::Gated { why } => write!(f, "left alone: {why}"),
             Self::AwaitingSuccessor { window } => {
                 write!(f, "waiting {window:?} for a successor of somebody else's")
             }

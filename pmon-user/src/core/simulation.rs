@@ -7,11 +7,12 @@
 use std::time::Duration;
 
 use super::{
-    death::{Death, LastSeen, SourceName, WaitStatus},
+    death::{Death, Hint, LastSeen, SourceName, WaitStatus},
     effect::{Effect, ScriptTask},
-    entity::{EntitySpec, Severity},
+    entity::{EntitySpec, Severity, StartMethod},
     event::{Event, Occasion, Outcome, Sighting, StartEnd},
     evidence::Evidence,
+    gate::{GateEvent, Verdict},
     identity::Identity,
     pulse::PulseEvent,
     recovery::Recovery,
@@ -76,6 +77,7 @@ pub struct Simulation<'a> {
     now: Time,
     start: StartBehaviour,
     answers: AnswerBehaviour,
+    gate: Verdict,
     scripts: ScriptBehaviour,
     failure_text: Option<String>,
     turns: TurnBehaviour,
@@ -106,6 +108,7 @@ impl<'a> Simulation<'a> {
             now,
             start,
             answers: AnswerBehaviour::default(),
+            gate: Verdict::default(),
             scripts: ScriptBehaviour::default(),
             failure_text: None,
             turns: TurnBehaviour::default(),
@@ -174,6 +177,12 @@ impl<'a> Simulation<'a> {
         self.answers = answers;
     }
 
+    /// The gates of the host open or close; whoever waits is told.
+    pub fn set_gate(&mut self, verdict: Verdict) {
+        self.gate = verdict.clone();
+        self.happen(Event::Gate(GateEvent::Verdict(verdict)));
+    }
+
     /// From now on the script of status mode does this.
     pub fn set_scripts(&mut self, scripts: ScriptBehaviour) {
         self.scripts = scripts;
@@ -206,6 +215,11 @@ impl<'a> Simulation<'a> {
         if let Some(identity) = self.alive {
             self.die(identity, status);
         }
+    }
+
+    /// The pidfile names nobody any more, and nothing is told.
+    pub fn lose(&mut self) {
+        self.alive = None;
     }
 
     /// Somebody else starts a process; its pidfile change is noticed.
@@ -288,7 +302,25 @@ impl<'a> Simulation<'a> {
         if let Some(registered) = self.recovery.current()
             && registered.identity == identity
         {
+            let early = matches!(&self.spec.start, StartMethod::Command(it) if it.early);
+            if early {
+                self.happen(Event::Hint(self.hint(identity, status)));
+            }
             self.happen(Event::Died(self.death(identity, status)));
+        }
+    }
+
+    /// How the kernel side would tell that the last thread of the process exits at
+    /// this moment.
+    #[must_use]
+    pub const fn hint(&self, identity: Identity, status: WaitStatus) -> Hint {
+        Hint {
+            identity,
+            generation: self.generation,
+            source: SourceName::Ebpf,
+            died_at: Some(self.now),
+            status: Some(status),
+            last_thread: true,
         }
     }
 
@@ -367,6 +399,10 @@ impl<'a> Simulation<'a> {
                     let initialised = true;
                     let silent = PulseEvent::Silent { round, initialised };
                     self.happen(Event::Pulse(silent));
+                }
+                Effect::AskGate => {
+                    let verdict = self.gate.clone();
+                    self.happen(Event::Gate(GateEvent::Verdict(verdict)));
                 }
                 Effect::RunScript {
                     task,

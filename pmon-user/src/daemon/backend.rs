@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -12,13 +13,19 @@ use tokio::sync::{Notify, broadcast, watch};
 use super::{
     kernel_side::{self, KernelLog},
     message::{Inbox, Request},
+    options::Options,
     telling::Telling,
 };
 use crate::{
     alarm::{dispatch::Dispatch, health::HostHealth},
     audit::AuditStatus,
     causes::in_full,
-    config::{self, Sources, settings::DaemonSettings},
+    compat::starlingx::{events::Subfunctions, troubles::Troubles},
+    config::{
+        self, Sources,
+        plan::Wanted,
+        settings::{Settings, difference},
+    },
     control::backend::{Backend, Refusal, RegisterRequest, WantedEvents},
     core::{event::OperatorAction, identity::Identity},
     doctor, look,
@@ -47,7 +54,13 @@ pub(super) struct Daemon {
     /// Where the configuration comes from.
     pub sources: Sources,
     /// How it was told to run.
-    pub settings: DaemonSettings,
+    pub running: Settings,
+    /// What the command line says goes before what is configured.
+    pub options: Options,
+    /// The directory of pmon.d files, as the configuration in force has it.
+    pub pmon_d: Mutex<Option<PathBuf>>,
+    /// Held while one is under way.
+    pub reloading: tokio::sync::Mutex<()>,
     /// The threads beside the engine.
     pub helpers: Helpers,
     /// Told when another daemon is to take over.
@@ -66,6 +79,10 @@ pub(super) struct Helpers {
     pub health: HostHealth,
     /// The state writer.
     pub store: watch::Receiver<StoreStatus>,
+    /// Those that work for StarlingX.
+    pub starlingx: Troubles,
+    /// What events to mtcAgent say of entities.
+    pub subfunctions: Subfunctions,
 }
 
 impl Helpers {
@@ -82,7 +99,75 @@ impl Helpers {
         if store.lost > 0 {
             degraded.push(format!("{} incidents could not be saved", store.lost));
         }
+        degraded.extend(self.starlingx.list());
         degraded
+    }
+}
+
+impl Daemon {
+    /// The directory of pmon.d files, if any are read.
+    pub(super) fn pmon_d(&self) -> Option<PathBuf> {
+        let pmon_d = self.pmon_d.lock().unwrap_or_else(PoisonError::into_inner);
+        pmon_d.clone()
+    }
+
+    /// Reads the configuration, and plans it or puts it into force.
+    pub(super) async fn reload_for(
+        &self,
+        wanted: Wanted,
+        by: String,
+    ) -> Result<ReloadView, Refusal> {
+        let _one_at_a_time = self.reloading.lock().await;
+        let sources = self.sources.clone();
+        let loaded = tokio::task::spawn_blocking(move || {
+            config::load(&sources, &config::LocalHost::detect())
+        })
+        .await
+        .map_err(|error| Refusal::Refused {
+            reason: format!("the configuration could not be read: {error}"),
+        })?;
+        let mut settings = loaded.settings.clone();
+        self.options.apply_to(&mut settings);
+        let pmon_d = self.sources.pmon_d(&settings).map(Path::to_path_buf);
+        let waiting = difference::waiting_for_restart(&self.running, &settings);
+        let entities = loaded.entities.clone();
+        let asked = (self.inbox)
+            .ask(|reply| Request::Reload(Box::new(loaded), wanted, reply))
+            .await;
+        let mut view = asked?;
+        view.daemon_restart = waiting.into_iter().map(str::to_owned).collect();
+        if wanted != Wanted::Plan {
+            if view.applied {
+                self.helpers.subfunctions.learn(&entities);
+                *self.pmon_d.lock().unwrap_or_else(PoisonError::into_inner) = pmon_d;
+            }
+            tell(&view, &by);
+        }
+        Ok(view)
+    }
+}
+
+/// What has become of a reload, for the log.
+fn tell(view: &ReloadView, by: &str) {
+    for finding in &view.findings {
+        tracing::warn!("{finding}");
+    }
+    match &view.refused {
+        Some(why) => tracing::error!(
+            by,
+            "the configuration on disk is refused, and the one before stays in force: {why}"
+        ),
+        None => tracing::info!(
+            by,
+            added = view.added.len(),
+            changed = view.changed.len(),
+            removed = ?view.removed,
+            "configuration {} is in force",
+            view.config_generation
+        ),
+    }
+    for setting in &view.daemon_restart {
+        tracing::warn!("`{setting}` has changed, which the daemon heeds when it is restarted");
     }
 }
 
@@ -174,22 +259,9 @@ impl Backend for Daemon {
         self.inbox.ask(|reply| Request::Explain(name, reply)).await
     }
 
-    async fn reload(&self, by: String) -> Result<ReloadView, Refusal> {
-        tracing::info!(by, "reload");
-        let sources = self.sources.clone();
-        let loaded = tokio::task::spawn_blocking(move || {
-            config::load(&sources, &config::LocalHost::detect())
-        })
-        .await
-        .map_err(|error| Refusal::Refused {
-            reason: format!("the configuration could not be read: {error}"),
-        })?;
-        for finding in &loaded.findings {
-            tracing::warn!("{finding}");
-        }
-        self.inbox
-            .ask(|reply| Request::Reload(Box::new(loaded), reply))
-            .await
+    async fn reload(&self, plan: bool, by: String) -> Result<ReloadView, Refusal> {
+        let wanted = if plan { Wanted::Plan } else { Wanted::ByHand };
+        self.reload_for(wanted, by).await
     }
 
     async fn handoff(&self, by: String) -> Result<(), Refusal> {
@@ -201,7 +273,7 @@ impl Backend for Daemon {
 
     async fn doctor(&self) -> Result<DoctorView, Refusal> {
         let status = self.status(Vec::new()).await?;
-        let settings = self.settings.clone();
+        let settings = self.running.daemon.clone();
         let checks = tokio::task::spawn_blocking(move || doctor::with_daemon(&status, &settings))
             .await
             .map_err(|error| Refusal::Refused {

@@ -21,6 +21,7 @@ use super::{
     auditing::Deeds,
     canary::Leash,
     entity::Entity,
+    gates::Gates,
     inheritance::Inheritance,
     instances::Counting,
     message::{Message, Work},
@@ -92,6 +93,7 @@ pub struct Engine {
     more: bool,
     stopping: bool,
     pub(super) inheritance: Inheritance,
+    pub(super) gates: Gates,
     /// What is raised, and what is not known to be cleared everywhere.
     pub(super) alarms: Alarms,
 }
@@ -113,6 +115,8 @@ pub struct Facts {
     pub degraded: Vec<String>,
     /// What is wrong with the configuration in force.
     pub findings: Vec<String>,
+    /// Why the configuration on disk is not the one in force.
+    pub refused_configuration: Option<String>,
     /// Entities that cannot be monitored.
     pub unmonitored: Vec<crate::config::Unmonitored>,
     /// Whether it stands in for pmond on a StarlingX host.
@@ -169,6 +173,7 @@ impl Engine {
             more: false,
             stopping: false,
             inheritance: Inheritance::default(),
+            gates: Gates::default(),
             alarms,
         };
         if let Some(kernel) = engine.table.kernel() {
@@ -299,6 +304,8 @@ impl Engine {
                 Message::Counted(counted) => self.counted(counted),
                 Message::CountAgain(names) => self.count_again(names),
                 Message::Canary(hatched) => self.canary_hatched(hatched),
+                Message::Gates(report) => self.gates_seen(report),
+                Message::Alive(proof) => proof.give(),
                 Message::Pulse(report) => self.pulse_reported(report),
                 Message::Source(started) => self.source_started(started),
                 Message::Degraded(why) => self.facts.degraded.push(why),

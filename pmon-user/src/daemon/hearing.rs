@@ -89,8 +89,20 @@ impl Engine {
     pub(super) fn hinted(&mut self, entity: &EntityName, hint: Hint) {
         let generation = hint.generation;
         self.happen(entity, Event::Hint(hint), clock::now());
+        self.note_releasing(entity);
         if self.table.is_on_demand(generation) {
             self.pidfd_readable(generation);
+        }
+    }
+
+    /// A successor may become the known process before the death of the one before
+    /// it is told; should this daemon be killed in between, the next one tells it.
+    fn note_releasing(&mut self, entity: &EntityName) {
+        if let Some(entity) = self.entities.get_mut(entity)
+            && let Some(identity) = entity.recovery.releasing()
+            && !entity.unsettled.contains(&identity)
+        {
+            entity.unsettled.push(identity);
         }
     }
 

@@ -97,6 +97,9 @@ impl Entity {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Queued
             | Stage::Ignore
             | Stage::Held {

@@ -21,8 +21,11 @@ use super::{
 use crate::{
     alarm::event::AlarmEvent,
     audit::Due,
-    compat::inbox::{Outcome, datagram::Command},
-    config::Loaded,
+    compat::{
+        inbox::{Outcome, datagram::Command},
+        starlingx::{gates, petting::Proof},
+    },
+    config::{Loaded, plan::Wanted},
     control::backend::{Refusal, RegisterRequest},
     core::{
         death::{LastSeen, SourceName, WaitStatus},
@@ -148,6 +151,10 @@ pub enum Message {
     Audit(Due),
     /// A canary waits to be registered and released, or why there is none.
     Canary(Result<Hatched, String>),
+    /// The gates of the host were looked at.
+    Gates(gates::Report),
+    /// Is anybody there? For whoever tells others that the engine works.
+    Alive(Proof),
     /// What has become of a request of active monitoring, or of its port.
     Pulse(endpoint::Report),
     /// A source was started, or why not.
@@ -212,8 +219,8 @@ pub enum Request {
     },
     /// Why it is as it is.
     Explain(String, Reply<ExplainView>),
-    /// A configuration to put into force.
-    Reload(Box<Loaded>, Reply<ReloadView>),
+    /// A configuration to put into force, or to plan only.
+    Reload(Box<Loaded>, Wanted, Reply<ReloadView>),
     /// Programs, links, maps, pins.
     Bpf(Reply<Snapshot>),
     /// What other programs have to be loaded against, and whether those in force
@@ -254,6 +261,8 @@ pub enum Work {
     },
     /// Something for the endpoint of active monitoring.
     Pulse(endpoint::Order),
+    /// Look at the gates of the host; answered by [`Message::Gates`].
+    AskGate(u64),
     /// Count instances; answered by [`Message::Counted`].
     Count(Census),
     /// Say in a moment that these are to be counted again.

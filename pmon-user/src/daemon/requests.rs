@@ -1,6 +1,6 @@
 //! What the control service asks of the engine, answered on the engine's thread.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     engine::Engine,
@@ -8,14 +8,13 @@ use super::{
     holds::{self, Resumption},
     incident_views::incident_view,
     logging::KernelLines,
-    message::{Reply, Request, Work},
+    message::{Reply, Request},
     views::entity_view,
 };
 use aya_log::EbpfLogger;
 
 use crate::{
     causes::in_full,
-    config::Loaded,
     control::backend::{Refusal, RegisterRequest},
     core::{
         dependency::Dependencies,
@@ -30,7 +29,7 @@ use crate::{
     state::registrations::{AdHoc, EntityRecord},
     sys::clock,
     table::EntityName,
-    view::{diagnosis::ReloadView, entity::EntityView, incident::IncidentView},
+    view::{entity::EntityView, incident::IncidentView},
 };
 
 /// An asker that has gone away is no concern of ours.
@@ -91,7 +90,7 @@ impl Engine {
                 by,
                 reply: to,
             } => reply(to, self.unregister_ad_hoc(&name, &by)),
-            Request::Reload(loaded, to) => reply(to, Ok(self.apply(*loaded))),
+            Request::Reload(loaded, wanted, to) => reply(to, Ok(self.reload(*loaded, wanted))),
             Request::Bpf(to) => reply(to, Ok(self.snapshot())),
             Request::PlanPrograms(to) => reply(to, self.plan_programs()),
             Request::ReplacePrograms(replacement, to) => {
@@ -256,10 +255,11 @@ impl Engine {
     pub(super) fn add(&mut self, spec: Arc<EntitySpec>, record: EntityRecord) {
         let now = clock::now();
         let Resumption {
-            recovery,
+            mut recovery,
             effects,
             notices,
         } = holds::resume(&spec, &record, now);
+        let effects = self.gates.place(&spec, &mut recovery, effects);
         let quorum = record.quorum;
         let name = EntityName::from(spec.name.as_str());
         self.adopt(Entity::new(spec, recovery, record), effects);
@@ -276,75 +276,6 @@ impl Engine {
                 Some(incident_view(entity, incident))
             })
             .collect()
-    }
-
-    /// Puts a configuration into force: touches only what it changes. A
-    /// process is never ended by it, and a changed entity keeps its process,
-    /// its counters and its alarm.
-    pub(super) fn apply(&mut self, loaded: Loaded) -> ReloadView {
-        let findings: Vec<String> = loaded.findings.iter().map(ToString::to_string).collect();
-        let mut view = ReloadView {
-            applied: false,
-            config_generation: self.facts.config_generation,
-            added: Vec::new(),
-            changed: Vec::new(),
-            removed: Vec::new(),
-            findings: findings.clone(),
-        };
-        if loaded.refused() {
-            return view;
-        }
-        let wanted: BTreeSet<&str> = loaded.entities.iter().map(|spec| &*spec.name).collect();
-        let removed: Vec<EntityName> = self
-            .entities
-            .iter()
-            .filter(|(name, entity)| {
-                entity.spec.origin != Origin::Operator && !wanted.contains(&***name)
-            })
-            .map(|(name, _)| Arc::clone(name))
-            .collect();
-        for name in removed {
-            self.remove(&name);
-            view.removed.push(name.to_string());
-        }
-        self.limit(loaded.settings.daemon.recovery_budget);
-        let mut watched = Vec::new();
-        for spec in loaded.entities {
-            match self.entities.get_mut(spec.name.as_str()) {
-                None => {
-                    view.added.push(spec.name.clone());
-                    self.add(Arc::new(spec), EntityRecord::default());
-                }
-                Some(entity) if *entity.spec == spec => {}
-                Some(entity) => {
-                    view.changed.push(spec.name.clone());
-                    let mode_changed = entity.spec.mode != spec.mode;
-                    entity.spec = Arc::new(spec);
-                    if mode_changed {
-                        let name: EntityName = Arc::from(entity.spec.name.as_str());
-                        let (spec, record) = (Arc::clone(&entity.spec), entity.memory());
-                        self.abandon(&name);
-                        self.add(spec, record);
-                    } else {
-                        let name = EntityName::from(entity.spec.name.as_str());
-                        watched.push((name, entity.spec.watched_pidfile().cloned()));
-                    }
-                }
-            }
-        }
-        for (name, pidfile) in watched {
-            self.reconfigure_alarm(&name);
-            self.follow(&name);
-            self.hand_out(Work::Watch(name, pidfile));
-        }
-        view.removed.sort();
-        self.relate();
-        self.facts.findings = findings;
-        self.facts.unmonitored = loaded.unmonitored;
-        self.facts.config_generation += 1;
-        view.applied = true;
-        view.config_generation = self.facts.config_generation;
-        view
     }
 }
 
@@ -376,6 +307,8 @@ pub(super) fn ad_hoc_spec(
                 group: None,
                 daemonizes,
                 log: None,
+                early: false,
+                sockets: Vec::new(),
             }),
             None => StartMethod::None {
                 reason: "registered without `--restart`".to_owned(),

@@ -39,6 +39,13 @@ impl Engine {
             known_gone: _,
             names_gone: _,
         } = look;
+        if self
+            .entities
+            .get(name)
+            .is_some_and(|entity| entity.recovery.is_deferred())
+        {
+            return;
+        }
         let finding = (sighting.occasion == Occasion::Sweep)
             .then(|| self.audit(name, &sighting, knew))
             .flatten();

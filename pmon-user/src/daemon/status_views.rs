@@ -187,6 +187,11 @@ impl Engine {
 
     fn degraded(&self) -> Vec<String> {
         let mut degraded = self.facts.degraded.clone();
+        degraded.extend(self.facts.refused_configuration.as_ref().map(|why| {
+            format!(
+                "the configuration on disk is refused, and the one before stays in force: {why}"
+            )
+        }));
         degraded.extend(self.selection.degraded());
         degraded.extend(self.table.obstacle());
         if self.exhausted {

@@ -130,6 +130,7 @@ impl Engine {
                     entity.pidfd_only = registered.pidfd_only;
                 }
                 trace::note(name, identity, Deed::Registered);
+                self.take_sockets_back(name, process);
                 Event::Registered {
                     identity,
                     generation: registered.generation,
@@ -207,6 +208,7 @@ impl Engine {
                 return self.request_pulse(name, &spec, round, sequence);
             }
             Effect::CollectPulse { round } => return self.collect_pulse(name, &spec, round),
+            Effect::AskGate => return self.ask_gate(name),
             // Dealt with by the caller, or told as a notice.
             Effect::Register { .. }
             | Effect::AskTurn
@@ -245,7 +247,9 @@ impl Engine {
             Notice::Died(death) => Some(death.identity),
             _ => None,
         };
-        if let Some(identity) = died {
+        if let Some(identity) = died
+            && !entity.unsettled.contains(&identity)
+        {
             entity.unsettled.push(identity);
         }
         self.hand_out(Work::Tell(Told {

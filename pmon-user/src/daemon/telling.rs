@@ -206,6 +206,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Held { .. }
         | Notice::Resumed { .. }
         | Notice::Waiting { .. }
+        | Notice::Gated { .. }
         | Notice::AwaitingAnswers { .. }
         | Notice::StatusGood
         | Notice::FlappingEnded
@@ -278,6 +279,7 @@ mod tests {
             source: SourceName::Ebpf,
             died_at: Some(Time::from_boot_ns(died_us * 1000)),
             status: None,
+            last_thread: true,
         })
     }
 

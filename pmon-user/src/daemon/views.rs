@@ -12,8 +12,9 @@ use super::{
 use crate::{
     core::{
         death::WaitStatus,
-        entity::{EntitySpec, StopPolicy},
+        entity::{EntitySpec, StartMethod, StopPolicy},
         forecast::{Forecast, if_it_died_now, if_its_status_were_bad},
+        gate::Condition,
         recovery::{AfterStop, Phase, Recovery, Stage},
         time::Time,
     },
@@ -232,7 +233,11 @@ fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
         Stage::Held { .. } => StateWord::Held,
         Stage::Ignore => StateWord::Failed,
         Stage::Unverifiable => StateWord::Unverifiable,
-        Stage::Unknown | Stage::Unmonitored => StateWord::Unknown,
+        Stage::Unknown
+        | Stage::Polling { .. }
+        | Stage::StartWait { .. }
+        | Stage::Gated
+        | Stage::Unmonitored => StateWord::Unknown,
     }
 }
 
@@ -245,7 +250,10 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
             let wanted = recovery.pulse().wanted()?;
             format!("call it recovered after {wanted} more answers")
         }
-        Stage::Unmonitored => return None,
+        Stage::Unmonitored
+        | Stage::Polling {
+            condition: Condition::Never,
+        } => return None,
         Stage::Unknown | Stage::Looking => "look for the process".to_owned(),
         Stage::Waiting {
             script: Some(script),
@@ -276,6 +284,9 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
                 format!("attempt {} of {}", recovery.attempts() + 1, spec.restarts)
             }
         }
+        Stage::Polling { .. } => "monitor it when its part of the host is configured".to_owned(),
+        Stage::StartWait { .. } => "begin to monitor it".to_owned(),
+        Stage::Gated => "recover it when the host is in a state for that".to_owned(),
         Stage::Ignore => format!("nothing; `pmon start {}`", spec.name),
         Stage::Stopped if recovery.returns_at().is_some() => {
             "monitor it again: the stop is over".to_owned()
@@ -356,6 +367,10 @@ fn cause_text(status: Option<WaitStatus>) -> String {
 
 /// The configuration as understood.
 fn spec_view(spec: &EntitySpec) -> SpecView {
+    let command = match &spec.start {
+        StartMethod::Command(command) => Some(command),
+        StartMethod::Unit { .. } | StartMethod::Script { .. } | StartMethod::None { .. } => None,
+    };
     SpecView {
         restarts: spec.restarts,
         interval_ms: milliseconds(spec.interval),
@@ -366,6 +381,12 @@ fn spec_view(spec: &EntitySpec) -> SpecView {
         pidfile: spec.pidfile.as_ref().map(|path| path.display().to_string()),
         follow: spec.follow,
         start: spec.describe_start(),
+        early: command.is_some_and(|command| command.early),
+        sockets: spec
+            .sockets()
+            .iter()
+            .map(|one| one.listen.to_string())
+            .collect(),
         stop: match spec.stop {
             StopPolicy::Graceful { signal, timeout } => {
                 format!("signal {signal}, then SIGKILL after {timeout:?}")

@@ -60,8 +60,8 @@ impl Cgroups {
             .map(OwnedFd::from)
     }
 
-    /// Makes the entity's cgroup and opens its `cgroup.procs` for the child to
-    /// write itself into; `None` where there are no cgroups.
+    /// Makes the entity's cgroup and opens its directory for the child to be made
+    /// in; `None` where there are no cgroups.
     ///
     /// # Errors
     ///
@@ -75,10 +75,9 @@ impl Cgroups {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(Arc::clone(entity));
-        let procs = fs::OpenOptions::new()
-            .write(true)
-            .open(directory.join("cgroup.procs"))?;
-        Ok(Some(procs.into()))
+        // Not any directory of that name.
+        fs::metadata(directory.join("cgroup.procs"))?;
+        Ok(Some(fs::File::open(directory)?.into()))
     }
 
     /// Removes the entity's cgroup if it is empty.

@@ -1,5 +1,5 @@
 //! What exactly is executed for a start method: program, arguments,
-//! environment, directory, user, output and cgroup.
+//! environment, directory, user, sockets, output and cgroup.
 //!
 //! Everything here may block and runs on a blocking thread, before fork.
 
@@ -25,7 +25,7 @@ use crate::{
         entity::{CommandSpec, EntitySpec, StartMethod},
     },
     sys::{
-        spawn::{Cgroup, Launch},
+        spawn::{self, Cgroup, Launch},
         user::{self, Account},
     },
 };
@@ -179,7 +179,17 @@ pub(super) fn prepare(invocation: &Invocation, voice: &Voice) -> Result<Prepared
         Some(path) => c_string(path.as_os_str())?,
         None => arguments.first().cloned().ok_or("there is no program")?,
     };
-    let environment = environment(invocation, account.as_ref(), &shared.settings)
+    let sockets = match invocation {
+        Invocation::Command(command) => command.sockets.as_slice(),
+        Invocation::Systemctl { .. }
+        | Invocation::Script { .. }
+        | Invocation::StatusScript { .. } => &[],
+    };
+    let passed = shared
+        .sockets
+        .for_start(voice.entity(), sockets)
+        .map_err(|error| error.to_string())?;
+    let mut environment = environment(invocation, account.as_ref(), &shared.settings)
         .iter()
         .map(|(name, value)| {
             let mut variable = name.clone();
@@ -188,6 +198,11 @@ pub(super) fn prepare(invocation: &Invocation, voice: &Voice) -> Result<Prepared
             c_string(&variable)
         })
         .collect::<Result<Vec<_>, _>>()?;
+    if !sockets.is_empty() {
+        let names = sockets.iter().map(|socket| &*socket.name);
+        environment.retain(|variable| !variable.as_bytes().starts_with(b"LISTEN_"));
+        environment.extend(spawn::variables(names));
+    }
     let (directory, log) = match invocation {
         Invocation::Command(CommandSpec { directory, log, .. }) => {
             (directory.as_path(), log.as_deref())
@@ -217,6 +232,7 @@ pub(super) fn prepare(invocation: &Invocation, voice: &Voice) -> Result<Prepared
             directory,
             credentials: account.and_then(|account| account.credentials),
             output: writer,
+            passed,
             cgroup: match invocation {
                 // What it starts, systemd puts where it belongs.
                 Invocation::Systemctl { .. } => None,
@@ -293,14 +309,17 @@ fn open_output(log: Option<&Path>, voice: &Voice) -> Result<Output, String> {
 }
 
 fn open_cgroup(shared: &Shared, voice: &Voice) -> Option<Cgroup> {
-    let procs = shared
+    let directory = shared
         .cgroups
         .open(voice.entity())
         .unwrap_or_else(|error| {
             no_cgroup(voice, &error);
             None
         })?;
-    Some(Cgroup { procs, cpu: None })
+    Some(Cgroup {
+        directory,
+        cpu: None,
+    })
 }
 
 /// Says, the first time, that programs stay in pmon's own cgroup.

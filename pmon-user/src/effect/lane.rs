@@ -7,7 +7,8 @@
 //! as start commands do:
 //!
 //! * empty: `Start` fills it, `CancelStart` does nothing;
-//! * filled: the command runs, or has ended and nobody looked yet. `Start`
+//! * filled: the command runs, or has ended (perhaps as a program that runs in the
+//!   foreground) and nobody looked yet. `Start`
 //!   cancels the old command, waits until it has let go, then fills the slot
 //!   anew; `CancelStart` empties it likewise; the end of the lane silences it
 //!   and waits for its end.
@@ -39,6 +40,9 @@ use crate::{
 
 /// Longest time a pidfile's removal may hold up the signal behind it.
 const PIDFILE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Longest time that sockets may hold up the job behind theirs.
+const SOCKETS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Longest time a cancelled command may take to let go: it kills its process
 /// and waits for that for a second at most.
@@ -89,6 +93,7 @@ impl Voice {
             settings,
             said_no_cgroup: AtomicBool::new(false),
             at_work: super::AtWork::default(),
+            sockets: super::Sockets::default(),
             report: Arc::new(|_, _| {}),
             record: None,
         };
@@ -120,7 +125,8 @@ impl Voice {
 /// A command that goes on beside the lane.
 struct Running {
     voice: Arc<Voice>,
-    task: JoinHandle<()>,
+    /// Gives back the program in the foreground that it has become.
+    task: JoinHandle<Option<VerifiedPid>>,
 }
 
 impl Running {
@@ -130,9 +136,10 @@ impl Running {
 
     /// Silences the command and ends it, with its process group; the next one
     /// shall not meet it.
-    async fn cancel(self) {
+    async fn cancel(self) -> Option<VerifiedPid> {
         self.voice.cancel();
-        let _ = timeout(CANCEL_DEADLINE, self.task).await;
+        // An error is the task's panic, or that it does not let go.
+        timeout(CANCEL_DEADLINE, self.task).await.ok()?.ok()?
     }
 }
 
@@ -188,19 +195,50 @@ pub(super) async fn run(
                     failure_text,
                 };
                 let turns = Arc::clone(&turns);
-                let task = tokio::spawn(status_script::run(Arc::clone(&voice), asked, turns));
+                let asking = status_script::run(Arc::clone(&voice), asked, turns);
+                let task = tokio::spawn(async {
+                    asking.await;
+                    None
+                });
                 started = Some(Running { voice, task });
             }
             Job::StopUnit { spec } => {
                 if let Some(running) = stopping.take() {
                     running.cancel().await;
                 }
-                let task = tokio::spawn(start::stop_unit(Arc::clone(&voice), spec));
+                let stop = start::stop_unit(Arc::clone(&voice), spec);
+                let task = tokio::spawn(async {
+                    stop.await;
+                    None
+                });
                 stopping = Some(Running { voice, task });
             }
+            Job::KeepSockets { sockets } => {
+                on_sockets(&voice, move |voice| {
+                    voice.shared.sockets.keep(voice.entity(), &sockets);
+                    Ok(())
+                })
+                .await;
+            }
+            Job::TakeSocketsBack { sockets, process } => {
+                on_sockets(&voice, move |voice| {
+                    let held = &voice.shared.sockets;
+                    held.take_back(voice.entity(), &sockets, &process)
+                })
+                .await;
+            }
             Job::CancelStart => {
-                if let Some(running) = started.take() {
-                    running.cancel().await;
+                // Whoever cancels has not heard yet that it runs, and never will:
+                // nobody else would end it.
+                if let Some(running) = started.take()
+                    && let Some(process) = running.cancel().await
+                    && let Err(error) = process.signal(libc::SIGKILL)
+                    && error != Errno::SRCH
+                {
+                    let identity = process.identity();
+                    voice.failed(format!(
+                        "cannot end {identity}, which was cancelled: {error}"
+                    ));
                 }
             }
         }
@@ -243,6 +281,22 @@ async fn remove_pidfile(voice: &Voice, path: PathBuf, identity: Identity) {
         }
     };
     trace::note(voice.entity(), identity, Deed::Pidfile(outcome));
+}
+
+async fn on_sockets(
+    voice: &Arc<Voice>,
+    work: impl FnOnce(&Voice) -> Result<(), String> + Send + 'static,
+) {
+    let working = {
+        let voice = Arc::clone(voice);
+        tokio::task::spawn_blocking(move || work(&voice))
+    };
+    match timeout(SOCKETS_DEADLINE, working).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(reason))) => voice.failed(reason),
+        Ok(Err(error)) => voice.failed(format!("sockets: {error}")),
+        Err(_) => voice.failed(format!("sockets: not done within {SOCKETS_DEADLINE:?}")),
+    }
 }
 
 async fn end_leftovers(voice: &Voice, dead: Identity, died: Time, stop: StopPolicy) {

@@ -170,6 +170,7 @@ async fn describe(launch: Arc<Launch>, error: SpawnError, retries: usize) -> Str
         | Step::Group
         | Step::User
         | Step::Descriptors
+        | Step::Passing
         | Step::Gate
         | Step::Execute => &launch.program,
     };
@@ -234,6 +235,7 @@ mod tests {
             credentials: None,
             output: File::create("/dev/null").unwrap().into(),
             cgroup: None,
+            passed: Vec::new(),
         };
         let spawned = spawn(&launch, None).unwrap();
         let process = verify(spawned.pid()).unwrap();

@@ -17,6 +17,7 @@ mod leftovers;
 mod log;
 mod name;
 mod pidfile;
+mod sockets;
 mod start;
 mod status_script;
 #[cfg(test)]
@@ -39,7 +40,7 @@ use tokio::{
 };
 
 pub use self::log::Journal;
-use self::{at_work::AtWork, cgroup::Cgroups, lane::Order};
+use self::{at_work::AtWork, cgroup::Cgroups, lane::Order, sockets::Sockets};
 use crate::{
     core::{
         death::WaitStatus,
@@ -47,6 +48,7 @@ use crate::{
         entity::{EntitySpec, StopPolicy},
         event::StartEnd,
         identity::Identity,
+        socket::SocketSpec,
         time::Time,
     },
     sys::pidfd::VerifiedPid,
@@ -113,6 +115,19 @@ pub enum Job {
     /// end is not reported any more, except one that is under way already. A
     /// foreground program that was reported as running is no start command.
     CancelStart,
+    /// Close the entity's sockets that are not among these any more.
+    KeepSockets {
+        /// Those that it is to have.
+        sockets: Vec<SocketSpec>,
+    },
+    /// Take sockets that are not held back from a living process, which has them
+    /// from an earlier daemon.
+    TakeSocketsBack {
+        /// Which.
+        sockets: Vec<SocketSpec>,
+        /// From whom.
+        process: VerifiedPid,
+    },
 }
 
 /// What became of a job.
@@ -237,6 +252,7 @@ struct Shared {
     /// That programs stay in pmon's cgroup is said once, not at each start.
     said_no_cgroup: AtomicBool,
     at_work: AtWork,
+    sockets: Sockets,
     report: Reporter,
     record: Option<Recorder>,
 }
@@ -290,6 +306,7 @@ impl Executor {
                 settings,
                 said_no_cgroup: AtomicBool::new(false),
                 at_work: AtWork::default(),
+                sockets: Sockets::default(),
                 report,
                 record,
             }),
@@ -327,9 +344,10 @@ impl Executor {
         self.shared.at_work.pids()
     }
 
-    /// Ends the entity's lane once its jobs are done. A start command that is
+    /// Closes the entity's sockets and ends its lane once its jobs are done. A start command that is
     /// running may go on up to its deadline, but is not reported any more.
     pub fn forget(&self, entity: &str) {
+        self.shared.sockets.forget(entity);
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lanes) = lanes.as_mut() {
             lanes.remove(entity);

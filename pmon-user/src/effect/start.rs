@@ -37,17 +37,27 @@ const LAST_LINE_DEADLINE: Duration = Duration::from_secs(1);
 /// in the background (state D, or a large memory to give back).
 const REAP_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Runs the entity's start method and reports its end.
-pub(super) async fn start(voice: Arc<Voice>, spec: Arc<EntitySpec>, verb: StartVerb, run: u64) {
+/// Runs the entity's start method and reports its end. The process that it has
+/// become, if it runs in the foreground.
+pub(super) async fn start(
+    voice: Arc<Voice>,
+    spec: Arc<EntitySpec>,
+    verb: StartVerb,
+    run: u64,
+) -> Option<VerifiedPid> {
     let ended = match Invocation::start(&spec, verb) {
         Ok(invocation) => {
             run_to_end(&voice, invocation, spec.start_timeout, spec.follow, None).await
         }
         Err(reason) => Some((StartEnd::NotExecuted { reason }, None)),
     };
-    if let Some((end, process)) = ended {
-        voice.report(Report::StartEnded { run, end, process });
-    }
+    let (end, process) = ended?;
+    voice.report(Report::StartEnded {
+        run,
+        end,
+        process: process.clone(),
+    });
+    process
 }
 
 /// Has the entity's unit stopped; only a failure is reported.

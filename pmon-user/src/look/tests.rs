@@ -270,6 +270,8 @@ fn a_process_younger_than_its_pidfile_needs_a_name_that_fits() {
         group: None,
         daemonizes: true,
         log: None,
+        early: false,
+        sockets: Vec::new(),
     });
     assert!(look(&request(named, None)).process.is_some());
     // Known already: its names are nobody's business.

@@ -6,7 +6,7 @@ use super::{
     Look, Tone,
     text::{counted, printable},
 };
-use crate::view::diagnosis::{CheckResult, CheckView, DoctorView, ReloadView};
+use crate::view::diagnosis::{CheckResult, CheckView, DoctorView, KeyChangeView, ReloadView};
 
 /// `pmon doctor`: one line per check, each followed by its fix.
 #[must_use]
@@ -66,10 +66,14 @@ pub fn doctor(view: &DoctorView, look: &Look) -> String {
 pub fn reload(view: &ReloadView, look: &Look) -> String {
     let ReloadView {
         applied,
+        plan,
+        refused,
         config_generation,
         added,
         changed,
         removed,
+        changes,
+        daemon_restart,
         findings,
     } = view;
     let mut text = String::new();
@@ -79,7 +83,23 @@ pub fn reload(view: &ReloadView, look: &Look) -> String {
     for (sign, names) in [("+", added), ("~", changed), ("-", removed)] {
         for name in names {
             writeln!(text, "{sign} {}", printable(name)).ok();
+            let change = changes.iter().find(|change| change.name == *name);
+            for key in change.into_iter().flat_map(|change| &change.keys) {
+                writeln!(text, "{}", printable(&self::change(key))).ok();
+            }
         }
+    }
+    for setting in daemon_restart {
+        let line = format!("`{setting}` waits until the daemon restarts");
+        writeln!(text, "{}", look.paint(Tone::Uneasy, &printable(&line))).ok();
+    }
+    if let Some(why) = refused {
+        let line = printable(&format!("refused: {why}"));
+        writeln!(text, "{}", look.paint(Tone::Bad, &line)).ok();
+    }
+    if *plan && refused.is_none() {
+        text.push_str("nothing was changed: `pmon reload` puts this into force\n");
+        return text;
     }
     if *applied {
         writeln!(text, "configuration {config_generation} is in force").ok();
@@ -90,10 +110,28 @@ pub fn reload(view: &ReloadView, look: &Look) -> String {
     text
 }
 
+fn change(change: &KeyChangeView) -> String {
+    let KeyChangeView {
+        key,
+        from,
+        to,
+        at_next_start,
+    } = change;
+    let when = if *at_next_start {
+        " (from its next start on)"
+    } else {
+        ""
+    };
+    format!("    {key}: {from} -> {to}{when}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::samples::{self, noon};
+    use crate::view::{
+        diagnosis::EntityChangeView,
+        samples::{self, noon},
+    };
 
     const LOOK: fn() -> Look = || Look {
         colour: false,
@@ -118,6 +156,10 @@ DEGRADED  receiver-scheduling  other: EPERM
     fn a_reload_says_what_changed_or_that_nothing_did() {
         let mut view = ReloadView {
             applied: true,
+            plan: false,
+            refused: None,
+            changes: Vec::new(),
+            daemon_restart: Vec::new(),
             config_generation: 5,
             added: vec!["mail".to_owned()],
             changed: vec!["web".to_owned()],
@@ -128,6 +170,33 @@ DEGRADED  receiver-scheduling  other: EPERM
             reload(&view, &LOOK()),
             "+ mail\n~ web\n- db\nconfiguration 5 is in force\n"
         );
+        view.plan = true;
+        view.daemon_restart = vec!["daemon.run_dir".to_owned()];
+        let key = |key: &str, at_next_start| KeyChangeView {
+            key: key.to_owned(),
+            from: "1".to_owned(),
+            to: "2".to_owned(),
+            at_next_start,
+        };
+        view.changes = vec![EntityChangeView {
+            name: "web".to_owned(),
+            keys: vec![key("restarts", false), key("command", true)],
+        }];
+        assert_eq!(
+            reload(&view, &LOOK()),
+            "\
++ mail
+~ web
+    restarts: 1 -> 2
+    command: 1 -> 2 (from its next start on)
+- db
+`daemon.run_dir` waits until the daemon restarts
+nothing was changed: `pmon reload` puts this into force
+"
+        );
+        view.plan = false;
+        view.daemon_restart.clear();
+        view.refused = Some("it is empty".to_owned());
         view.applied = false;
         view.added.clear();
         view.changed.clear();
@@ -135,7 +204,7 @@ DEGRADED  receiver-scheduling  other: EPERM
         view.findings = vec!["/etc/pmon.d/x.conf:3:1: error: unknown mode".to_owned()];
         assert_eq!(
             reload(&view, &LOOK()),
-            "/etc/pmon.d/x.conf:3:1: error: unknown mode\nNOT applied; configuration 5 stays in force\n"
+            "/etc/pmon.d/x.conf:3:1: error: unknown mode\nrefused: it is empty\nNOT applied; configuration 5 stays in force\n"
         );
     }
 }

@@ -243,6 +243,8 @@ fn settings(entity: &EntityView, spec: &SpecView) -> String {
         pidfile,
         follow,
         start,
+        early,
+        sockets,
         stop,
         subfunction,
         active,
@@ -260,6 +262,13 @@ fn settings(entity: &EntityView, spec: &SpecView) -> String {
     });
     field(&mut text, "adoption", adoption.as_deref());
     field(&mut text, "start", Some(start));
+    field(
+        &mut text,
+        "started",
+        early.then_some("early: before the old process has released what it held"),
+    );
+    let sockets = (!sockets.is_empty()).then(|| sockets.join(", "));
+    field(&mut text, "sockets", sockets.as_deref());
     if let Some(status) = status {
         field(&mut text, "status", Some(&script::settings(status)));
         let recovery = format!(

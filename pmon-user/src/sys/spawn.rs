@@ -2,32 +2,43 @@
 //!
 //! Must stay true: the program gets its own session and process group, default
 //! signal dispositions and an empty mask, umask 022, normal scheduling, exactly
-//! the environment given, and no descriptor but 0 to 2; between fork and
+//! the environment given, and no descriptor but 0 to 2 and those passed; between fork and
 //! execve the child makes system calls only (signal-safety(7)). Neither the
 //! parent's death nor dropping [`Spawned`] ends it. What to start and what its
 //! end means belongs to `effect`.
 
 mod child;
+mod fork;
 pub mod gate;
+mod passed;
+mod spawned;
 
 use std::{
     ffi::CString,
-    fmt, io,
+    fmt,
+    fs::File,
+    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    process::{ExitStatus, Stdio},
+    sync::Once,
 };
 
 use rustix::{
     event::{EventfdFlags, eventfd},
     io::Errno,
-    process::{Pid, Signal, kill_process_group},
+    pipe::{PipeFlags, pipe_with},
 };
 use thiserror::Error;
-use tokio::process::Child;
 
 use self::{
     child::{Ids, Image, Join, Pointers},
+    fork::Side,
     gate::Barrier,
+    passed::Passed,
+    spawned::reap_failed,
+};
+pub use self::{
+    passed::{MAX_PASSED, set_descriptors_aside, variables},
+    spawned::Spawned,
 };
 use super::user::Credentials;
 
@@ -49,15 +60,18 @@ pub struct Launch {
     pub output: OwnedFd,
     /// Where to live.
     pub cgroup: Option<Cgroup>,
+    /// Descriptors that the program gets from number 3 on, with `LISTEN_PID`; at
+    /// most [`MAX_PASSED`], and only after [`set_descriptors_aside`].
+    pub passed: Vec<OwnedFd>,
 }
 
-/// The cgroups to live in, by their open `cgroup.procs`.
+/// The cgroups to live in.
 #[derive(Debug)]
 pub struct Cgroup {
-    /// Of version 2.
-    pub procs: OwnedFd,
-    /// Of the CPU controller of version 1, beside it. Not being let in is no
-    /// error.
+    /// Of version 2: its directory, open.
+    pub directory: OwnedFd,
+    /// Of the CPU controller of version 1, beside it: an open `cgroup.procs`. Not
+    /// being let in is no error.
     pub cpu: Option<OwnedFd>,
 }
 
@@ -78,6 +92,8 @@ pub enum Step {
     Directory,
     /// Marking descriptors close-on-exec.
     Descriptors,
+    /// Passing descriptors on.
+    Passing,
     /// Waiting for the go-ahead.
     Gate,
     /// execve(2).
@@ -85,7 +101,7 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Fork,
         Self::Session,
         Self::SupplementaryGroups,
@@ -93,6 +109,7 @@ impl Step {
         Self::User,
         Self::Directory,
         Self::Descriptors,
+        Self::Passing,
         Self::Gate,
         Self::Execute,
     ];
@@ -108,6 +125,7 @@ impl Step {
             Self::User => "setresuid",
             Self::Directory => "chdir",
             Self::Descriptors => "close_range",
+            Self::Passing => "dup2",
             Self::Gate => "go-ahead",
             Self::Execute => "execve",
         }
@@ -130,72 +148,33 @@ impl fmt::Display for SpawnError {
     }
 }
 
-/// How far a [`Step`] is shifted to share the one integer with the errno that
-/// std's `Command` carries from the child to the parent. Errnos stay below
-/// 4096 (`MAX_ERRNO`, include/linux/err.h).
+/// How far a [`Step`] is shifted to share with the errno the one integer that
+/// the child tells its parent. Errnos stay below 4096 (`MAX_ERRNO`,
+/// include/linux/err.h).
 const STEP_SHIFT: u32 = 16;
 
 impl SpawnError {
-    fn encode(self) -> io::Error {
+    fn code(self) -> i32 {
         let step = Step::ALL
             .iter()
             .position(|step| *step == self.step)
             .and_then(|index| i32::try_from(index).ok())
             .unwrap_or(0);
-        io::Error::from_raw_os_error((step << STEP_SHIFT) | self.errno.raw_os_error())
+        (step << STEP_SHIFT) | self.errno.raw_os_error()
     }
 
+    /// Something that had to be there before the child.
     fn decode(error: &io::Error) -> Self {
-        let raw = error.raw_os_error().unwrap_or(libc::EINVAL);
+        Self::of_code(error.raw_os_error().unwrap_or(libc::EINVAL))
+    }
+
+    fn of_code(raw: i32) -> Self {
         Self {
             step: usize::try_from(raw >> STEP_SHIFT)
                 .ok()
                 .and_then(|index| Step::ALL.get(index).copied())
                 .unwrap_or(Step::Fork),
             errno: Errno::from_raw_os_error(raw & ((1 << STEP_SHIFT) - 1)),
-        }
-    }
-}
-
-/// A started program, leader of its own session and process group. Dropping it
-/// neither ends nor disturbs it.
-#[derive(Debug)]
-pub struct Spawned {
-    child: Child,
-    pid: u32,
-    /// Why it is not in the cgroup asked for, when it is not.
-    pub cgroup_error: Option<Errno>,
-}
-
-impl Spawned {
-    /// Pid of the program and number of its process group.
-    #[must_use]
-    pub const fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// Waits for the program's end and reaps it. May be dropped and called again.
-    ///
-    /// # Errors
-    ///
-    /// Those of waitid(2); `ECHILD` when somebody else reaped it.
-    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        self.child.wait().await
-    }
-
-    /// SIGKILL to the whole process group, as long as its leader is not reaped:
-    /// until then the kernel cannot give the number to another group.
-    /// Does nothing afterwards.
-    pub fn kill_group(&self) {
-        let group = self
-            .child
-            .id()
-            .and_then(|pid| i32::try_from(pid).ok())
-            .and_then(Pid::from_raw);
-        if let Some(group) = group {
-            // ESRCH and EPERM: everybody left is dead, or has become somebody
-            // we may not signal; neither can be helped.
-            let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }
@@ -210,6 +189,7 @@ impl Spawned {
 /// in [`Spawned::cgroup_error`].
 pub fn spawn(launch: &Launch, barrier: Option<Barrier>) -> Result<Spawned, SpawnError> {
     let fork = |error: io::Error| SpawnError::decode(&error);
+    let refused = |errno: Errno| fork(errno.into());
     let Launch {
         program,
         arguments,
@@ -218,46 +198,88 @@ pub fn spawn(launch: &Launch, barrier: Option<Barrier>) -> Result<Spawned, Spawn
         credentials,
         output,
         cgroup,
+        passed,
     } = launch;
-    let cgroup = match cgroup {
-        Some(Cgroup { procs, cpu }) => Some(Join {
-            procs: procs.try_clone().map_err(fork)?,
+    let null = File::open("/dev/null").map_err(fork)?;
+    let eventfd_of = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+    let join = match cgroup {
+        Some(Cgroup { directory, cpu }) => Some(Join {
+            directory: directory.try_clone().map_err(fork)?,
             cpu: (cpu.as_ref())
                 .map(|cpu| cpu.try_clone().map_err(fork))
                 .transpose()?,
-            refused: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-                .map_err(|errno| fork(errno.into()))?,
+            refused: eventfd_of().map_err(refused)?,
         }),
         None => None,
     };
-    let refused = match &cgroup {
-        Some(join) => Some(join.refused.try_clone().map_err(fork)?),
-        None => None,
-    };
-    let image = Image {
+    let passed = Passed::new(passed).map_err(|error| SpawnError {
+        step: Step::Passing,
+        ..SpawnError::decode(&error)
+    })?;
+    let mut image = Image {
         program: program.clone(),
         arguments: Pointers::new(arguments.clone()),
         environment: Pointers::new(environment.clone()),
         directory: directory.clone(),
         credentials: credentials.as_ref().map(Ids::new),
-        cgroup,
+        streams: [null.into(), output.try_clone().map_err(fork)?],
+        cgroup: join,
+        passed,
         barrier,
     };
-    // The name given here is never executed: the closure does that itself.
-    let mut command = tokio::process::Command::new("/");
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::from(output.try_clone().map_err(fork)?))
-        .stderr(Stdio::from(output.try_clone().map_err(fork)?));
-    // SAFETY: after fork the closure only makes system calls, on memory
-    // prepared before; it takes no lock and allocates nothing.
-    unsafe { command.pre_exec(move || Err(image.become_program().encode())) };
-    let child = command.spawn().map_err(fork)?;
-    Ok(Spawned {
-        pid: child.id().unwrap_or(0),
-        child,
-        cgroup_error: refused.and_then(|refused| read_errno(refused.as_fd())),
-    })
+    // Closed by execve(2); what comes through it is why there was none.
+    let (failure, failed) = pipe_with(PipeFlags::CLOEXEC).map_err(refused)?;
+    children_can_be_waited_for();
+    // SAFETY: the child makes system calls only, on memory prepared before; it
+    // takes no lock, allocates nothing, and ends in `become_program_or_end`.
+    let side = unsafe { fork::fork(cgroup.as_ref().map(|cgroup| cgroup.directory.as_fd())) }
+        .map_err(fork)?;
+    let (pid, pidfd) = match side {
+        Side::Child { in_cgroup } => image.become_program_or_end(in_cgroup, &failed),
+        Side::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(failed);
+    if let Some(error) = why_not(&failure) {
+        reap_failed(&pidfd);
+        return Err(error);
+    }
+    let left_out = image
+        .cgroup
+        .as_ref()
+        .and_then(|join| read_errno(join.refused.as_fd()));
+    Spawned::new(pid, pidfd, left_out).map_err(fork)
+}
+
+/// What the child says about its failure; nothing once it has executed its
+/// program.
+fn why_not(failure: &OwnedFd) -> Option<SpawnError> {
+    let mut code = [0; 4];
+    loop {
+        return match rustix::io::read(failure, &mut code) {
+            // A write of so few bytes is not divided (pipe(7)).
+            Ok(4) => Some(SpawnError::of_code(i32::from_ne_bytes(code))),
+            Err(Errno::INTR) => continue,
+            Ok(_) | Err(_) => None,
+        };
+    }
+}
+
+/// Whoever started this process may have had it disregard SIGCHLD; then the
+/// kernel would reap its children itself (sigaction(2)).
+fn children_can_be_waited_for() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: all zero is a valid `sigaction`; the call reads and writes
+        // what lives on the stack. An ignored signal has no handler to lose.
+        unsafe {
+            let mut now: libc::sigaction = std::mem::zeroed();
+            if libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut now) == 0
+                && now.sa_sigaction == libc::SIG_IGN
+            {
+                libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+            }
+        }
+    });
 }
 
 /// What the child wrote into the eventfd, if it did.
@@ -283,7 +305,7 @@ mod tests {
         for step in Step::ALL {
             for errno in [Errno::NOENT, Errno::AGAIN, Errno::TXTBSY, Errno::HWPOISON] {
                 let error = SpawnError { step, errno };
-                assert_eq!(SpawnError::decode(&error.encode()), error);
+                assert_eq!(SpawnError::of_code(error.code()), error);
             }
         }
         assert_eq!(
@@ -335,6 +357,7 @@ mod tests {
             credentials: None,
             output,
             cgroup: None,
+            passed: Vec::new(),
         };
         let status = runtime.block_on(async {
             let mut spawned = spawn(&launch, None).unwrap();

@@ -91,6 +91,7 @@ impl Table {
                     source: SourceName::ProcConnector,
                     died_at: entry.threads.died_at(),
                     status: entry.threads.status(),
+                    last_thread: false,
                 },
             ));
         }

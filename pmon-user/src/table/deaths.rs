@@ -113,6 +113,7 @@ impl Table {
                 source: SourceName::Ebpf,
                 died_at,
                 status,
+                last_thread: known_dead && event.flags & flag::IDENTITY_CHECKED != 0,
             },
         ))
     }

@@ -213,6 +213,8 @@ impl Table {
                 source: SourceName::Ebpf,
                 died_at: Some(died_at),
                 status,
+                // It may have been written long ago.
+                last_thread: false,
             },
         ))
     }

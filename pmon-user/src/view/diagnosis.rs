@@ -144,6 +144,12 @@ pub struct BpfLogView {
 pub struct ReloadView {
     /// Whether the new configuration is in force.
     pub applied: bool,
+    /// It was only asked what would change.
+    #[serde(default)]
+    pub plan: bool,
+    /// Why what was in force before stays so.
+    #[serde(default)]
+    pub refused: Option<String>,
     /// Generation in force now.
     pub config_generation: u64,
     /// New entities.
@@ -152,6 +158,34 @@ pub struct ReloadView {
     pub changed: Vec<String>,
     /// Entities that are no longer monitored.
     pub removed: Vec<String>,
+    /// What changes in the changed ones.
+    #[serde(default)]
+    pub changes: Vec<EntityChangeView>,
+    /// Changed settings that wait until the daemon restarts.
+    #[serde(default)]
+    pub daemon_restart: Vec<String>,
     /// What is wrong with the configuration.
     pub findings: Vec<String>,
+}
+
+/// One entity that a reload changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EntityChangeView {
+    /// Its name.
+    pub name: String,
+    /// What changes.
+    pub keys: Vec<KeyChangeView>,
+}
+
+/// One setting that a reload changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyChangeView {
+    /// Its name.
+    pub key: String,
+    /// What it was, for people; of the environment only the names.
+    pub from: String,
+    /// What it is.
+    pub to: String,
+    /// A process that runs goes on as it is; its successor will not.
+    pub at_next_start: bool,
 }

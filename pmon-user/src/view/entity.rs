@@ -240,6 +240,12 @@ pub struct SpecView {
     pub follow: bool,
     /// How a successor is started, in one line.
     pub start: String,
+    /// Whether that is done as soon as the old process runs no code any more.
+    #[serde(default)]
+    pub early: bool,
+    /// Sockets that pmon holds for it.
+    #[serde(default)]
+    pub sockets: Vec<String>,
     /// How the process is ended, in one line.
     pub stop: String,
     /// Platform condition.

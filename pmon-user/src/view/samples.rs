@@ -205,6 +205,8 @@ pub(crate) fn spec() -> SpecView {
         pidfile: Some("/run/web.pid".to_owned()),
         follow: false,
         start: "/etc/init.d/web restart".to_owned(),
+        early: false,
+        sockets: Vec::new(),
         stop: "SIGTERM, after 10 s SIGKILL".to_owned(),
         subfunction: None,
         active: None,

@@ -21,10 +21,12 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use pmon_tests::kernel;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use signal_hook::{
     consts::{SIGTERM, SIGUSR1, SIGUSR2},
     iterator::Signals,
 };
+use socket2::Socket;
 
 const READY: &str = "ready";
 
@@ -61,6 +63,10 @@ struct Arguments {
     /// Keep so many MiB of memory in use.
     #[arg(long)]
     resident: Option<usize>,
+    /// Answer each connection to a socket that was passed with one line: the pid
+    /// and the sockets' names.
+    #[arg(long)]
+    answer: bool,
     /// Exit code after `--lifetime` and on SIGTERM.
     #[arg(long, default_value_t = 0)]
     code: i32,
@@ -162,6 +168,11 @@ fn serve(arguments: &Arguments) -> Result<()> {
     }
     // Written to, so that it is resident before anybody is told of this process.
     let resident = vec![1_u8; arguments.resident.unwrap_or(0) << 20];
+    if arguments.answer {
+        for listener in listeners()? {
+            thread::spawn(move || answer(&listener));
+        }
+    }
     write_pidfile(arguments)?;
     if arguments.in_background {
         report_ready()?;
@@ -194,6 +205,30 @@ fn serve(arguments: &Arguments) -> Result<()> {
     std::hint::black_box(&resident);
     loop {
         thread::park();
+    }
+}
+
+/// What was passed to this process, by the protocol of sd_listen_fds(3).
+fn listeners() -> Result<Vec<Socket>> {
+    let variable = |name: &str| env::var(name).with_context(|| format!("no `{name}`"));
+    ensure!(
+        variable("LISTEN_PID")? == process::id().to_string(),
+        "`LISTEN_PID` is another one"
+    );
+    let count: i32 = variable("LISTEN_FDS")?.parse()?;
+    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
+    // As another process would get at them: no number is trusted blindly.
+    (3..3 + count)
+        .map(|number| Ok(pidfd_getfd(&this, number, PidfdGetfdFlags::empty())?.into()))
+        .collect()
+}
+
+fn answer(listener: &Socket) {
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let text = format!("{} {names}\n", process::id());
+    while let Ok((mut connection, _)) = listener.accept() {
+        // Its client may have gone away.
+        connection.write_all(text.as_bytes()).ok();
     }
 }
 

@@ -192,7 +192,9 @@ fn at_a_reload_that_changes_nothing() {
     skip_if!(privilege::no_bpf());
     let place = Place::new();
     let (name, other) = (place.name("web"), place.name("other"));
-    let good = foreground_entity(&name, &[]);
+    // By hand, at the moments that are told here.
+    let settings = "[daemon]\nauto_reload = false\n";
+    let good = settings.to_owned() + &foreground_entity(&name, &[]);
     place.configure(&good);
     let daemon = Daemon::start(&place);
     let events = daemon.events();

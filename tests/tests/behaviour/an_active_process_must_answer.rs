@@ -419,7 +419,7 @@ fn in_the_format_of_pmond() {
     let reply_port = free_port();
     let active = format!("{{ port = {port}, {PATIENT} }}");
     place.configure(&format!(
-        "[daemon]\nactive_reply_port = {reply_port}\n\n{}",
+        "[daemon]\nauto_reload = false\nactive_reply_port = {reply_port}\n\n{}",
         foreground_entity(&name, &[("mode", "\"active\""), ("active", &active)])
     ));
     let daemon = Daemon::start(&place);
@@ -552,7 +552,7 @@ fn as_a_pmon_d_file_says_also_to_the_next_daemon() {
     let service = Answering::new(&place, Language::Rust);
     let (script, pidfile) = init_script(&place, &service);
     place.configure(&format!(
-        "[daemon]\nactive_reply_port = {}\n[defaults]\nstop = \"kill-first\"\n",
+        "[daemon]\nauto_reload = false\nactive_reply_port = {}\n[defaults]\nstop = \"kill-first\"\n",
         service.reply_port
     ));
     place.pmon_d_file(

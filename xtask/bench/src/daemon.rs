@@ -42,6 +42,16 @@ impl Daemon {
     /// Starts one that has room for so many registrations, while pids go up to
     /// `pid_max`; returns when it answers.
     pub(crate) fn start(max_pids: usize, pid_max: u32) -> Result<Self> {
+        let config = format!("[daemon]\nmax_pids = {max_pids}\naudit_interval = \"1h\"\n");
+        Self::configured(&config, Some(pid_max))
+    }
+
+    /// Starts one that has these entities, and defaults.
+    pub(crate) fn with_entities(entities: &str) -> Result<Self> {
+        Self::configured(entities, None)
+    }
+
+    fn configured(text: &str, pid_max: Option<u32>) -> Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix(&format!("pmon-bench-{}-", std::process::id()))
             .tempdir()?
@@ -49,13 +59,12 @@ impl Daemon {
         let pins = Path::new(BPFFS).join(directory.file_name().context("a name")?);
         fs::create_dir(directory.join("pmon.d"))?;
         let config = directory.join("pmon.toml");
-        fs::write(
-            &config,
-            format!("[daemon]\nmax_pids = {max_pids}\naudit_interval = \"1h\"\n"),
-        )?;
-        let mut arguments: Vec<OsString> = vec![
-            "--pid-max".into(),
-            pid_max.to_string().into(),
+        fs::write(&config, text)?;
+        let mut arguments: Vec<OsString> = Vec::new();
+        if let Some(pid_max) = pid_max {
+            arguments.extend(["--pid-max".into(), pid_max.to_string().into()]);
+        }
+        arguments.extend([
             "--remove".into(),
             pins.clone().into(),
             "--remove".into(),
@@ -65,7 +74,7 @@ impl Daemon {
             "--".into(),
             program()?.into(),
             "daemon".into(),
-        ];
+        ]);
         for (option, path) in [
             ("--config", config),
             ("--pmon-d", directory.join("pmon.d")),

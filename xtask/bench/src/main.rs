@@ -1,7 +1,7 @@
 //! `pmon-bench`: how soon pmon and others learn of a death, and what that costs.
 //! `cargo xtask bench` builds it optimised and runs it.
 //!
-//! `detect`, `overhead`, `storm`, `scale` and `reregister` are measurements. `observer` are the ways to learn of
+//! `detect`, `overhead`, `storm`, `scale`, `reregister` and `recover` are measurements. `observer` are the ways to learn of
 //! a death, `nursery` is the process that makes and ends the victims, `strangers`
 //! the one that makes and ends everybody else, `crowd` one with many at once;
 //! `daemon` is the real binary, run by `keeper`, which puts this machine right
@@ -19,6 +19,7 @@ mod machine;
 mod nursery;
 mod observer;
 mod overhead;
+mod recover;
 mod report;
 mod reregister;
 mod scale;
@@ -60,6 +61,16 @@ enum Verb {
     ///
     /// Needs root.
     Scale(scale::Options),
+    /// Time from SIGKILL until the successor's `main()`, by pmon and by others.
+    ///
+    /// Needs root, and in PATH whoever is to be measured beside pmon.
+    Recover(recover::Options),
+    /// What is killed there; started by `recover` itself.
+    #[command(hide = true)]
+    Victim(recover::victim::Options),
+    /// The least of all supervisors; started by `recover` itself.
+    #[command(hide = true)]
+    Respawn(recover::floor::Options),
     /// The parent of the victims; started by `detect` itself.
     #[command(hide = true)]
     Nursery(nursery::server::Options),
@@ -75,12 +86,17 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    // First of all, because a victim tells when it began.
+    let began = pmon_user::sys::clock::now();
     let outcome = match Arguments::parse().verb {
         Verb::Detect(options) => detect::run(&options),
         Verb::Overhead(options) => overhead::run(&options),
         Verb::Storm(options) => storm::run(&options),
         Verb::Reregister(options) => reregister::run(&options),
         Verb::Scale(options) => scale::run(&options),
+        Verb::Recover(options) => recover::run(&options),
+        Verb::Victim(options) => recover::victim::run(&options, began),
+        Verb::Respawn(options) => recover::floor::run(&options),
         Verb::Crowd(options) => crowd::run(&options),
         Verb::Strangers(options) => strangers::run(&options),
         Verb::Keep(options) => keeper::run(&options),

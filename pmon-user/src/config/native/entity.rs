@@ -11,8 +11,8 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    Source,
-    table::{ActiveTable, EntityTable, ModeText, SeverityText, StatusTable},
+    Source, socket,
+    table::{ActiveTable, EntityTable, ModeText, SeverityText, StartText, StatusTable},
     value::{Argument, DurationText, EntityName},
 };
 use crate::{
@@ -90,6 +90,7 @@ pub(super) fn build(
         }
         start
     };
+    findings.extend(needs_own_start(source, table, &start));
     let follow = follow(source, table)?;
     let interval = duration(table.interval, DEFAULT_INTERVAL);
     let startuptime = duration(table.startuptime, DEFAULT_STARTUPTIME);
@@ -198,8 +199,11 @@ fn command(source: &Source, table: &EntityTable) -> Result<Option<CommandSpec>, 
         group,
         daemonizes,
         log,
+        start,
+        socket,
         ..
     } = table;
+    let early = early(source, table)?;
     let Some(command) = &table.command else {
         let stray = [
             ("environment", environment.is_some()),
@@ -208,6 +212,8 @@ fn command(source: &Source, table: &EntityTable) -> Result<Option<CommandSpec>, 
             ("group", group.is_some()),
             ("daemonizes", daemonizes.is_some()),
             ("log", log.is_some()),
+            ("start", start.is_some()),
+            ("socket", socket.is_some()),
         ];
         return match stray.into_iter().find(|(_, given)| *given) {
             None => Ok(None),
@@ -251,7 +257,56 @@ fn command(source: &Source, table: &EntityTable) -> Result<Option<CommandSpec>, 
         group: account(group),
         daemonizes: daemonizes.unwrap_or(false),
         log: log.as_ref().map(|path| path.0.clone()),
+        early,
+        sockets: socket::sockets(source, table)?,
     }))
+}
+
+/// Beside the old process, a successor can only be started where pmon itself
+/// executes it and knows it from the first moment.
+fn early(source: &Source, table: &EntityTable) -> Result<bool, Finding> {
+    let Some(start) = &table.start else {
+        return Ok(false);
+    };
+    match start.get_ref() {
+        StartText::Released => return Ok(false),
+        StartText::Early => {}
+    }
+    let refused = |with: &str| {
+        let message = format!("`start = \"early\"` is not possible with {with}");
+        source
+            .finding(Level::Error, start.span(), message)
+            .hint("it needs a `command` that stays in the foreground")
+    };
+    if table.daemonizes == Some(true) {
+        return Err(refused("`daemonizes`"));
+    }
+    if table
+        .follow
+        .as_ref()
+        .is_some_and(|follow| *follow.get_ref())
+    {
+        return Err(refused("`follow`"));
+    }
+    Ok(true)
+}
+
+/// What only `command` can do, while something else comes before it on this host.
+fn needs_own_start(source: &Source, table: &EntityTable, start: &StartMethod) -> Vec<Finding> {
+    match start {
+        StartMethod::Command(_) | StartMethod::None { .. } => return Vec::new(),
+        StartMethod::Unit { .. } | StartMethod::Script { .. } => {}
+    }
+    let early = table.start.as_ref().map(|start| ("start", start.span()));
+    let socket = table.socket.iter().flatten().next();
+    let socket = socket.map(|socket| ("socket", socket.listen.span()));
+    let warn = |(key, span)| {
+        let message = format!("`{key}` has no effect on this host, where `command` is not used");
+        source
+            .finding(Level::Warning, span, message)
+            .hint(format!("the start method here: {}", start.describe()))
+    };
+    [early, socket].into_iter().flatten().map(warn).collect()
 }
 
 /// Accounts may come from a name service that is not up yet: said, not refused.

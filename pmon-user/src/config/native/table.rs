@@ -12,6 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
+    socket::SocketTable,
     stop::StopText,
     storm::{BudgetTable, OrNone},
     value::{AbsolutePath, Argument, DurationText, EntityName, PathOrNone, VariableName},
@@ -73,6 +74,10 @@ pub struct DaemonTable {
     pub audit_interval: Option<Spanned<DurationText>>,
     /// How long a changed pidfile or directory must rest before it is read. Default: 50ms
     pub settle: Option<DurationText>,
+    /// Put changed configuration files into force without being asked to. Default: true
+    pub auto_reload: Option<bool>,
+    /// How long configuration files must rest before that. Default: 1s
+    pub reload_settle: Option<DurationText>,
     /// Kernel source of deaths. Default: auto
     pub source: Option<SourceChoice>,
     /// Period in which every source must tell of a canary's death. Default: 5min
@@ -170,6 +175,10 @@ pub struct CompatTable {
 pub struct StarlingxTable {
     /// What has no switch of its own. Default: false
     pub enabled: Option<bool>,
+    /// Directory below which all files of StarlingX are. Default: /
+    pub root: Option<AbsolutePath>,
+    /// Host name or address of the active controller. Default: controller
+    pub controller: Option<Argument>,
     /// Take commands from UDP datagrams on 127.0.0.1, as pmond does. There is no
     /// authentication: anybody on the host can stop whatever is monitored. Default: false
     pub command_inbox: Option<bool>,
@@ -267,6 +276,12 @@ pub struct EntityTable {
     /// Default: false
     #[schemars(with = "Option<bool>")]
     pub follow: Option<Spanned<bool>>,
+    /// When a successor is started: once the old process has released what it held, or
+    /// as soon as it runs no code any more. Default: released
+    #[schemars(with = "Option<StartText>")]
+    pub start: Option<Spanned<StartText>>,
+    /// Sockets that pmon holds and passes to `command`.
+    pub socket: Option<Vec<SocketTable>>,
     /// File for the output of `command`. Default: the log
     pub log: Option<AbsolutePath>,
     /// Member of the host watchdog quorum. Default: false
@@ -352,6 +367,16 @@ impl From<StrategyText> for Strategy {
             StrategyText::Rest => Self::Rest,
         }
     }
+}
+
+/// `start`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StartText {
+    /// Memory, files and sockets of the old process are released.
+    Released,
+    /// No thread of the old process can run its code any more.
+    Early,
 }
 
 /// `mode`.

@@ -60,7 +60,7 @@ fn settings(text: &str) -> Settings {
     loaded.settings
 }
 
-fn entity(keys: &str) -> (EntitySpec, Vec<String>) {
+pub(super) fn entity(keys: &str) -> (EntitySpec, Vec<String>) {
     let text = format!("[[entity]]\nname = \"x\"\n{keys}");
     let (loaded, texts) = loaded(&[("pmon.toml", &text)]);
     assert!(!loaded.refused(), "{texts:#?}");
@@ -68,7 +68,7 @@ fn entity(keys: &str) -> (EntitySpec, Vec<String>) {
 }
 
 /// The one error of a refused `pmon.toml`.
-fn error(text: &str) -> String {
+pub(super) fn error(text: &str) -> String {
     let (loaded, texts) = loaded(&[("pmon.toml", text)]);
     assert!(loaded.refused(), "{text}");
     assert_eq!(texts.len(), 1, "{texts:#?}");
@@ -189,6 +189,8 @@ fn a_foreground_command_with_all_defaults() {
                 group: None,
                 daemonizes: false,
                 log: None,
+                early: false,
+                sockets: Vec::new(),
             }),
             stop: StopPolicy::Graceful {
                 signal: 15,
@@ -258,6 +260,8 @@ fn every_entity_key_can_be_set() {
             group: Some("www".into()),
             daemonizes: true,
             log: Some("/var/log/x".into()),
+            early: false,
+            sockets: Vec::new(),
         })
     );
     assert!(x.quorum);

@@ -142,6 +142,8 @@ fn a_native_command_is_the_last_resort_and_no_name_is_guessed() {
         group: None,
         daemonizes: false,
         log: None,
+        early: false,
+        sockets: Vec::new(),
     };
     let native = Offer {
         name: "x",

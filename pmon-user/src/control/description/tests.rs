@@ -205,7 +205,7 @@ fn the_text_reads_like_an_interface() {
         "type StateWord (\n  # Running, verified, registered.\n  up,\n",
         "  alarm: ?string,\n",
         "method Start(\n  # The entity.\n  name: string,\n  # Why, for the history.\n  reason: ?string\n) -> (\n",
-        "method Reload() -> (\n",
+        "method Reload(\n  # Only say what it would change; it is put into force when absent.\n  plan: ?bool\n) -> (\n",
         "  offsets: [string]int,\n",
         "error UnknownEntity (",
     ] {

@@ -44,6 +44,8 @@ fn spec(random: &mut Random) -> EntitySpec {
             group: None,
             daemonizes,
             log: None,
+            early: false,
+            sockets: Vec::new(),
         })
     };
     let script = StartMethod::Script {

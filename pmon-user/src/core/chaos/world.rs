@@ -220,6 +220,7 @@ impl World {
             | Event::StatusKnown { .. }
             | Event::Gone { .. }
             | Event::Operator(_)
+            | Event::Gate(_)
             | Event::Pulse(_)
             | Event::ScriptEnded { .. }
             | Event::Turn
@@ -277,7 +278,9 @@ impl World {
                         self.soon(Happening::Tell(Event::Turn, None));
                     }
                 }
-                Effect::ReturnTurn
+                // Of gates: those of this host were never closed.
+                Effect::AskGate
+                | Effect::ReturnTurn
                 | Effect::RunScript { .. }
                 | Effect::Fell
                 | Effect::Alarm(_)
@@ -454,6 +457,7 @@ impl World {
             | Effect::RunScript { .. }
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
+            | Effect::AskGate
             | Effect::AskTurn
             | Effect::ReturnTurn
             | Effect::Fell
@@ -483,6 +487,8 @@ impl World {
                 let identity = self.new_identity();
                 self.processes.insert(identity);
                 self.pidfile = Some(identity);
+                // On record before it executes anything.
+                self.known = Some(identity);
                 let died = self.perhaps_doomed(identity, luck);
                 self.start_ends(run, StartEnd::Running(identity), Some(identity));
                 self.note(|_| format!("({}) runs, doomed: {died}", identity.pid));
@@ -538,6 +544,13 @@ impl World {
 
     /// The running start command ends with its process group.
     fn cancel(&mut self) {
+        let ran = self.queue.values().find_map(|happening| match happening {
+            Happening::Tell(Event::StartEnded { .. }, found) => *found,
+            _ => None,
+        });
+        if let Some(identity) = ran {
+            self.die(identity, WaitStatus(9));
+        }
         self.lane.retain(|job| !matches!(job, Effect::Start { .. }));
         self.queue.retain(|_, happening| match happening {
             Happening::Tell(Event::StartEnded { .. }, None) | Happening::Appear(_, Some(_)) => {
@@ -590,6 +603,7 @@ impl World {
                 source: SourceName::Ebpf,
                 died_at: Some(self.now),
                 status: Some(status),
+                last_thread: true,
             };
             self.later(Duration::ZERO, Happening::Tell(Event::Hint(hint), None));
         }
@@ -791,6 +805,9 @@ impl World {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped

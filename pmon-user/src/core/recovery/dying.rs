@@ -1,6 +1,7 @@
 //! A death, from the hint to its status: what it means in every stage.
 //!
-//! Must stay true: a hint changes nothing but what is shown.
+//! Must stay true: a hint changes nothing but what is shown, except as `early`
+//! tells.
 
 use super::{Recovery, Stage, Step};
 use crate::core::{
@@ -26,11 +27,15 @@ impl Recovery {
         {
             registered.hinted = true;
             step.say(Notice::Hinted(hint));
+            self.start_early(step, hint);
         }
     }
 
     pub(super) fn died(&mut self, step: &mut Step<'_>, death: Death) {
         let identity = death.identity;
+        if self.released(step, &death) {
+            return;
+        }
         if self.registered.is_none_or(|r| r.identity != identity) {
             return;
         }
@@ -64,7 +69,13 @@ impl Recovery {
             | Stage::Queued
             | Stage::Unverifiable => self.look(step),
             Stage::Held { .. } => self.died_while_held(identity),
-            Stage::Stopping { .. } | Stage::Ignore | Stage::Stopped | Stage::Unmonitored => {}
+            Stage::Stopping { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
+            | Stage::Ignore
+            | Stage::Stopped
+            | Stage::Unmonitored => {}
         }
     }
 
@@ -113,6 +124,7 @@ impl Recovery {
             | Effect::CancelStart
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
+            | Effect::AskGate
             | Effect::AskTurn
             | Effect::ReturnTurn
             | Effect::Fell

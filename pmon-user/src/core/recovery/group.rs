@@ -22,6 +22,9 @@ impl Recovery {
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Held { .. }
@@ -51,6 +54,7 @@ impl Recovery {
             Stage::Unknown
             | Stage::Looking
             | Stage::Queued
+            | Stage::Gated
             | Stage::Waiting { .. }
             | Stage::MonitorWait { .. } => Standing::UnderWay,
             Stage::Stopping { .. } => Standing::Ending,
@@ -58,7 +62,10 @@ impl Recovery {
             Stage::Held { .. } if self.registered.is_some() => Standing::Up,
             Stage::Ignore | Stage::Stopped | Stage::Held { .. } => Standing::Resting,
             // It may well be there.
-            Stage::Unverifiable | Stage::Unmonitored => Standing::Unknown,
+            Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Unverifiable
+            | Stage::Unmonitored => Standing::Unknown,
         }
     }
 }

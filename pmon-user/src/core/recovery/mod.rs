@@ -29,6 +29,11 @@
 //! * **Monitor** — the successor must stay alive for `debounce`.
 //! * **RestartWait** — an attempt failed; wait for `interval`, or longer after the
 //!   alarm (back-off).
+//! * **Polling**, **StartWait** — its `subfunction` is not configured yet, or
+//!   has just been: nothing that is seen is of any consequence.
+//! * **Gated** — there is no process, and before anything is done about it the
+//!   gates of the host are asked about (`core::gate`); while they are closed, a
+//!   process that appears is adopted, and that is all.
 //! * **Queued** — an attempt is due and waits for its turn: for other
 //!   entities (`core::dependency`) or the host's recovery budget. Then we look once
 //!   more. What appears meanwhile is adopted.
@@ -46,7 +51,8 @@
 //! # What must stay true
 //!
 //! * No recovery starts from a hint; only from a verified death or a look that
-//!   found nothing.
+//!   found nothing. The one exception is asked for in the configuration and told
+//!   in `early`.
 //! * The order of a kill is unregister, remove the pidfile, signal
 //!   (spec/pmond.md §2.8, field story S1).
 //! * A start is only asked for while no process of the entity is known alive.
@@ -61,6 +67,8 @@ mod alarm;
 mod attempt;
 mod counts;
 mod dying;
+mod early;
+mod gated;
 mod group;
 mod hold;
 mod operator;
@@ -93,6 +101,7 @@ use super::{
 };
 use alarm::Alarm;
 use counts::Deaths;
+use gated::Gates;
 use storm::Storm;
 
 /// The state of one entity's recovery.
@@ -107,6 +116,9 @@ pub struct Recovery {
     unwatched: Option<Identity>,
     /// A process that was unregistered and is being ended.
     leaving: Option<Identity>,
+    /// A process that runs no code any more and has not been seen gone yet, while
+    /// its successor has been started; see [`early`].
+    releasing: Option<Identity>,
     /// pmond's `failed`: a recovery is under way or was given up.
     failed: bool,
     /// An operator's start or restart is being carried out.
@@ -128,6 +140,7 @@ pub struct Recovery {
     /// Number of the last run of the start method.
     run: u64,
     alarm: Alarm,
+    gates: Gates,
     /// Strikes of a quorum member.
     quorum: Quorum,
     starts: Starts,
@@ -209,6 +222,7 @@ impl Recovery {
             registered: None,
             unwatched: None,
             leaving: None,
+            releasing: None,
             failed: false,
             manual: false,
             cycled: false,
@@ -220,6 +234,7 @@ impl Recovery {
             start: StartCommand::None,
             run: 0,
             alarm: Alarm::default(),
+            gates: Gates::default(),
             quorum: Quorum::default(),
             starts: Starts::default(),
             deaths: Deaths::default(),
@@ -336,6 +351,7 @@ impl Recovery {
                 self.status_operator(&mut step, request);
             }
             Event::Operator(request) => self.operator(&mut step, request),
+            Event::Gate(event) => self.gate(&mut step, event),
             Event::Pulse(event) => self.pulse_event(&mut step, event),
             Event::Turn => self.turn(&mut step),
             Event::Cycle { group } => self.cycle(&mut step, group),
@@ -352,9 +368,14 @@ impl Recovery {
     /// When a [`Event::Tick`] is due, if nothing else happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
+        let stage = match self.stage {
+            // The death that is still to come decides when this is over.
+            Stage::Monitor { .. } if self.releasing.is_some() => None,
+            stage => stage.deadline(),
+        };
         [
             self.storm_deadline(),
-            self.stage.deadline(),
+            stage,
             self.alarm.refresh_at(),
             self.pulse.deadline(),
             self.status.deadline(),
@@ -375,15 +396,19 @@ impl Recovery {
             return;
         }
         match self.stage {
+            Stage::Monitor { .. } if self.releasing.is_some() => {}
             Stage::MonitorWait { .. } => self.window_closed(step),
             Stage::Monitor { .. } => self.stable(step),
             Stage::RestartWait { .. } => self.look(step),
             Stage::Waiting { .. } => self.look_again(step),
             Stage::Stopping { then, killed, .. } => self.stop_overdue(step, then, killed),
+            Stage::StartWait { .. } => self.begin_monitoring(step),
             Stage::Held { .. } => self.hold_expired(step),
             Stage::Unknown
             | Stage::Manage
             | Stage::Looking
+            | Stage::Polling { .. }
+            | Stage::Gated
             | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
@@ -395,12 +420,20 @@ impl Recovery {
     /// Asks for a look before anything is started.
     fn look(&mut self, step: &mut Step<'_>) {
         self.enter(step, Stage::Looking);
+        if self.releasing.is_some() {
+            // An early start has failed: its death asks for the look.
+            return;
+        }
         step.ask(Effect::Look {
             foreign_script: !self.crashed_just_now(step),
         });
     }
 
     fn enter(&mut self, step: &Step<'_>, stage: Stage) {
+        if !matches!(stage, Stage::Looking | Stage::Waiting { .. }) {
+            self.gates.admitted = false;
+            self.gates.end_once_seen = None;
+        }
         self.stage = stage;
         self.since = step.now;
     }

@@ -32,7 +32,9 @@ impl Recovery {
         }
         match outcome {
             // Seen alive by a look that was overtaken by its end.
-            Outcome::Process(identity) if self.ended == Some(identity) => {
+            Outcome::Process(identity)
+                if self.ended == Some(identity) || self.releasing == Some(identity) =>
+            {
                 let reason = format!("({}) has ended since", identity.pid);
                 self.seen_nothing(step, occasion, reason, foreign_script);
             }
@@ -64,23 +66,33 @@ impl Recovery {
             Some(registered) => return self.pid_changed(step, registered.identity, identity),
             None => {}
         }
+        if let Some(then) = self.gates.end_once_seen.take() {
+            self.register(step, identity);
+            return self.end(step, identity, then);
+        }
         match self.stage {
             // The daemon restarted in the middle of a recovery.
             Stage::Unknown if self.failed => {
                 self.successor(step, identity, false);
                 self.monitor(step, identity);
             }
+            // It was not there before, or its end was on purpose.
+            Stage::Gated if self.failed => {
+                self.successor(step, identity, true);
+                self.monitor(step, identity);
+            }
             // The same, as far as the alarm tells.
-            Stage::Unknown if self.alarm().is_some() && step.spec.recovers() => {
+            Stage::Unknown | Stage::Gated if self.alarm().is_some() && step.spec.recovers() => {
                 self.failed = true;
                 self.successor(step, identity, false);
                 self.monitor(step, identity);
             }
-            Stage::Unknown if self.alarm().is_some() => {
+            Stage::Unknown | Stage::Gated if self.alarm().is_some() => {
                 self.successor(step, identity, true);
                 self.finish(step, identity);
             }
-            Stage::Unknown => {
+            Stage::Unknown | Stage::Gated => {
+                self.problem = None;
                 self.enter(step, Stage::Manage);
                 self.register(step, identity);
             }
@@ -108,7 +120,10 @@ impl Recovery {
             Stage::Manage | Stage::Monitor { .. } => self.successor(step, identity, true),
             Stage::Held { .. } => self.seen_while_held(step, identity),
             // Whatever it is, it is dealt with when the old one is gone.
-            Stage::Stopping { .. } | Stage::Unmonitored => {}
+            Stage::Stopping { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Unmonitored => {}
         }
     }
 
@@ -155,12 +170,18 @@ impl Recovery {
         }
         match self.stage {
             Stage::Unknown | Stage::Looking | Stage::Waiting { .. }
-                if occasion == Occasion::Asked =>
+                if occasion == Occasion::Asked && self.releasing.is_none() =>
             {
                 if let Some(script) = foreign_script {
                     return self.wait_for(step, script);
                 }
                 if self.waits_for_what_it_started(step) || self.awaits_successor(step) {
+                    return;
+                }
+                if self.gates.end_once_seen == Some(AfterStop::StayDown) {
+                    return self.stay_down(step);
+                }
+                if !self.admitted(step) {
                     return;
                 }
                 if !self.failed {
@@ -201,6 +222,9 @@ impl Recovery {
             | Stage::RestartWait { .. }
             | Stage::Queued
             | Stage::Stopping { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unmonitored => {}
@@ -212,7 +236,11 @@ impl Recovery {
             return;
         }
         match self.stage {
-            Stage::Unknown | Stage::Looking | Stage::Waiting { .. } | Stage::Manage => {
+            Stage::Unknown
+            | Stage::Looking
+            | Stage::Waiting { .. }
+            | Stage::Gated
+            | Stage::Manage => {
                 self.problem = Some(reason.clone());
                 step.say(Notice::Unverifiable { reason });
                 self.enter(step, Stage::Unverifiable);
@@ -229,6 +257,8 @@ impl Recovery {
             | Stage::RestartWait { .. }
             | Stage::Queued
             | Stage::Stopping { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Held { .. }
@@ -250,7 +280,10 @@ impl Recovery {
             step.now + step.spec.start_timeout
         };
         if step.now >= until {
-            return self.decide(step);
+            if self.admitted(step) {
+                self.decide(step);
+            }
+            return;
         }
         let next_look = step.now + LOOK_AGAIN;
         self.enter(
@@ -347,6 +380,9 @@ impl Recovery {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
@@ -444,6 +480,9 @@ impl Recovery {
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped

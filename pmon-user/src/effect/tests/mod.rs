@@ -270,6 +270,8 @@ fn command(argv: &[&str]) -> CommandSpec {
         group: None,
         daemonizes: false,
         log: None,
+        early: false,
+        sockets: Vec::new(),
     }
 }
 

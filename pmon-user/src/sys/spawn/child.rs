@@ -15,10 +15,11 @@ use rustix::{
     fs::{CWD, Mode, OFlags, RawDir, openat},
     io::{Errno, FdFlags, fcntl_setfd},
     process::{chdir, setpriority_process, setsid, umask},
+    stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
     thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
-use super::{SpawnError, Step, gate::Barrier};
+use super::{SpawnError, Step, gate::Barrier, passed::Passed};
 use crate::sys::{limits::restore_open_files, user::Credentials};
 
 /// Strings as execve(2) takes them: pointers, ended by a null one.
@@ -33,9 +34,17 @@ impl Pointers {
             pointers: strings
                 .iter()
                 .map(|string| string.as_ptr())
-                .chain([ptr::null()])
+                // The first one may make way for another string.
+                .chain([ptr::null(), ptr::null()])
                 .collect(),
             _strings: strings,
+        }
+    }
+
+    /// One more, in the child, that outlives this; for the first time only.
+    fn add(&mut self, string: *const c_char) {
+        if let Some(free) = self.pointers.iter_mut().rev().nth(1) {
+            *free = string;
         }
     }
 }
@@ -48,9 +57,23 @@ unsafe impl Sync for Pointers {}
 
 /// A cgroup to move into.
 pub(super) struct Join {
-    pub(super) procs: OwnedFd,
+    pub(super) directory: OwnedFd,
     pub(super) cpu: Option<OwnedFd>,
+    /// An eventfd that takes the errno.
     pub(super) refused: OwnedFd,
+}
+
+impl Join {
+    /// Moves this process; if that is refused, says so.
+    fn enter(&self) {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let procs = openat(&self.directory, c"cgroup.procs", flags, Mode::empty());
+        if let Err(errno) = procs.and_then(|procs| rustix::io::write(procs, b"0")) {
+            let errno = u64::from(errno.raw_os_error().unsigned_abs());
+            // Cannot fail: the counter is 0 and the value small (eventfd(2)).
+            let _ = rustix::io::write(&self.refused, &errno.to_ne_bytes());
+        }
+    }
 }
 
 /// Whom to become.
@@ -78,34 +101,43 @@ pub(super) struct Image {
     pub(super) environment: Pointers,
     pub(super) directory: CString,
     pub(super) credentials: Option<Ids>,
+    /// For stdin, and for stdout and stderr.
+    pub(super) streams: [OwnedFd; 2],
     pub(super) cgroup: Option<Join>,
+    pub(super) passed: Option<Passed>,
     pub(super) barrier: Option<Barrier>,
 }
 
 impl Image {
-    /// Runs in the child; returns only on failure.
-    pub(super) fn become_program(&self) -> SpawnError {
-        match self.prepare() {
+    /// Runs in the child: ends it where there is no program to become.
+    pub(super) fn become_program_or_end(&mut self, in_cgroup: bool, failed: &OwnedFd) -> ! {
+        let error = match self.prepare(in_cgroup) {
             Ok(()) => SpawnError {
                 step: Step::Execute,
                 errno: self.execute(),
             },
             Err(error) => error,
-        }
+        };
+        // If nobody is told, the parent is gone.
+        let _ = rustix::io::write(failed, &error.code().to_ne_bytes());
+        // SAFETY: _exit(2) ends the process at once and runs nothing of it.
+        unsafe { libc::_exit(127) }
     }
 
-    fn prepare(&self) -> Result<(), SpawnError> {
+    fn prepare(&mut self, in_cgroup: bool) -> Result<(), SpawnError> {
         let at = |step| move |errno| SpawnError { step, errno };
+        let [null, output] = &self.streams;
+        dup2_stdin(null).map_err(at(Step::Fork))?;
+        dup2_stdout(output).map_err(at(Step::Fork))?;
+        dup2_stderr(output).map_err(at(Step::Fork))?;
         setsid().map_err(at(Step::Session))?;
         if let Some(Join { cpu: Some(cpu), .. }) = &self.cgroup {
             let _ = rustix::io::write(cpu, b"0");
         }
-        if let Some(Join { procs, refused, .. }) = &self.cgroup
-            && let Err(errno) = rustix::io::write(procs, b"0")
+        if let Some(join) = &self.cgroup
+            && !in_cgroup
         {
-            let errno = u64::from(errno.raw_os_error().unsigned_abs());
-            // Cannot fail: the counter is 0 and the value small (eventfd(2)).
-            let _ = rustix::io::write(refused, &errno.to_ne_bytes());
+            join.enter();
         }
         normal_scheduling();
         restore_open_files();
@@ -118,6 +150,10 @@ impl Image {
         umask(Mode::from_raw_mode(0o022));
         default_signals();
         close_on_exec().map_err(at(Step::Descriptors))?;
+        if let Some(passed) = &mut self.passed {
+            passed.place().map_err(at(Step::Passing))?;
+            self.environment.add(passed.variable());
+        }
         match &self.barrier {
             Some(barrier) => barrier.pass().map_err(at(Step::Gate)),
             None => Ok(()),

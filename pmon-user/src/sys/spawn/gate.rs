@@ -158,6 +158,7 @@ mod tests {
             credentials: None,
             output: File::create("/dev/null").unwrap().into(),
             cgroup: None,
+            passed: Vec::new(),
         }
     }
 

@@ -233,6 +233,7 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::Watch(..)
             | Work::Sweep(_)
             | Work::Inquire(_)
+            | Work::AskGate(_)
             | Work::Count(_)
             | Work::CountAgain(_)
             | Work::Hatch

@@ -20,7 +20,8 @@ async fn every_verb_reaches_the_backend_and_comes_back_typed() {
     client.history(Some("web")).await.unwrap();
     assert_eq!(client.doctor().await.unwrap(), samples::doctor());
     assert_eq!(client.bpf(1).await.unwrap(), samples::bpf());
-    assert_eq!(client.reload().await.unwrap().added, ["mail"]);
+    assert_eq!(client.reload(false).await.unwrap().added, ["mail"]);
+    assert!(client.reload(true).await.unwrap().plan);
     assert!(client.bpf_log(true).await.unwrap().on);
     match client.bpf(MAX_COUNTING + 1).await {
         Err(ClientError::Control(ControlError::InvalidParameter { field, .. })) => {
@@ -83,6 +84,7 @@ async fn every_verb_reaches_the_backend_and_comes_back_typed() {
     );
     let asked = [
         "reload",
+        "plan",
         "bpf log true",
         "Start log needed",
         "Stop web ",

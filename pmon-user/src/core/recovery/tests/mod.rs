@@ -5,8 +5,10 @@
 mod active;
 mod adoption;
 mod alarms;
+mod early;
 mod ending;
 mod following;
+mod gates;
 mod holding;
 mod manual;
 mod quorum;

@@ -129,6 +129,7 @@ fn a_hinted_death_counts_as_under_way() {
         source: crate::core::death::SourceName::Ebpf,
         died_at: None,
         status: None,
+        last_thread: true,
     }));
     assert_eq!(world.recovery().standing(), Standing::UnderWay);
 }

@@ -12,6 +12,7 @@ fn a_hint_alone_starts_nothing() {
         source: crate::core::death::SourceName::Ebpf,
         died_at: Some(DEATH),
         status: Some(KILLED),
+        last_thread: true,
     }));
     world.run_until(second(60));
     assert_eq!(said(&world, "hint"), [0]);

@@ -1,0 +1,148 @@
+//! Reloads when configuration files have changed and come to rest.
+//!
+//! Must stay true: the watches are there before the files are read; one reload
+//! at a time, and what changes during one leads to another; a reload that is
+//! refused is tried again only when files change.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::backend::Daemon;
+use crate::{
+    config::{
+        plan::Wanted,
+        watch::{ConfigWatch, News, Places},
+    },
+    sys::readable::Readable,
+};
+
+/// Files that never rest are read all the same after this many settle times.
+const PATIENCE: u32 = 30;
+/// Who asks for these reloads.
+const BY: &str = "changed files";
+
+/// When changes have come to rest.
+#[derive(Debug)]
+struct Rest {
+    settle: Duration,
+    changing: Option<(Instant, Instant)>,
+}
+
+impl Rest {
+    fn changed(&mut self, now: Instant) {
+        let (first, _) = self.changing.unwrap_or((now, now));
+        self.changing = Some((first, now));
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let (first, last) = self.changing?;
+        Some((last + self.settle).min(first + self.settle * PATIENCE))
+    }
+}
+
+/// Watches and reloads until the task is ended. Why it cannot, if that is so.
+pub(super) async fn run(daemon: Arc<Daemon>) -> String {
+    let mut watch = match ConfigWatch::new() {
+        Ok(watch) => watch,
+        Err(errno) => return format!("no inotify: {errno}"),
+    };
+    let readable = match Readable::new(watch.descriptor()) {
+        Ok(readable) => readable,
+        Err(error) => return format!("no inotify: {error}"),
+    };
+    let mut rest = Rest {
+        settle: daemon.running.daemon.reload_settle,
+        changing: None,
+    };
+    watch = match establish(watch, &daemon).await {
+        Ok(watch) => watch,
+        Err(why) => return why,
+    };
+    // It was read before it was watched.
+    rest.changed(Instant::now());
+    loop {
+        let due = rest.due();
+        tokio::select! {
+            news = readable.read(|_| watch.read()) => match news {
+                Ok(News { changed, moved }) => {
+                    if changed {
+                        rest.changed(Instant::now());
+                    }
+                    if moved {
+                        watch = match establish(watch, &daemon).await {
+                            Ok(watch) => watch,
+                            Err(why) => return why,
+                        };
+                    }
+                }
+                Err(error) => return format!("inotify failed: {error}"),
+            },
+            () = until(due) => {
+                rest.changing = None;
+                watch = match establish(watch, &daemon).await {
+                    Ok(watch) => watch,
+                    Err(why) => return why,
+                };
+                if let Err(refusal) = daemon.reload_for(Wanted::ByChange, BY.to_owned()).await {
+                    tracing::error!(%refusal, "reload after changed files");
+                }
+            }
+        }
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Directories are read on a thread that may block.
+async fn establish(mut watch: ConfigWatch, daemon: &Daemon) -> Result<ConfigWatch, String> {
+    let places = places(daemon);
+    let established = tokio::task::spawn_blocking(move || {
+        let trouble = watch.establish(&places).err();
+        (watch, trouble)
+    });
+    let (watch, trouble) = established.await.map_err(|error| error.to_string())?;
+    if let Some((path, errno)) = trouble {
+        tracing::warn!(%errno, path = %path.display(), "changes of the configuration are not seen here");
+    }
+    Ok(watch)
+}
+
+/// What the configuration in force was read from.
+fn places(daemon: &Daemon) -> Places {
+    let mut directories: Vec<PathBuf> = vec![daemon.sources.conf_d()];
+    directories.extend(daemon.pmon_d());
+    Places {
+        directories,
+        files: vec![daemon.sources.pmon_toml.clone()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_when_they_rest_and_after_some_time_if_they_never_do() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut rest = Rest {
+            settle: Duration::from_secs(1),
+            changing: None,
+        };
+        assert_eq!(rest.due(), None);
+        rest.changed(at(0));
+        assert_eq!(rest.due(), Some(at(1000)));
+        rest.changed(at(900));
+        assert_eq!(rest.due(), Some(at(1900)));
+        for ms in (1000..60_000).step_by(500) {
+            rest.changed(at(ms));
+        }
+        assert_eq!(rest.due(), Some(at(30_000)));
+    }
+}
