@@ -13,10 +13,10 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use pmon_user::{core::time::Time, sys::clock};
 use rustix::{
     fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init},
@@ -31,6 +31,7 @@ use crate::{
     listener::Listener,
     machine::{self, Machine},
     overhead::PID_LIMIT,
+    storm::entities,
 };
 
 const ROUNDS: usize = 200;
@@ -104,7 +105,17 @@ fn measure(what: &'static str, ended_first: bool, rounds: usize) -> Result<Case>
     let mut old = Sleeper::start()?;
     put(&pidfile, old.0.id())?;
     daemon.register_pidfile(NAME, &pidfile)?;
-    // Its registration is told again.
+    // What is told of the beginning must not be taken for a round's.
+    let began = Instant::now();
+    while !entities(&daemon.status()).all(|entity| entity["registered"] == true) {
+        ensure!(
+            began.elapsed() < SILENCE,
+            "not registered: {}",
+            daemon.log()
+        );
+        std::thread::sleep(REST);
+    }
+    std::thread::sleep(REST);
     let listener = Listener::to(&daemon.socket())?;
     let (mut told, mut seen) = (Vec::new(), Vec::new());
     let mut leaving = Vec::new();
@@ -122,6 +133,7 @@ fn measure(what: &'static str, ended_first: bool, rounds: usize) -> Result<Case>
         let began = put(&pidfile, old.0.id())?;
         let (registered, _) = listener.wait_for("registered", 1, SILENCE)?;
         let opened = reference.recv_timeout(SILENCE).context("no inotify")?;
+        ensure!(registered >= began, "an earlier registration was heard");
         told.push(nanoseconds(registered, began));
         seen.push(nanoseconds(opened, began));
     }
