@@ -26,5 +26,6 @@ pub mod place;
 pub mod privilege;
 pub mod process;
 pub mod script;
+pub mod starlingx;
 pub mod systemd;
 pub mod wait;

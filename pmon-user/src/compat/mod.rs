@@ -5,3 +5,4 @@
 //! daemon waits for anything in here.
 
 pub mod inbox;
+pub mod starlingx;

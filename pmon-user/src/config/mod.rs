@@ -19,12 +19,14 @@ pub mod plan;
 pub mod pmond;
 pub mod resolve;
 pub mod settings;
+mod starlingx;
 pub mod storm;
 pub mod watch;
 
 use std::path::{Path, PathBuf};
 
 use crate::core::entity::{EntitySpec, Origin};
+use settings::starlingx::StarlingxSettings;
 
 pub use finding::{Finding, Level};
 pub use host::{Host, LocalHost};
@@ -161,6 +163,12 @@ impl Loaded {
     }
 }
 
+/// Reads `[compat.starlingx]` alone, with nothing that could hang: what is to be
+/// at work before anything else. Mistakes are [`load`]'s to tell.
+pub fn starlingx(sources: &Sources, host: &dyn Host) -> StarlingxSettings {
+    native::starlingx(sources, host)
+}
+
 /// Reads everything. Blocking: file system and, for user names, name services.
 pub fn load(sources: &Sources, host: &dyn Host) -> Loaded {
     let mut loaded = Loaded::default();
@@ -172,6 +180,7 @@ pub fn load(sources: &Sources, host: &dyn Host) -> Loaded {
         directory::load(&mut loaded, &directory, explicit, host);
     }
     native::check_overrides(&mut loaded, &overrides, native);
+    starlingx::check(&mut loaded);
     dependency::relate(&mut loaded);
     loaded
 }

@@ -28,7 +28,7 @@ use super::{
     file::{self, ReadError},
     finding::{Finding, Level, Place, did_you_mean},
     host::Host,
-    settings::Override,
+    settings::{Override, starlingx::StarlingxSettings},
     storm::StormKeys,
 };
 use crate::core::{
@@ -195,6 +195,19 @@ pub(super) fn load(loaded: &mut Loaded, sources: &Sources, host: &dyn Host) -> V
         .collect();
     add_entities(loaded, &files, host);
     overrides
+}
+
+/// `[compat.starlingx]` of all native files that can be read.
+pub(super) fn starlingx(sources: &Sources, host: &dyn Host) -> StarlingxSettings {
+    let mut loaded = Loaded::default();
+    for (path, required) in paths(&mut loaded, sources) {
+        let source = read(&mut loaded, path, required, host);
+        let parsed = source.map(|source| toml::from_str(&source.text));
+        if let Some(Ok(NativeFile { compat, .. })) = parsed {
+            overlay::starlingx(&mut loaded.settings, &compat.starlingx);
+        }
+    }
+    loaded.settings.starlingx
 }
 
 /// Says which overrides meet no pmon.d entity. `native` entities come first in

@@ -99,6 +99,9 @@ pub enum Effect {
     /// The same for the alarm that says that it fails again and again although
     /// each recovery succeeds.
     FlappingAlarm(AlarmChange),
+    /// Ask whether the host's gates are open; answered by
+    /// [`super::gate::GateEvent::Verdict`].
+    AskGate,
     /// Tell the log, the event stream and the incident's timeline.
     Say(Notice),
 }

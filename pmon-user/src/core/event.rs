@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use super::{
     death::{Death, Hint, WaitStatus},
     dependency::Standing,
+    gate::GateEvent,
     identity::Identity,
     pulse::PulseEvent,
     unit::UnitReport,
@@ -82,6 +83,8 @@ pub enum Event {
     },
     /// An operator asked for something.
     Operator(OperatorRequest),
+    /// Something about the gates that it stands before.
+    Gate(GateEvent),
     /// What has become of a request of active monitoring.
     Pulse(PulseEvent),
     /// It is the entity's turn to start a successor.

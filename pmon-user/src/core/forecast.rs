@@ -205,6 +205,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::StopExpired
             | Notice::Held { .. }
             | Notice::Waiting { .. }
+            | Notice::Gated { .. }
             | Notice::Yielding { .. }
             | Notice::StoppedElsewhere { .. }
             | Notice::Unanswered { .. }
@@ -224,6 +225,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
         Effect::EndLeftovers { .. } => {
             Some("end what the dead process left in its process group".to_owned())
         }
+        Effect::AskGate => Some("ask whether the host is in a state to recover in".to_owned()),
         Effect::Register { .. }
         | Effect::Release { .. }
         | Effect::Signal { .. }

@@ -16,6 +16,7 @@ pub mod entity;
 pub mod event;
 pub mod evidence;
 pub mod forecast;
+pub mod gate;
 pub mod identity;
 pub mod incident;
 pub mod notice;

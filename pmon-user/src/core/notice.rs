@@ -147,6 +147,11 @@ pub enum Notice {
         /// The pid of the foreign script.
         script: u32,
     },
+    /// Nothing is done for the time being, because of what the host is doing.
+    Gated {
+        /// What is waited for.
+        why: String,
+    },
     /// The service manager, or somebody through it, is at work on the unit.
     Yielding {
         /// What it does.
@@ -307,6 +312,7 @@ impl Notice {
             Self::Held { .. } => "held",
             Self::Resumed { .. } => "resumed",
             Self::Waiting { .. } => "waiting",
+            Self::Gated { .. } => "gated",
             Self::Yielding { .. } => "yielding",
             Self::StoppedElsewhere { .. } => "stopped_elsewhere",
             Self::AwaitingSuccessor { .. } => "awaiting_successor",
@@ -377,6 +383,7 @@ impl Notice {
             | Self::Held { .. }
             | Self::Resumed { .. }
             | Self::Waiting { .. }
+            | Self::Gated { .. }
             | Self::Yielding { .. }
             | Self::StoppedElsewhere { .. }
             | Self::AwaitingSuccessor { .. }
@@ -490,6 +497,7 @@ impl fmt::Display for Notice {
             Self::Waiting { script } => {
                 write!(f, "init script ({script}) is at work; waiting for it")
             }
+            Self::Gated { why } => write!(f, "left alone: {why}"),
             Self::Yielding { what } => write!(f, "gives way to {what}"),
             Self::StoppedElsewhere { by } => write!(f, "stopped by {by}"),
             Self::AwaitingSuccessor { window } => {

@@ -12,6 +12,7 @@ use super::{
     entity::{EntitySpec, Severity, StartMethod},
     event::{Event, Occasion, Outcome, Sighting, StartEnd},
     evidence::Evidence,
+    gate::{GateEvent, Verdict},
     identity::Identity,
     pulse::PulseEvent,
     recovery::Recovery,
@@ -77,6 +78,7 @@ pub struct Simulation<'a> {
     now: Time,
     start: StartBehaviour,
     answers: AnswerBehaviour,
+    gate: Verdict,
     scripts: ScriptBehaviour,
     failure_text: Option<String>,
     turns: TurnBehaviour,
@@ -108,6 +110,7 @@ impl<'a> Simulation<'a> {
             now,
             start,
             answers: AnswerBehaviour::default(),
+            gate: Verdict::default(),
             scripts: ScriptBehaviour::default(),
             failure_text: None,
             turns: TurnBehaviour::default(),
@@ -175,6 +178,12 @@ impl<'a> Simulation<'a> {
     /// From now on processes do this with requests.
     pub fn set_answers(&mut self, answers: AnswerBehaviour) {
         self.answers = answers;
+    }
+
+    /// The gates of the host open or close; whoever waits is told.
+    pub fn set_gate(&mut self, verdict: Verdict) {
+        self.gate = verdict.clone();
+        self.happen(Event::Gate(GateEvent::Verdict(verdict)));
     }
 
     /// From now on the script of status mode does this.
@@ -400,6 +409,10 @@ impl<'a> Simulation<'a> {
                     let initialised = true;
                     let silent = PulseEvent::Silent { round, initialised };
                     self.happen(Event::Pulse(silent));
+                }
+                Effect::AskGate => {
+                    let verdict = self.gate.clone();
+                    self.happen(Event::Gate(GateEvent::Verdict(verdict)));
                 }
                 Effect::RunScript {
                     task,

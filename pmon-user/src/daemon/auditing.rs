@@ -150,6 +150,7 @@ fn deed(effect: &Effect) -> Option<String> {
         | Effect::ReturnTurn
         | Effect::Fell
         | Effect::Alarm(_)
+        | Effect::AskGate
         | Effect::FlappingAlarm(_)
         | Effect::Say(_) => return None,
     };

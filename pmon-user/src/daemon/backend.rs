@@ -14,12 +14,14 @@ use super::{
     kernel_side::{self, KernelLog},
     message::{Inbox, Request},
     options::Options,
+    starlingx::Overlay,
     telling::Telling,
 };
 use crate::{
     alarm::{dispatch::Dispatch, health::HostHealth},
     audit::AuditStatus,
     causes::in_full,
+    compat::starlingx::{events::Subfunctions, troubles::Troubles},
     config::{
         self, Sources,
         plan::Wanted,
@@ -78,6 +80,12 @@ pub(super) struct Helpers {
     pub health: HostHealth,
     /// The state writer.
     pub store: watch::Receiver<StoreStatus>,
+    /// Those that work for StarlingX.
+    pub starlingx: Troubles,
+    /// What events to mtcAgent say of entities.
+    pub subfunctions: Subfunctions,
+    /// What pmond.conf says of the settings.
+    pub overlay: Overlay,
 }
 
 impl Helpers {
@@ -94,6 +102,7 @@ impl Helpers {
         if store.lost > 0 {
             degraded.push(format!("{} incidents could not be saved", store.lost));
         }
+        degraded.extend(self.starlingx.list());
         degraded
     }
 }
@@ -122,6 +131,9 @@ impl Daemon {
         })?;
         let mut settings = loaded.settings.clone();
         self.options.apply_to(&mut settings);
+        self.helpers.overlay.apply_to(&mut settings);
+        let subfunctions = Subfunctions::default();
+        subfunctions.learn(&loaded.entities);
         let pmon_d = self.sources.pmon_d(&settings).map(Path::to_path_buf);
         let waiting = difference::waiting_for_restart(&self.running, &settings);
         let asked = (self.inbox)
@@ -131,6 +143,7 @@ impl Daemon {
         view.daemon_restart = waiting.into_iter().map(str::to_owned).collect();
         if wanted != Wanted::Plan {
             if view.applied {
+                self.helpers.subfunctions.take_from(&subfunctions);
                 *self.pmon_d.lock().unwrap_or_else(PoisonError::into_inner) = pmon_d;
             }
             tell(&view, &by);

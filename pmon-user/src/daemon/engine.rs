@@ -21,6 +21,7 @@ use super::{
     auditing::Deeds,
     canary::Leash,
     entity::Entity,
+    gates::Gates,
     inheritance::Inheritance,
     instances::Counting,
     message::{Message, Work},
@@ -93,6 +94,7 @@ pub struct Engine {
     more: bool,
     stopping: bool,
     pub(super) inheritance: Inheritance,
+    pub(super) gates: Gates,
     /// What is raised, and what is not known to be cleared everywhere.
     pub(super) alarms: Alarms,
 }
@@ -174,6 +176,7 @@ impl Engine {
             more: false,
             stopping: false,
             inheritance: Inheritance::default(),
+            gates: Gates::default(),
             alarms,
         };
         if let Some(kernel) = engine.table.kernel() {
@@ -304,6 +307,8 @@ impl Engine {
                 Message::Counted(counted) => self.counted(counted),
                 Message::CountAgain(names) => self.count_again(names),
                 Message::Canary(hatched) => self.canary_hatched(hatched),
+                Message::Gates(report) => self.gates_seen(report),
+                Message::Alive(proof) => proof.give(),
                 Message::Pulse(report) => self.pulse_reported(report),
                 Message::Source(started) => self.source_started(started),
                 Message::Units(facts) => self.facts.units = facts,

@@ -17,7 +17,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use super::{engine::Engine, message::Work};
 use crate::{
     core::{
-        death::Death, event::Event, identity::Identity, notice::Notice, recovery::Stage, time::Time,
+        death::Death, event::Event, gate::Knowledge, identity::Identity, notice::Notice,
+        recovery::Stage, time::Time,
     },
     look::Look,
     state::registrations::Registrations,
@@ -29,12 +30,15 @@ use crate::{
 /// Timeline entries of an earlier daemon that are kept of an incident under way.
 const KEPT: usize = 200;
 
-/// All that survives a daemon in files.
+/// All that is known before the engine begins: mostly what survives a daemon in
+/// files.
 pub struct Memory {
     /// Registrations.
     pub registrations: Registrations,
     /// Incidents.
     pub past: Past,
+    /// The host, where recoveries have to wait for it.
+    pub host: Option<Knowledge>,
 }
 
 /// What the journal says.

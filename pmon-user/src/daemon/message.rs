@@ -21,7 +21,10 @@ use super::{
 use crate::{
     alarm::event::AlarmEvent,
     audit::Due,
-    compat::inbox::{Outcome, datagram::Command},
+    compat::{
+        inbox::{Outcome, datagram::Command},
+        starlingx::{gates, petting::Proof},
+    },
     config::{Loaded, plan::Wanted},
     control::backend::{Refusal, RegisterRequest},
     core::{
@@ -150,6 +153,10 @@ pub enum Message {
     Audit(Due),
     /// A canary waits to be registered and released, or why there is none.
     Canary(Result<Hatched, String>),
+    /// The gates of the host were looked at.
+    Gates(gates::Report),
+    /// Is anybody there? For whoever tells others that the engine works.
+    Alive(Proof),
     /// What has become of a request of active monitoring, or of its port.
     Pulse(endpoint::Report),
     /// What people should know of units.
@@ -258,6 +265,8 @@ pub enum Work {
     },
     /// Something for the endpoint of active monitoring.
     Pulse(endpoint::Order),
+    /// Look at the gates of the host; answered by [`Message::Gates`].
+    AskGate(u64),
     /// Count instances; answered by [`Message::Counted`].
     Count(Census),
     /// Say in a moment that these are to be counted again.

@@ -15,6 +15,7 @@ mod commands;
 pub mod engine;
 pub mod entity;
 mod following;
+mod gates;
 mod handoff;
 mod hearing;
 mod holds;
@@ -36,6 +37,7 @@ mod scripts;
 pub mod selection;
 mod sightings;
 mod sockets;
+mod starlingx;
 mod status_views;
 mod steps;
 mod sweep;
@@ -65,11 +67,12 @@ use self::{
     message::{Inbox, Message},
     options::Options,
     selection::Starter,
+    starlingx::StarlingX,
     telling::Telling,
     work::Workers,
 };
 use crate::{
-    alarm::{self, dispatch::Dispatch, event::AlarmEvent},
+    alarm::{self, AlarmSink, dispatch::Dispatch, event::AlarmEvent},
     audit::{self, AuditSettings},
     causes::in_full,
     config::{self, Loaded, Sources, settings::Settings},
@@ -116,8 +119,17 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         tracing::warn!(%error, "sockets cannot be passed to programs");
     }
     let sources = options.sources.resolve();
-    let mut loaded = config::load(&sources, &config::LocalHost::detect());
+    let host = config::LocalHost::detect();
+    let (mut starlingx, findings) = if options.check {
+        (StarlingX::default(), Vec::new())
+    } else {
+        StarlingX::start(config::starlingx(&sources, &host))
+    };
+    let mut loaded = config::load(&sources, &host);
+    loaded.findings.extend(findings);
     options.apply_to(&mut loaded.settings);
+    starlingx.overlay().apply_to(&mut loaded.settings);
+    starlingx.subfunctions.learn(&loaded.entities);
     for finding in &loaded.findings {
         tracing::warn!("{finding}");
     }
@@ -145,7 +157,18 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         Lock::acquire(run_dir)?
     };
-    let result = runtime.block_on(serve_until_stopped(&settings, options, sources, loaded));
+    if let Some(pid) = starlingx.original() {
+        tracing::error!(pid, "pmond is running; two monitors would fight each other");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let result = runtime.block_on(serve_until_stopped(
+        &settings,
+        options,
+        sources,
+        loaded,
+        &mut starlingx,
+    ));
+    drop(starlingx);
     runtime.shutdown_timeout(SHUTDOWN);
     drop(lock);
     result
@@ -165,10 +188,13 @@ async fn serve_until_stopped(
     options: &Options,
     sources: Sources,
     loaded: Loaded,
+    starlingx: &mut StarlingX,
 ) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut write_info = signal(SignalKind::user_defined1())?;
+    let mut dump = signal(SignalKind::user_defined2())?;
 
     let state_dir = &settings.daemon.state_dir;
     let mut degraded = Vec::new();
@@ -194,6 +220,7 @@ async fn serve_until_stopped(
     let (work_sender, work) = unbounded_channel();
     // The workers end with the engine, whoever else could give them work.
     let starter = Starter::new(settings.daemon.clone());
+    let (watch, host) = starlingx.first_look().unzip();
     let engine = receiver::start(
         settings,
         &starter,
@@ -202,22 +229,29 @@ async fn serve_until_stopped(
         Memory {
             registrations,
             past,
+            host,
         },
         degraded,
         work_sender,
     )?;
     let inbox = engine.inbox.clone();
+    starlingx.engine_is_up(&inbox, engine.health.clone());
     let units = units(&inbox);
     let executor = Arc::new(executor(state_dir, &inbox, units.clone()));
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);
-    let alarms = start_alarms(settings, &told_earlier, &inbox)?;
+    let mut sinks = alarm::sinks(&settings.alarm);
+    sinks.extend(starlingx.sink());
+    let alarms = start_alarms(sinks, &told_earlier, &inbox)?;
     let helpers = Helpers {
         alarms: alarms.clone(),
         health: engine.health.clone(),
         audit: audit.as_ref().map(audit::AuditHandle::status),
         store: store.status(),
+        starlingx: starlingx.troubles.clone(),
+        subfunctions: starlingx.subfunctions.clone(),
+        overlay: starlingx.overlay(),
     };
     let workers = Workers {
         executor: Arc::clone(&executor),
@@ -228,6 +262,7 @@ async fn serve_until_stopped(
         volatile,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
+        gates: watch.and_then(|watch| starlingx.watch_gates(watch, &inbox)),
         alarms: alarms.clone(),
         looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
         units: units.clone(),
@@ -272,12 +307,19 @@ async fn serve_until_stopped(
         sd_notify::NotifyState::Ready,
     ]);
     tracing::info!(socket = %socket_path.display(), "pmon is up");
+    starlingx.write_info(&daemon).await;
 
     let end = loop {
         tokio::select! {
             _ = terminate.recv() => break End::ForGood,
             _ = interrupt.recv() => break End::ForGood,
             () = handed_over.notified() => break End::HandedOver,
+            _ = write_info.recv() => starlingx.write_info(&daemon).await,
+            _ = dump.recv() => {
+                for line in starlingx::in_words(&daemon).await.lines() {
+                    tracing::info!("{line}");
+                }
+            }
             () = restart.notified() => break End::HandedOver,
             _ = hangup.recv() => {
                 if let Err(refusal) = daemon.reload(false, "SIGHUP".to_owned()).await {
@@ -291,6 +333,7 @@ async fn serve_until_stopped(
         tell_init(&[sd_notify::NotifyState::Stopping]);
     }
     tracing::info!("pmon ends; monitored processes are left alone");
+    starlingx.stop();
     drop(stop_serving);
     service.await.context("the control service failed")?;
     inbox.send(Message::Stop);
@@ -419,18 +462,14 @@ fn start_audit(settings: &Settings, inbox: &Inbox) -> Option<audit::AuditHandle>
 
 /// Receivers of alarms, each on its thread.
 fn start_alarms(
-    settings: &Settings,
+    sinks: Vec<Box<dyn AlarmSink>>,
     told: &[AlarmEvent],
     inbox: &Inbox,
 ) -> anyhow::Result<Dispatch> {
     let inbox = inbox.clone();
-    Dispatch::start(
-        alarm::sinks(&settings.alarm),
-        told,
-        move |entity, cleared| {
-            inbox.send(Message::AlarmSettled { entity, cleared });
-        },
-    )
+    Dispatch::start(sinks, told, move |entity, cleared| {
+        inbox.send(Message::AlarmSettled { entity, cleared });
+    })
     .context("cannot start the receivers of alarms")
 }
 

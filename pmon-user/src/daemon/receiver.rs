@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{
     End,
     engine::{Engine, Facts},
+    gates::Gates,
     inheritance::Memory,
     message::{Inbox, Work},
     selection::{self, Started, Starter},
@@ -180,7 +181,9 @@ impl Engine {
         let Memory {
             registrations: remembered,
             past,
+            host,
         } = remembered;
+        self.gates = Gates::new(host);
         self.recall_alarms(&remembered);
         self.facts.findings = loaded.findings.iter().map(ToString::to_string).collect();
         self.facts.unmonitored = loaded.unmonitored;

@@ -255,10 +255,11 @@ impl Engine {
     pub(super) fn add(&mut self, spec: Arc<EntitySpec>, record: EntityRecord) {
         let now = clock::now();
         let Resumption {
-            recovery,
+            mut recovery,
             effects,
             notices,
         } = holds::resume(&spec, &record, now);
+        let effects = self.gates.place(&spec, &mut recovery, effects);
         let quorum = record.quorum;
         let name = EntityName::from(spec.name.as_str());
         self.adopt(Entity::new(spec, recovery, record), effects);

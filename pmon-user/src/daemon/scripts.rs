@@ -31,6 +31,9 @@ pub(super) fn state_word(recovery: &Recovery) -> StateWord {
         | Stage::MonitorWait { .. }
         | Stage::Monitor { .. }
         | Stage::RestartWait { .. }
+        | Stage::Polling { .. }
+        | Stage::StartWait { .. }
+        | Stage::Gated
         | Stage::Queued
         | Stage::Ignore
         | Stage::Unverifiable => {

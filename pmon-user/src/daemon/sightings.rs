@@ -41,6 +41,13 @@ impl Engine {
             names_gone: _,
             other_main,
         } = look;
+        if self
+            .entities
+            .get(name)
+            .is_some_and(|entity| entity.recovery.is_deferred())
+        {
+            return;
+        }
         let finding = (sighting.occasion == Occasion::Sweep)
             .then(|| self.audit(name, &sighting, knew))
             .flatten();

@@ -208,6 +208,7 @@ impl Engine {
                 return self.request_pulse(name, &spec, round, sequence);
             }
             Effect::CollectPulse { round } => return self.collect_pulse(name, &spec, round),
+            Effect::AskGate => return self.ask_gate(name),
             // Dealt with by the caller, or told as a notice.
             Effect::Register { .. }
             | Effect::AskTurn

@@ -206,6 +206,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Held { .. }
         | Notice::Resumed { .. }
         | Notice::Waiting { .. }
+        | Notice::Gated { .. }
         | Notice::Yielding { .. }
         | Notice::StoppedElsewhere { .. }
         | Notice::AwaitingAnswers { .. }

@@ -14,6 +14,7 @@ use crate::{
         death::WaitStatus,
         entity::{EntitySpec, StartMethod, StopPolicy},
         forecast::{Forecast, if_it_died_now, if_its_status_were_bad},
+        gate::Condition,
         recovery::{AfterStop, Phase, Recovery, Stage},
         time::Time,
     },
@@ -233,7 +234,11 @@ fn state_word(spec: &EntitySpec, recovery: &Recovery) -> StateWord {
         Stage::Held { .. } => StateWord::Held,
         Stage::Ignore => StateWord::Failed,
         Stage::Unverifiable => StateWord::Unverifiable,
-        Stage::Unknown | Stage::Unmonitored => StateWord::Unknown,
+        Stage::Unknown
+        | Stage::Polling { .. }
+        | Stage::StartWait { .. }
+        | Stage::Gated
+        | Stage::Unmonitored => StateWord::Unknown,
     }
 }
 
@@ -246,7 +251,10 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
             let wanted = recovery.pulse().wanted()?;
             format!("call it recovered after {wanted} more answers")
         }
-        Stage::Unmonitored => return None,
+        Stage::Unmonitored
+        | Stage::Polling {
+            condition: Condition::Never,
+        } => return None,
         Stage::Unknown | Stage::Looking => "look for the process".to_owned(),
         Stage::Waiting {
             script: Some(script),
@@ -283,6 +291,9 @@ fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<String> {
                 format!("attempt {} of {}", recovery.attempts() + 1, spec.restarts)
             }
         }
+        Stage::Polling { .. } => "monitor it when its part of the host is configured".to_owned(),
+        Stage::StartWait { .. } => "begin to monitor it".to_owned(),
+        Stage::Gated => "recover it when the host is in a state for that".to_owned(),
         Stage::Ignore => format!("nothing; `pmon start {}`", spec.name),
         Stage::Stopped if recovery.returns_at().is_some() => {
             "monitor it again: the stop is over".to_owned()

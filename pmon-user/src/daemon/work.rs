@@ -20,6 +20,7 @@ use super::{
 use crate::{
     alarm::{dispatch::Dispatch, event::AlarmEvent},
     audit::AuditHandle,
+    compat::starlingx::gates::Gates,
     core::{entity::StartMethod, event::Occasion, identity::Identity},
     effect::Executor,
     look::LookRequest,
@@ -51,6 +52,8 @@ pub(super) struct Workers {
     pub telling: Arc<Telling>,
     /// Closed incidents.
     pub history: Arc<Mutex<VecDeque<IncidentView>>>,
+    /// Looks after the gates of the host, where there are any.
+    pub gates: Option<Gates>,
     /// Receivers of alarms.
     pub alarms: Dispatch,
     /// Looks.
@@ -79,6 +82,11 @@ impl Workers {
                 Work::Sweep(slice) => {
                     let asked = |(entity, request)| Asked { entity, request };
                     self.looks.sweep(slice.into_iter().map(asked).collect());
+                }
+                Work::AskGate(question) => {
+                    if let Some(gates) = &self.gates {
+                        gates.ask(question);
+                    }
                 }
                 Work::Hatch => {
                     tokio::spawn(canary::fly(self.inbox.clone()));

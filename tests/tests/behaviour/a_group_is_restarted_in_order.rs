@@ -124,7 +124,7 @@ fn all_are_restarted_when_one_fails() {
         shop.order(mark, "spawned"),
         [db.clone(), cache.clone(), web]
     );
-    assert_eq!(shop.order(mark, "died"), [cache.clone()]);
+    assert_eq!(shop.order(mark, "died"), std::slice::from_ref(&cache));
     let restarts = &shop.daemon.entity(&db)["restarts"];
     assert_eq!(
         (&restarts["auto"], &restarts["dependency"]),

@@ -27,6 +27,7 @@ mod a_reused_pid_is_a_stranger;
 mod a_second_instance_raises_an_alarm;
 mod a_short_life_is_reported_once;
 mod a_siblings_start_is_not_somebody_elses;
+mod a_starlingx_host_is_served;
 mod a_status_needs_no_privilege;
 mod a_status_script_is_asked;
 mod a_stop_has_an_order;

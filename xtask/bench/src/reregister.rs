@@ -12,10 +12,11 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
-    time::Duration,
+    thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use pmon_user::{core::time::Time, sys::clock};
 use rustix::{
     fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init},
@@ -30,6 +31,7 @@ use crate::{
     listener::Listener,
     machine::{self, Machine},
     overhead::PID_LIMIT,
+    storm::entities,
 };
 
 const ROUNDS: usize = 200;
@@ -103,9 +105,20 @@ fn measure(what: &'static str, ended_first: bool, rounds: usize) -> Result<Case>
     let mut old = Sleeper::start()?;
     put(&pidfile, old.0.id())?;
     daemon.register_pidfile(NAME, &pidfile)?;
-    // Its registration is told again.
+    // What is told of the beginning must not be taken for a round's.
+    let began = Instant::now();
+    while !entities(&daemon.status()).all(|entity| entity["registered"] == true) {
+        ensure!(
+            began.elapsed() < SILENCE,
+            "not registered: {}",
+            daemon.log()
+        );
+        std::thread::sleep(REST);
+    }
+    std::thread::sleep(REST);
     let listener = Listener::to(&daemon.socket())?;
     let (mut told, mut seen) = (Vec::new(), Vec::new());
+    let mut leaving = Vec::new();
     for _ in 0..rounds {
         std::thread::sleep(REST);
         while reference.try_recv().is_ok() {}
@@ -115,13 +128,18 @@ fn measure(what: &'static str, ended_first: bool, rounds: usize) -> Result<Case>
             listener.wait_for("died", 1, SILENCE)?;
             std::thread::sleep(REST);
         } else {
-            std::mem::replace(&mut old, new).leave();
+            leaving.push(std::mem::replace(&mut old, new).leave());
         }
         let began = put(&pidfile, old.0.id())?;
         let (registered, _) = listener.wait_for("registered", 1, SILENCE)?;
         let opened = reference.recv_timeout(SILENCE).context("no inotify")?;
+        ensure!(registered >= began, "an earlier registration was heard");
         told.push(nanoseconds(registered, began));
         seen.push(nanoseconds(opened, began));
+    }
+    for one in leaving {
+        // A panic there has been told.
+        let _ended: std::thread::Result<()> = one.join();
     }
     Ok(Case {
         what,
@@ -177,11 +195,11 @@ impl Sleeper {
     }
 
     /// Ends it a moment after its successor has taken its place.
-    fn leave(self) {
+    fn leave(self) -> JoinHandle<()> {
         std::thread::spawn(move || {
             std::thread::sleep(REST);
             drop(self);
-        });
+        })
     }
 }
 

@@ -9,11 +9,14 @@ use super::{
     table::{AlarmTable, ControlTable, DaemonTable, DefaultsTable, StarlingxTable},
     value::{Argument, PathOrNone},
 };
-use crate::config::{
-    finding::{Finding, Level},
-    host::{Host, ScriptState},
-    settings::Settings,
-    storm::StormKeys,
+use crate::{
+    compat::starlingx::root::Root,
+    config::{
+        finding::{Finding, Level},
+        host::{Host, ScriptState},
+        settings::Settings,
+        storm::StormKeys,
+    },
 };
 
 /// A program cannot do anything in less.
@@ -199,12 +202,18 @@ pub(super) fn control(settings: &mut Settings, table: ControlTable) {
 pub(super) fn starlingx(settings: &mut Settings, table: &StarlingxTable) {
     let StarlingxTable {
         enabled,
+        root,
+        controller,
         command_inbox,
         command_port,
         stop_recovers_after,
     } = table;
     let starlingx = &mut settings.starlingx;
     set(&mut starlingx.enabled, *enabled);
+    let root = root.as_ref().map(|path| Root::new(path.0.clone()));
+    set(&mut starlingx.root, root);
+    let controller = controller.as_ref().map(|name| name.0.clone());
+    set(&mut starlingx.controller, controller);
     set(&mut starlingx.command_inbox, *command_inbox);
     set(&mut starlingx.command_port, *command_port);
     set(

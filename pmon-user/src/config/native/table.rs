@@ -178,6 +178,10 @@ pub struct CompatTable {
 pub struct StarlingxTable {
     /// What has no switch of its own. Default: false
     pub enabled: Option<bool>,
+    /// Directory below which all files of StarlingX are. Default: /
+    pub root: Option<AbsolutePath>,
+    /// Host name or address of the active controller. Default: controller
+    pub controller: Option<Argument>,
     /// Take commands from UDP datagrams on 127.0.0.1, as pmond does. There is no
     /// authentication: anybody on the host can stop whatever is monitored. Default: false
     pub command_inbox: Option<bool>,

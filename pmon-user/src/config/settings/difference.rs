@@ -97,12 +97,16 @@ pub fn waiting_for_restart(running: &Settings, read: &Settings) -> Vec<&'static 
     compare("alarm.file", *file == new.file);
     let StarlingxSettings {
         enabled,
+        root,
+        controller,
         command_inbox,
         command_port,
         stop_recovers_after,
     } = starlingx;
     let new = &read.starlingx;
     compare("compat.starlingx.enabled", *enabled == new.enabled);
+    compare("compat.starlingx.root", *root == new.root);
+    compare("compat.starlingx.controller", *controller == new.controller);
     compare(
         "compat.starlingx.command_inbox",
         *command_inbox == new.command_inbox,

@@ -2,11 +2,17 @@
 
 use std::{num::NonZeroU16, time::Duration};
 
+use crate::compat::starlingx::root::Root;
+
 /// `[compat.starlingx]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StarlingxSettings {
     /// Everything of it that has no switch of its own.
     pub enabled: bool,
+    /// Where StarlingX's files are.
+    pub root: Root,
+    /// Host name or address of the active controller, where mtcAgent listens.
+    pub controller: String,
     /// Whether commands are taken from UDP datagrams, as pmond does; anybody on
     /// the host can send them.
     pub command_inbox: bool,
@@ -25,6 +31,8 @@ impl Default for StarlingxSettings {
     fn default() -> Self {
         Self {
             enabled: false,
+            root: Root::default(),
+            controller: "controller".to_owned(),
             command_inbox: false,
             command_port: COMMAND_PORT,
             stop_recovers_after: STOP_RECOVERS_AFTER,

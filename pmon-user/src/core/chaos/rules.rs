@@ -160,6 +160,7 @@ impl Rules {
             | Effect::RunScript { .. }
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
+            | Effect::AskGate
             | Effect::Fell
             | Effect::Say(_) => {}
         }

@@ -28,6 +28,7 @@ use crate::core::{
 
 /// What comes to pass at some time.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "few of them wait at a time")]
 enum Happening {
     /// The core is told. Lost when the daemon is killed.
     Tell(Event, Option<Identity>),
@@ -220,6 +221,7 @@ impl World {
             | Event::StatusKnown { .. }
             | Event::Gone { .. }
             | Event::Operator(_)
+            | Event::Gate(_)
             | Event::Pulse(_)
             | Event::ScriptEnded { .. }
             | Event::Turn
@@ -277,7 +279,9 @@ impl World {
                         self.soon(Happening::Tell(Event::Turn, None));
                     }
                 }
-                Effect::ReturnTurn
+                // Of gates: those of this host were never closed.
+                Effect::AskGate
+                | Effect::ReturnTurn
                 | Effect::RunScript { .. }
                 | Effect::Fell
                 | Effect::Alarm(_)
@@ -333,7 +337,7 @@ impl World {
             }
             Happening::Work => {
                 if let Some(job) = self.lane.pop_front() {
-                    self.work(job);
+                    self.work(&job);
                 }
                 Ok(())
             }
@@ -422,8 +426,8 @@ impl World {
         }
     }
 
-    fn work(&mut self, job: Effect) {
-        match job {
+    fn work(&mut self, job: &Effect) {
+        match *job {
             Effect::Start { run, .. } => self.start(run),
             Effect::RemovePidfile { identity } => {
                 if self.pidfile == Some(identity) {
@@ -455,6 +459,7 @@ impl World {
             | Effect::RunScript { .. }
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
+            | Effect::AskGate
             | Effect::AskTurn
             | Effect::ReturnTurn
             | Effect::Fell
@@ -815,6 +820,9 @@ impl World {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped

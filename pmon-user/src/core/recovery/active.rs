@@ -76,7 +76,10 @@ impl Recovery {
     }
 
     /// It lives and does not answer.
-    fn unanswered(&mut self, step: &mut Step<'_>, identity: Identity, misses: u32) {
+    pub(super) fn unanswered(&mut self, step: &mut Step<'_>, identity: Identity, misses: u32) {
+        if !self.admitted_to_end(step, identity, misses) {
+            return;
+        }
         let again = std::mem::replace(&mut self.failed, true);
         if !again {
             self.fell(step);

@@ -70,7 +70,13 @@ impl Recovery {
             | Stage::Queued
             | Stage::Unverifiable => self.look(step),
             Stage::Held { .. } => self.died_while_held(identity),
-            Stage::Stopping { .. } | Stage::Ignore | Stage::Stopped | Stage::Unmonitored => {}
+            Stage::Stopping { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
+            | Stage::Ignore
+            | Stage::Stopped
+            | Stage::Unmonitored => {}
         }
     }
 
@@ -119,6 +125,7 @@ impl Recovery {
             | Effect::CancelStart
             | Effect::RequestPulse { .. }
             | Effect::CollectPulse { .. }
+            | Effect::AskGate
             | Effect::AskTurn
             | Effect::ReturnTurn
             | Effect::Fell

@@ -35,7 +35,8 @@ impl Recovery {
                 false
             }
         };
-        let safe = hint.last_thread && self.releasing.is_none();
+        // Who stands before gates has to ask first, and that takes as long.
+        let safe = hint.last_thread && self.releasing.is_none() && !self.gates.guarded;
         if !(wanted && safe && self.stage == Stage::Manage && step.spec.recovers()) {
             return;
         }
@@ -90,6 +91,9 @@ impl Recovery {
             | Stage::MonitorWait { .. }
             | Stage::Held { .. }
             | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Queued
             | Stage::Unverifiable
             | Stage::Unmonitored => {}

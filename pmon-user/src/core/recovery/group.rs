@@ -23,6 +23,9 @@ impl Recovery {
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Held { .. }
@@ -52,6 +55,7 @@ impl Recovery {
             Stage::Unknown
             | Stage::Looking
             | Stage::Queued
+            | Stage::Gated
             | Stage::Waiting { .. }
             | Stage::Yielding { .. }
             | Stage::MonitorWait { .. } => Standing::UnderWay,
@@ -60,7 +64,10 @@ impl Recovery {
             Stage::Held { .. } if self.registered.is_some() => Standing::Up,
             Stage::Ignore | Stage::Stopped | Stage::Held { .. } => Standing::Resting,
             // It may well be there.
-            Stage::Unverifiable | Stage::Unmonitored => Standing::Unknown,
+            Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Unverifiable
+            | Stage::Unmonitored => Standing::Unknown,
         }
     }
 }

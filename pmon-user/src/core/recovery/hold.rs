@@ -50,7 +50,8 @@ impl Recovery {
                 then: AfterStop::StayDown,
                 ..
             } => AfterHold::StayDown,
-            Stage::Unknown => AfterHold::Recover,
+            // An operator's word ends a deferral, too.
+            Stage::Unknown | Stage::Polling { .. } | Stage::StartWait { .. } => AfterHold::Recover,
             Stage::Manage
             | Stage::Looking
             | Stage::Waiting { .. }
@@ -62,6 +63,7 @@ impl Recovery {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Gated
             | Stage::Queued
             | Stage::Ignore
             | Stage::Unverifiable => {

@@ -33,6 +33,11 @@
 //! * **Monitor** — the successor must stay alive for `debounce`.
 //! * **RestartWait** — an attempt failed; wait for `interval`, or longer after the
 //!   alarm (back-off).
+//! * **Polling**, **StartWait** — its `subfunction` is not configured yet, or
+//!   has just been: nothing that is seen is of any consequence.
+//! * **Gated** — there is no process, and before anything is done about it the
+//!   gates of the host are asked about (`core::gate`); while they are closed, a
+//!   process that appears is adopted, and that is all.
 //! * **Queued** — an attempt is due and waits for its turn: for other
 //!   entities (`core::dependency`) or the host's recovery budget. Then we look once
 //!   more. What appears meanwhile is adopted.
@@ -67,6 +72,7 @@ mod attempt;
 mod counts;
 mod dying;
 mod early;
+mod gated;
 mod group;
 mod hold;
 mod operator;
@@ -100,6 +106,7 @@ use super::{
 };
 use alarm::Alarm;
 use counts::Deaths;
+use gated::Gates;
 use storm::Storm;
 
 /// The state of one entity's recovery.
@@ -138,6 +145,7 @@ pub struct Recovery {
     /// Number of the last run of the start method.
     run: u64,
     alarm: Alarm,
+    gates: Gates,
     /// Strikes of a quorum member.
     quorum: Quorum,
     starts: Starts,
@@ -231,6 +239,7 @@ impl Recovery {
             start: StartCommand::None,
             run: 0,
             alarm: Alarm::default(),
+            gates: Gates::default(),
             quorum: Quorum::default(),
             starts: Starts::default(),
             deaths: Deaths::default(),
@@ -347,6 +356,7 @@ impl Recovery {
                 self.status_operator(&mut step, request);
             }
             Event::Operator(request) => self.operator(&mut step, request),
+            Event::Gate(event) => self.gate(&mut step, event),
             Event::Pulse(event) => self.pulse_event(&mut step, event),
             Event::Turn => self.turn(&mut step),
             Event::Cycle { group } => self.cycle(&mut step, group),
@@ -397,10 +407,13 @@ impl Recovery {
             Stage::RestartWait { .. } => self.look(step),
             Stage::Waiting { .. } | Stage::Yielding { .. } => self.look_again(step),
             Stage::Stopping { then, killed, .. } => self.stop_overdue(step, then, killed),
+            Stage::StartWait { .. } => self.begin_monitoring(step),
             Stage::Held { .. } => self.hold_expired(step),
             Stage::Unknown
             | Stage::Manage
             | Stage::Looking
+            | Stage::Polling { .. }
+            | Stage::Gated
             | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
@@ -422,6 +435,10 @@ impl Recovery {
     }
 
     fn enter(&mut self, step: &Step<'_>, stage: Stage) {
+        if !matches!(stage, Stage::Looking | Stage::Waiting { .. }) {
+            self.gates.admitted = false;
+            self.gates.end_once_seen = None;
+        }
         self.stage = stage;
         self.since = step.now;
     }

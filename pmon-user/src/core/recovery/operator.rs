@@ -54,6 +54,9 @@ impl Recovery {
             Stage::Ignore
             | Stage::Stopped
             | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Queued
             | Stage::Unverifiable => {
                 // What is started from nothing has to stay alive to count as up
@@ -117,6 +120,9 @@ impl Recovery {
 
     /// Ends the process, if there is one, and then goes on.
     pub(super) fn end_what_lives(&mut self, step: &mut Step<'_>, next: AfterStop) {
+        if self.look_before_ending(step, next) {
+            return;
+        }
         if let Some(registered) = self.registered {
             self.end(step, registered.identity, next);
         } else if let Stage::Stopping { then, .. } = &mut self.stage {
@@ -204,7 +210,7 @@ impl Recovery {
         }
     }
 
-    fn stay_down(&mut self, step: &mut Step<'_>) {
+    pub(super) fn stay_down(&mut self, step: &mut Step<'_>) {
         self.rest_down(step, Notice::Stopped);
     }
 

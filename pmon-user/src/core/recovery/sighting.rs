@@ -68,23 +68,33 @@ impl Recovery {
             Some(registered) => return self.pid_changed(step, registered.identity, identity),
             None => {}
         }
+        if let Some(then) = self.gates.end_once_seen.take() {
+            self.register(step, identity);
+            return self.end(step, identity, then);
+        }
         match self.stage {
             // The daemon restarted in the middle of a recovery.
             Stage::Unknown if self.failed => {
                 self.successor(step, identity, false);
                 self.monitor(step, identity);
             }
+            // It was not there before, or its end was on purpose.
+            Stage::Gated if self.failed => {
+                self.successor(step, identity, true);
+                self.monitor(step, identity);
+            }
             // The same, as far as the alarm tells.
-            Stage::Unknown if self.alarm().is_some() && step.spec.recovers() => {
+            Stage::Unknown | Stage::Gated if self.alarm().is_some() && step.spec.recovers() => {
                 self.failed = true;
                 self.successor(step, identity, false);
                 self.monitor(step, identity);
             }
-            Stage::Unknown if self.alarm().is_some() => {
+            Stage::Unknown | Stage::Gated if self.alarm().is_some() => {
                 self.successor(step, identity, true);
                 self.finish(step, identity);
             }
-            Stage::Unknown => {
+            Stage::Unknown | Stage::Gated => {
+                self.problem = None;
                 self.enter(step, Stage::Manage);
                 self.register(step, identity);
             }
@@ -116,7 +126,10 @@ impl Recovery {
             Stage::Manage | Stage::Monitor { .. } => self.successor(step, identity, true),
             Stage::Held { .. } => self.seen_while_held(step, identity),
             // Whatever it is, it is dealt with when the old one is gone.
-            Stage::Stopping { .. } | Stage::Unmonitored => {}
+            Stage::Stopping { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Unmonitored => {}
         }
     }
 
@@ -175,6 +188,12 @@ impl Recovery {
                 if self.waits_for_what_it_started(step) || self.awaits_successor(step) {
                     return;
                 }
+                if self.gates.end_once_seen == Some(AfterStop::StayDown) {
+                    return self.stay_down(step);
+                }
+                if !self.admitted(step) {
+                    return;
+                }
                 if !self.failed {
                     step.say(Notice::Missing {
                         reason: reason.clone(),
@@ -216,6 +235,9 @@ impl Recovery {
             | Stage::RestartWait { .. }
             | Stage::Queued
             | Stage::Stopping { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Unmonitored => {}
@@ -230,6 +252,7 @@ impl Recovery {
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }
+            | Stage::Gated
             | Stage::Yielding { .. }
             | Stage::Manage => {
                 self.problem = Some(reason.clone());
@@ -248,6 +271,8 @@ impl Recovery {
             | Stage::RestartWait { .. }
             | Stage::Queued
             | Stage::Stopping { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Held { .. }
@@ -269,7 +294,10 @@ impl Recovery {
             step.now + step.spec.start_timeout
         };
         if step.now >= until {
-            return self.decide(step);
+            if self.admitted(step) {
+                self.decide(step);
+            }
+            return;
         }
         let next_look = step.now + LOOK_AGAIN;
         self.enter(
@@ -370,6 +398,9 @@ impl Recovery {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped
@@ -468,6 +499,9 @@ impl Recovery {
             | Stage::Stopping { .. }
             | Stage::MonitorWait { .. }
             | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
+            | Stage::Gated
             | Stage::Queued
             | Stage::Ignore
             | Stage::Stopped

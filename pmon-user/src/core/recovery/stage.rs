@@ -1,7 +1,7 @@
 //! The stages, with what each of them waits for. Their meaning is told in
 //! prose at the top of the module.
 
-use crate::core::time::Time;
+use crate::core::{gate::Condition, time::Time};
 
 /// Where the recovery of an entity stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,18 @@ pub enum Stage {
         /// End of `interval`.
         until: Time,
     },
+    /// Not monitored before its condition holds.
+    Polling {
+        /// Which.
+        condition: Condition,
+    },
+    /// Its condition holds; what was just configured gets a moment to come up.
+    StartWait {
+        /// When monitoring begins.
+        until: Time,
+    },
+    /// There is no process, and the gates of the host are closed.
+    Gated,
     /// An attempt is due and waits for its turn.
     Queued,
     /// No automatic recovery.
@@ -122,6 +134,9 @@ impl Stage {
             Self::MonitorWait { .. } => "monitor_wait",
             Self::Monitor { .. } => "monitor",
             Self::RestartWait { .. } => "restart_wait",
+            Self::Polling { .. } => "polling",
+            Self::StartWait { .. } => "start_wait",
+            Self::Gated => "gated",
             Self::Queued => "queued",
             Self::Ignore => "ignore",
             Self::Stopped => "stopped",
@@ -143,11 +158,13 @@ impl Stage {
             },
             Self::Stopping { due, .. } => Some(*due),
             Self::Monitor { stable_at } => Some(*stable_at),
-            Self::RestartWait { until } => Some(*until),
+            Self::RestartWait { until } | Self::StartWait { until } => Some(*until),
             Self::Held { until, .. } => *until,
             Self::Unknown
             | Self::Manage
             | Self::Looking
+            | Self::Polling { .. }
+            | Self::Gated
             | Self::Queued
             | Self::Ignore
             | Self::Stopped

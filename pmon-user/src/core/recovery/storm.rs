@@ -265,6 +265,8 @@ impl Recovery {
             // Whoever acts for an operator waits for nobody.
             _ if self.manual => false,
             Stage::Queued | Stage::Looking => true,
+            // It was asked for before the answer was there.
+            Stage::Gated => !self.is_kept_out(),
             // The heavy part is over with the command's end and a process.
             Stage::MonitorWait { phase, .. } => {
                 let started = matches!(phase, Phase::Window { .. }) && self.registered.is_some();
@@ -277,6 +279,8 @@ impl Recovery {
             | Stage::Stopping { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. }
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Held { .. }

@@ -226,6 +226,7 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::Pulse(_)
             | Work::Launched { .. }
             | Work::Forget(_)
+            | Work::Unit(..)
             | Work::Opened(_)
             | Work::Alarm { .. }
             | Work::Closed(_)
@@ -234,6 +235,7 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::Watch(..)
             | Work::Sweep(_)
             | Work::Inquire(_)
+            | Work::AskGate(_)
             | Work::Count(_)
             | Work::CountAgain(_)
             | Work::Hatch

@@ -20,6 +20,7 @@ fn acts(world: &Simulation<'_>) -> Vec<u64> {
         | Effect::Alarm(AlarmChange::Clear)
         | Effect::RequestPulse { .. }
         | Effect::CollectPulse { .. }
+        | Effect::AskGate
         | Effect::AskTurn
         | Effect::ReturnTurn
         | Effect::Fell

@@ -8,6 +8,7 @@ mod alarms;
 mod early;
 mod ending;
 mod following;
+mod gates;
 mod holding;
 mod manual;
 mod quorum;
