@@ -231,7 +231,6 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::Alarm { .. }
             | Work::Closed(_)
             | Work::Remember(..)
-            | Work::Unit(..)
             | Work::Watch(..)
             | Work::Sweep(_)
             | Work::Inquire(_)
