@@ -1,8 +1,8 @@
 //! systemd, where it runs the host: what it knows of entities' units, and jobs that
 //! start and stop them.
 //!
-//! One task holds a connection ([`bus`]), makes a new one when it breaks, and
-//! hears of every job on the host; [`memory`] keeps what jobs say of people's
+//! One task holds a connection (`bus`), makes a new one when it breaks, and
+//! hears of every job on the host; `memory` keeps what jobs say of people's
 //! wishes. Must stay true: the engine asks nothing here and is only told; every
 //! question has a deadline; what systemd said before it answered a question is
 //! known when the answer is used, so that a stop is never overlooked; no job of ours
