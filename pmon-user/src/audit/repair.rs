@@ -248,6 +248,7 @@ impl World {
                     self.alive.remove(&identity.pid);
                     Event::Gone { identity }
                 }
+                Effect::AskTurn => Event::Turn,
                 _ => continue,
             };
             effects.extend(self.recovery.step(&self.spec, answer, self.now));

@@ -99,10 +99,11 @@ impl Engine {
 /// Something is under way, or nothing is expected to agree.
 fn is_deferred(entity: &Entity) -> bool {
     let recovery = &entity.recovery;
-    // Not looked at yet, an operator's alone, or nobody's to look at.
+    // Not looked at yet, not to be monitored yet, waiting for its turn, an
+    // operator's alone, or nobody's to look at.
     let unsettled = matches!(
         recovery.stage(),
-        Stage::Unknown | Stage::Held { .. } | Stage::Unmonitored
+        Stage::Unknown | Stage::Gated | Stage::Queued | Stage::Held { .. } | Stage::Unmonitored
     );
     unsettled || recovery.is_failed() || recovery.stage().deadline().is_some()
 }
