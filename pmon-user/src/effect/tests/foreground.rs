@@ -138,10 +138,19 @@ fn its_status_is_told_when_it_is_reaped() {
 }
 
 #[test]
-fn a_running_program_is_no_start_command() {
+fn a_start_that_is_cancelled_ends_the_program_that_it_has_become() {
+    let fixture = Fixture::new();
+    let (_, process) = portrait(&fixture, |_| {});
+    // The core had not heard of it yet, and will not be told of its end either.
+    fixture.submit("entity", Job::CancelStart);
+    assert_dies(&process);
+    fixture.assert_silence();
+}
+
+#[test]
+fn another_start_leaves_a_running_program_alone() {
     let fixture = Fixture::new();
     let (spec, process) = portrait(&fixture, |_| {});
-    fixture.submit("entity", Job::CancelStart);
     fs::remove_file(fixture.path("ready")).unwrap();
     fixture.start("entity", &spec);
     let second = fixture.end().1.unwrap();
