@@ -11,6 +11,7 @@ mod ebpf;
 mod image;
 mod packages;
 mod run;
+mod soak;
 mod test;
 mod vm;
 
@@ -52,6 +53,8 @@ enum Verb {
     },
     /// Run the daemon on `examples/` in the foreground, with a live table.
     Run,
+    /// Restarts and kills by the thousand, on the real kernel and in simulated time.
+    Soak(soak::Options),
     /// Everything CI runs.
     Test {
         /// Only the tests on other kernels, in virtual machines.
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Verb::Ebpf { check: true } => ebpf::check().map(|_| ()),
         Verb::Image { binary, archive } => image::image(binary.as_deref(), archive.as_deref()),
         Verb::Run => run::run(),
+        Verb::Soak(options) => soak::soak(&options),
         Verb::Test { vm: false, .. } => test::test(),
         Verb::Test { vm: true, write } => test::virtual_machines(write),
     };

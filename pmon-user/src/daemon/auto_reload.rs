@@ -2,7 +2,8 @@
 //!
 //! Must stay true: the watches are there before the files are read; one reload
 //! at a time, and what changes during one leads to another; a reload that is
-//! refused is tried again only when files change.
+//! refused is tried again when files change, and after a while in any case:
+//! what was in its way may have been no file's fault.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,6 +20,11 @@ use crate::{
 
 /// Files that never rest are read all the same after this many settle times.
 const PATIENCE: u32 = 30;
+/// After a refusal it is tried again; each time after twice as long, at most
+/// [`LAST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+/// See [`FIRST_RETRY`].
+const LAST_RETRY: Duration = Duration::from_secs(300);
 /// Who asks for these reloads.
 const BY: &str = "changed files";
 
@@ -27,6 +33,8 @@ const BY: &str = "changed files";
 struct Rest {
     settle: Duration,
     changing: Option<(Instant, Instant)>,
+    /// The last one was refused: when the next is due, and how long that was put off.
+    retry: Option<(Instant, Duration)>,
 }
 
 impl Rest {
@@ -36,8 +44,19 @@ impl Rest {
     }
 
     fn due(&self) -> Option<Instant> {
-        let (first, last) = self.changing?;
-        Some((last + self.settle).min(first + self.settle * PATIENCE))
+        let rests = (self.changing)
+            .map(|(first, last)| (last + self.settle).min(first + self.settle * PATIENCE));
+        let retry = self.retry.map(|(due, _)| due);
+        rests.into_iter().chain(retry).min()
+    }
+
+    /// The files were read, and put into force or refused.
+    fn read(&mut self, now: Instant, refused: bool) {
+        let before = self.retry.take().map(|(_, after)| after);
+        self.retry = refused.then(|| {
+            let after = before.map_or(FIRST_RETRY, |after| (after * 2).min(LAST_RETRY));
+            (now + after, after)
+        });
     }
 }
 
@@ -54,6 +73,7 @@ pub(super) async fn run(daemon: Arc<Daemon>) -> String {
     let mut rest = Rest {
         settle: daemon.running.daemon.reload_settle,
         changing: None,
+        retry: None,
     };
     watch = match establish(watch, &daemon).await {
         Ok(watch) => watch,
@@ -84,9 +104,14 @@ pub(super) async fn run(daemon: Arc<Daemon>) -> String {
                     Ok(watch) => watch,
                     Err(why) => return why,
                 };
-                if let Err(refusal) = daemon.reload_for(Wanted::ByChange, BY.to_owned()).await {
-                    tracing::error!(%refusal, "reload after changed files");
-                }
+                let refused = match daemon.reload_for(Wanted::ByChange, BY.to_owned()).await {
+                    Ok(view) => view.refused.is_some(),
+                    Err(refusal) => {
+                        tracing::error!(%refusal, "reload after changed files");
+                        true
+                    }
+                };
+                rest.read(Instant::now(), refused);
             }
         }
     }
@@ -125,6 +150,8 @@ fn places(daemon: &Daemon) -> Places {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     #[test]
@@ -134,6 +161,7 @@ mod tests {
         let mut rest = Rest {
             settle: Duration::from_secs(1),
             changing: None,
+            retry: None,
         };
         assert_eq!(rest.due(), None);
         rest.changed(at(0));
@@ -144,5 +172,29 @@ mod tests {
             rest.changed(at(ms));
         }
         assert_eq!(rest.due(), Some(at(30_000)));
+    }
+
+    #[test]
+    fn what_was_refused_is_tried_again_later_and_later() {
+        let start = Instant::now();
+        let mut rest = Rest {
+            settle: Duration::from_secs(1),
+            changing: None,
+            retry: None,
+        };
+        let mut now = start;
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            rest.read(now, true);
+            let due = rest.due().unwrap();
+            pauses.push((due - now).as_secs());
+            now = due;
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+        rest.changed(now);
+        assert_eq!(rest.due(), Some(now + rest.settle));
+        rest.changing = None;
+        rest.read(now, false);
+        assert_eq!(rest.due(), None);
     }
 }

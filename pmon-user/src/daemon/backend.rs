@@ -135,7 +135,11 @@ impl Daemon {
         let subfunctions = Subfunctions::default();
         subfunctions.learn(&loaded.entities);
         let pmon_d = self.sources.pmon_d(&settings).map(Path::to_path_buf);
-        let waiting = difference::waiting_for_restart(&self.running, &settings);
+        let waiting = if loaded.refused() {
+            Vec::new()
+        } else {
+            difference::waiting_for_restart(&self.running, &settings)
+        };
         let asked = (self.inbox)
             .ask(|reply| Request::Reload(Box::new(loaded), wanted, reply))
             .await;

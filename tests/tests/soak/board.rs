@@ -88,6 +88,17 @@ impl Board {
         self.stopped.store(true, Ordering::Release);
     }
 
+    /// Has the watch end with the guard, also when a test fails.
+    pub(crate) fn stop_when_dropped(&self) -> impl Drop + use<'_> {
+        struct Guard<'a>(&'a Board);
+        impl Drop for Guard<'_> {
+            fn drop(&mut self) {
+                self.0.stop();
+            }
+        }
+        Guard(self)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Snapshot> {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,12 +153,13 @@ impl Board {
                 return up;
             }
             let left = limit.saturating_duration_since(Instant::now());
+            assert!(!self.stopped.load(Ordering::Acquire), "the soak has failed");
             assert!(
                 !left.is_zero(),
                 "stuck: `{name}` {what}: {:#}",
                 snapshot.entities.get(name).unwrap_or(&Value::Null)
             );
-            let waited = self.news.wait_timeout(snapshot, left);
+            let waited = self.news.wait_timeout(snapshot, left.min(HISTORY));
             snapshot = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }

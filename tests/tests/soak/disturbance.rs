@@ -76,7 +76,8 @@ impl<'a> Host<'a> {
                 self.counts.daemons += 1;
             }
             Disturbance::Reload => {
-                self.fleet.configure(self.place, self.round);
+                // No two in a row are the same.
+                self.fleet.configure(self.place, self.counts.reloads + 1);
                 let answer = self.daemon().ask(&["reload", "-o", "json"]);
                 assert_eq!(answer.code, Some(0), "{answer:?}");
                 assert_ne!(
@@ -88,7 +89,11 @@ impl<'a> Host<'a> {
             }
             Disturbance::SourceFailure => {
                 let pins = self.status()["daemon"]["pin_dir"].clone();
-                let map = format!("{}/pmon_pids", pins.as_str().unwrap());
+                let Some(pins) = pins.as_str() else {
+                    // It has failed just now and is being replaced.
+                    return;
+                };
+                let map = format!("{pins}/pmon_pids");
                 let frozen = Command::new("bpftool")
                     .args(["map", "freeze", "pinned", &map])
                     .output()

@@ -30,12 +30,13 @@ pub(crate) struct Fleet {
 
 /// What every entity has, unless a reload changes it. The threshold is out of
 /// reach: kills in quick succession are failed attempts.
-const COMMON: [(&str, &str); 5] = [
+const COMMON: [(&str, &str); 6] = [
     ("startuptime", "\"100ms\""),
     ("debounce", "\"60ms\""),
     ("interval", "\"60ms\""),
     ("restarts", "1000"),
     ("start_timeout", "\"60s\""),
+    ("flapping", "\"none\""),
 ];
 
 impl Fleet {
@@ -81,7 +82,9 @@ impl Fleet {
 
     /// Writes the configuration; every `round` differs from the one before.
     pub(crate) fn configure(&self, place: &Place, round: usize) {
-        let mut toml = "[daemon]\naudit_interval = \"2s\"\ncanary_interval = \"1s\"\n".to_owned();
+        let mut toml =
+            "[daemon]\naudit_interval = \"2s\"\ncanary_interval = \"1s\"\nauto_reload = false\n"
+                .to_owned();
         for (number, service) in self.services.iter().enumerate() {
             let debounce = format!("\"{}ms\"", 60 + (number + round) % 3 * 20);
             let mut settings: Vec<(&str, &str)> = COMMON.to_vec();
