@@ -60,8 +60,11 @@ impl Rules {
         self.registered = Some(identity);
     }
 
-    pub(super) const fn start_has_ended(&mut self) {
-        self.starting = false;
+    /// The news of an earlier run may come late.
+    pub(super) const fn start_has_ended(&mut self, run: u64) {
+        if run == self.last_run {
+            self.starting = false;
+        }
     }
 
     pub(super) fn ended(&mut self, identity: Identity) {

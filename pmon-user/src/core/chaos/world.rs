@@ -206,8 +206,8 @@ impl World {
                 self.rules.ended(death.identity);
                 self.rules.saw(Some(*child));
             }
-            Event::StartEnded { end, .. } => {
-                self.rules.start_has_ended();
+            Event::StartEnded { run, end } => {
+                self.rules.start_has_ended(*run);
                 if let StartEnd::Running(identity) = end {
                     self.rules.saw(Some(*identity));
                 }
