@@ -701,7 +701,10 @@ impl World {
         self.stopped = action == OperatorAction::Stop;
         // A daemon on its way between its command's end and its pidfile is out of
         // everybody's sight: who stops now and starts again at once has two.
-        self.meddled |= self.stopped && self.is_on_its_way();
+        // Likewise one that forks twice and is restarted in between.
+        let ends = self.stopped
+            || (action == OperatorAction::Restart && self.recovery.current().is_some());
+        self.meddled |= ends && self.is_on_its_way();
         let request = OperatorRequest {
             action,
             reason: None,
