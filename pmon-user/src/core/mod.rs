@@ -24,6 +24,7 @@ pub mod pulse;
 pub mod recovery;
 pub mod simulation;
 pub mod socket;
+pub mod splitmix;
 pub mod status;
 pub mod storm;
 pub mod time;

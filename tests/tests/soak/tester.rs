@@ -2,6 +2,7 @@
 //! hand, and after each operation waits for the one successor.
 
 use pmon_tests::process::{self, Process};
+use pmon_user::core::splitmix::SplitMix64;
 
 use crate::{
     board::{Board, Up},
@@ -51,7 +52,7 @@ pub(crate) struct Tester<'a> {
     service: &'a Service,
     board: &'a Board,
     ledger: &'a Ledger,
-    chance: u64,
+    chance: SplitMix64,
     counts: Counts,
 }
 
@@ -66,7 +67,7 @@ impl<'a> Tester<'a> {
             service,
             board,
             ledger,
-            chance: seed as u64,
+            chance: SplitMix64::new(seed as u64),
             counts: Counts::default(),
         }
     }
@@ -75,14 +76,8 @@ impl<'a> Tester<'a> {
         self.counts
     }
 
-    /// A number below `bound`: SplitMix64 (Steele, Lea, Flood, 2014).
     fn below(&mut self, bound: usize) -> usize {
-        self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.chance;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        usize::try_from(z % bound as u64).unwrap()
+        usize::try_from(self.chance.next() % bound as u64).unwrap()
     }
 
     /// So many of each, in random order.

@@ -2,27 +2,20 @@
 
 use std::time::Duration;
 
-/// SplitMix64 (Steele, Lea, Flood, 2014): a full-period generator whose whole
-/// state is the one number that is printed when something goes wrong.
+use crate::core::splitmix::SplitMix64;
+
+/// The number that it was made from is printed when something goes wrong.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(super) struct Random(SplitMix64);
 
 impl Random {
     pub(super) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Self(SplitMix64::new(seed))
     }
 
     /// A number below `bound`.
     pub(super) const fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.0.next() % bound
     }
 
     /// True in so many of a hundred cases.
