@@ -191,6 +191,8 @@ mod tests {
             now = due;
         }
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+        // Changed files are read when they rest, not when the retry is due.
+        rest.read(now, true);
         rest.changed(now);
         assert_eq!(rest.due(), Some(now + rest.settle));
         rest.changing = None;
