@@ -247,8 +247,8 @@ impl Engine {
                 Message::Launching {
                     entity,
                     process,
-                    recorded,
-                } => self.launching(entity, process, recorded),
+                    passage,
+                } => self.launching(entity, process, passage),
                 Message::StartEnded {
                     entity,
                     run,

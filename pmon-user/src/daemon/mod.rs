@@ -432,15 +432,13 @@ fn executor(state_dir: &Path, inbox: &Inbox, units: Option<Units>) -> Executor {
                 Report::Failed { what } => Message::Trouble { entity, what },
             });
         }),
-        Box::new(move |entity, process| {
-            let (recorded, on_record) = tokio::sync::oneshot::channel();
+        Box::new(move |entity, process, passage| {
             // Nobody records any more when the daemon ends.
             launches.send(Message::Launching {
                 entity,
                 process,
-                recorded,
+                passage,
             });
-            on_record
         }),
     )
 }

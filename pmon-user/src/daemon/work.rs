@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{
     backend::HISTORY,
@@ -22,7 +22,7 @@ use crate::{
     audit::AuditHandle,
     compat::starlingx::gates::Gates,
     core::{entity::StartMethod, event::Occasion, identity::Identity},
-    effect::Executor,
+    effect::{Executor, Passage},
     look::LookRequest,
     pulse::endpoint,
     state::{Store, changes::Change, registrations::EntityRecord},
@@ -96,7 +96,11 @@ impl Workers {
                 Work::Source(work) => self.starter.submit(work, &self.inbox),
                 Work::Inquire(inquiries) => self.looks.inquire(inquiries),
                 Work::Pulse(order) => self.pulse(order),
-                Work::Job { entity, job } => self.executor.submit(&entity, job),
+                Work::Job { entity, job } => {
+                    self.executor.submit(&entity, job);
+                    // The lane first: what comes next is for people and disks.
+                    tokio::task::yield_now().await;
+                }
                 Work::Tell(told) => self.telling.tell(told),
                 Work::Opened(incident) => self.opened(&incident),
                 Work::Closed(incident) => self.closed(*incident),
@@ -112,8 +116,8 @@ impl Workers {
                 Work::Launched {
                     entity,
                     identity,
-                    recorded,
-                } => self.launched(entity, identity, recorded),
+                    passage,
+                } => self.launched(entity, identity, passage),
                 Work::HandedOver {
                     entity,
                     memory,
@@ -240,13 +244,12 @@ impl Workers {
         });
     }
 
-    fn launched(&self, entity: EntityName, identity: Identity, recorded: oneshot::Sender<()>) {
+    fn launched(&self, entity: EntityName, identity: Identity, passage: Passage) {
         let change = Change::Launched(entity, identity);
-        self.store.save(change.clone());
-        self.volatile.save_then(change, move || {
-            // The start may have been cancelled meanwhile.
-            let _cancelled: Result<(), ()> = recorded.send(());
-        });
+        // First who is waited for.
+        self.volatile
+            .save_then(change.clone(), move || passage.open());
+        self.store.save(change);
     }
 
     /// Who goes on is recorded, and the engine is told when that is done.
