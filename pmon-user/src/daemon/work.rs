@@ -56,8 +56,10 @@ pub(super) struct Workers {
     pub gates: Option<Gates>,
     /// Receivers of alarms.
     pub alarms: Dispatch,
-    /// Looks.
+    /// Looks that somebody waits for.
     pub looks: Looks,
+    /// Those of the sweep, and the pid table's inquiries.
+    pub sweeps: Looks,
     /// systemd, where it runs the host.
     pub units: Option<Units>,
     /// Back to the engine.
@@ -65,9 +67,8 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Works until the engine has ended; gives back the stores, of which the
-    /// second is volatile.
-    pub(super) async fn run(self, mut work: UnboundedReceiver<Work>) -> (Store, Store) {
+    /// Works until the engine has ended. Runs on two threads, with what each is to do.
+    pub(super) async fn run(self: Arc<Self>, mut work: UnboundedReceiver<Work>) {
         while let Some(work) = work.recv().await {
             match work {
                 Work::Look {
@@ -81,7 +82,7 @@ impl Workers {
                 }
                 Work::Sweep(slice) => {
                     let asked = |(entity, request)| Asked { entity, request };
-                    self.looks.sweep(slice.into_iter().map(asked).collect());
+                    self.sweeps.sweep(slice.into_iter().map(asked).collect());
                 }
                 Work::AskGate(question) => {
                     if let Some(gates) = &self.gates {
@@ -94,7 +95,7 @@ impl Workers {
                 Work::Count(census) => instances::count(census, self.inbox.clone()),
                 Work::CountAgain(names) => instances::count_again(names, self.inbox.clone()),
                 Work::Source(work) => self.starter.submit(work, &self.inbox),
-                Work::Inquire(inquiries) => self.looks.inquire(inquiries),
+                Work::Inquire(inquiries) => self.sweeps.inquire(inquiries),
                 Work::Pulse(order) => self.pulse(order),
                 Work::Job { entity, job } => {
                     self.executor.submit(&entity, job);
@@ -147,7 +148,6 @@ impl Workers {
                 }
             }
         }
-        (self.store, self.volatile)
     }
 
     /// Looks, after systemd was asked where it knows more: not for each look of a
