@@ -17,6 +17,7 @@ mod leftovers;
 mod log;
 mod name;
 mod pidfile;
+mod questions;
 mod sockets;
 mod start;
 mod status_script;
@@ -40,8 +41,8 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-pub use self::log::Journal;
-use self::{at_work::AtWork, cgroup::Cgroups, lane::Order, sockets::Sockets};
+use self::{at_work::AtWork, cgroup::Cgroups, lane::Order, questions::Questions, sockets::Sockets};
+pub use self::{log::Journal, questions::end_orphans};
 use crate::{
     core::{
         death::WaitStatus,
@@ -197,6 +198,9 @@ pub struct Settings {
     /// The same of version 1's CPU controller, where that is mounted: for the
     /// questions of status mode.
     pub cpu_cgroup_parent: Option<PathBuf>,
+    /// Directory in which questions of status mode are on record while they are at
+    /// work ([`end_orphans`]).
+    pub question_directory: Option<PathBuf>,
     /// The minimal environment of everything started.
     pub environment: BTreeMap<String, String>,
     /// Path of systemctl(1), for when systemd cannot be asked otherwise.
@@ -221,6 +225,7 @@ impl Settings {
                 }),
             cgroup_parent: cgroup::mount_point().map(|root| root.join("pmon.services")),
             cpu_cgroup_parent: cgroup::cpu_mount_point().map(|root| root.join("pmon.services")),
+            question_directory: None,
             environment: minimal_environment(),
             systemctl: tool("systemctl"),
             units: None,
@@ -260,6 +265,7 @@ struct Shared {
     /// That programs stay in pmon's cgroup is said once, not at each start.
     said_no_cgroup: AtomicBool,
     at_work: AtWork,
+    questions: Questions,
     sockets: Sockets,
     report: Reporter,
     record: Option<Recorder>,
@@ -311,6 +317,7 @@ impl Executor {
             shared: Arc::new(Shared {
                 cgroups: Cgroups::new(settings.cgroup_parent.clone())
                     .with_cpu(settings.cpu_cgroup_parent.clone()),
+                questions: Questions::new(settings.question_directory.clone()),
                 settings,
                 said_no_cgroup: AtomicBool::new(false),
                 at_work: AtWork::default(),
@@ -364,7 +371,7 @@ impl Executor {
 
     /// Waits at most `within` for the jobs submitted so far, then removes what
     /// is empty of the cgroups. Running start commands and programs are left
-    /// alone: they do not end with pmon.
+    /// alone: they do not end with pmon. Questions of status mode do.
     pub async fn shutdown(&self, within: Duration) {
         let lanes = self
             .lanes
