@@ -37,6 +37,8 @@ pub struct Entity {
     pub pidfd_only: Option<String>,
     /// How it stands for others, as they were last told.
     pub standing: Standing,
+    /// Executions of its program are waited for.
+    pub awaits_execution: bool,
     /// The deadline that is in the engine's schedule.
     pub scheduled: Option<Time>,
     /// The last thing an executor could not do for it.
@@ -125,6 +127,7 @@ impl Entity {
             known,
             pidfd_only: None,
             standing: Standing::Unknown,
+            awaits_execution: false,
             scheduled: None,
             last_trouble: None,
             ended_for: None,
