@@ -162,6 +162,24 @@ impl StatusMonitor {
         self.execute(ScriptTask::Start)
     }
 
+    /// An earlier daemon's start, which began then, may be under way; the number of
+    /// its run. None where nobody is asked.
+    pub(super) fn resume_start(&mut self, began: Time) -> Option<u64> {
+        match self.state {
+            State::Begin { .. } => {}
+            State::Rest
+            | State::ExecuteStatusWait { .. }
+            | State::ExecuteStartWait { .. }
+            | State::IntervalWait { .. } => return None,
+        }
+        self.run += 1;
+        self.state = State::ExecuteStartWait {
+            since: began,
+            status_failed: false,
+        };
+        Some(self.run)
+    }
+
     const fn execute(&mut self, task: ScriptTask) -> Outcome {
         self.run += 1;
         Outcome::Execute {

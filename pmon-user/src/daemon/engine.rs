@@ -247,8 +247,9 @@ impl Engine {
                 Message::Launching {
                     entity,
                     process,
+                    role,
                     recorded,
-                } => self.launching(entity, process, recorded),
+                } => self.launching(entity, process, role, recorded),
                 Message::StartEnded {
                     entity,
                     run,
@@ -284,7 +285,7 @@ impl Engine {
                 } => self.reaped(&entity, process, status),
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
-                Message::AlarmSettled { entity, cleared } => self.alarm_settled(&entity, cleared),
+                Message::AlarmSettled(closed) => self.alarm_settled(&closed),
                 Message::Settled { entity, identity } => {
                     self.table.on_record(identity);
                     if let Some(entity) = self.entities.get_mut(&entity) {

@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl Engine {
-    /// A program waits to be executed for an entity.
-    pub(super) fn launching(
+    /// A program waits to be executed that is an entity's process.
+    pub(super) fn process_launching(
         &mut self,
         entity: EntityName,
         process: VerifiedPid,

@@ -15,6 +15,7 @@ mod commands;
 pub mod engine;
 pub mod entity;
 mod following;
+pub mod further_alarms;
 mod gates;
 mod handoff;
 mod hearing;
@@ -28,9 +29,11 @@ mod logging;
 mod looks;
 pub mod message;
 pub mod options;
+mod owed_alarms;
 mod pid_one;
 mod pulses;
 mod receiver;
+mod recording;
 mod reload;
 mod requests;
 mod scripts;
@@ -38,11 +41,13 @@ pub mod selection;
 mod sightings;
 mod sockets;
 mod starlingx;
+mod starting;
 mod status_views;
 mod steps;
 mod sweep;
 mod telling;
 mod turns;
+mod unit_stops;
 mod views;
 mod work;
 
@@ -209,7 +214,7 @@ async fn serve_until_stopped(
     let (past, history) = Past::of(journalled.incidents, backend::HISTORY);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
-    let told_earlier = alarms::told_earlier(&receiver::host_name(), &registrations);
+    let told_earlier = owed_alarms::told_earlier(&receiver::host_name(), &registrations);
     let store = Store::start(state_dir, registrations.clone())?;
     let volatile = Store::start_volatile(run_dir, registrations.clone())?;
 
@@ -432,12 +437,13 @@ fn executor(state_dir: &Path, inbox: &Inbox, units: Option<Units>) -> Executor {
                 Report::Failed { what } => Message::Trouble { entity, what },
             });
         }),
-        Box::new(move |entity, process| {
+        Box::new(move |entity, process, role| {
             let (recorded, on_record) = tokio::sync::oneshot::channel();
             // Nobody records any more when the daemon ends.
             launches.send(Message::Launching {
                 entity,
                 process,
+                role,
                 recorded,
             });
             on_record
@@ -467,8 +473,8 @@ fn start_alarms(
     inbox: &Inbox,
 ) -> anyhow::Result<Dispatch> {
     let inbox = inbox.clone();
-    Dispatch::start(sinks, told, move |entity, cleared| {
-        inbox.send(Message::AlarmSettled { entity, cleared });
+    Dispatch::start(sinks, told, move |closed| {
+        inbox.send(Message::AlarmSettled(closed));
     })
     .context("cannot start the receivers of alarms")
 }

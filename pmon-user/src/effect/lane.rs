@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use super::{
-    Job, Report, Shared, errno_name, leftovers, pidfile, start, status_script,
+    Job, Report, Shared, errno_name, leftovers, pidfile, resumed, start, status_script,
     trace::{self, Deed},
 };
 use crate::{
@@ -177,6 +177,17 @@ pub(super) async fn run(
                     running.cancel().await;
                 }
                 let task = tokio::spawn(start::start(Arc::clone(&voice), spec, verb, run));
+                started = Some(Running { voice, task });
+            }
+            Job::ResumeStart { spec, command, run } => {
+                if let Some(running) = started.take() {
+                    running.cancel().await;
+                }
+                let going_on = resumed::go_on(Arc::clone(&voice), spec, command, run);
+                let task = tokio::spawn(async {
+                    going_on.await;
+                    None
+                });
                 started = Some(Running { voice, task });
             }
             Job::RunScript {

@@ -13,6 +13,8 @@ mod holding;
 mod manual;
 mod quorum;
 mod relations;
+mod remembered;
+mod resumed;
 mod standing;
 mod starts;
 mod status;
