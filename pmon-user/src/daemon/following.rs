@@ -7,11 +7,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::{engine::Engine, message::Work, steps::Found};
 use crate::{
     core::{death::Death, event::Event},
+    effect::Passage,
     sys::pidfd::VerifiedPid,
     table::{EntityName, Followed},
 };
@@ -22,14 +21,14 @@ impl Engine {
         &mut self,
         entity: EntityName,
         process: VerifiedPid,
-        recorded: oneshot::Sender<()>,
+        passage: Passage,
     ) {
         let identity = process.identity();
         self.table.expect(&entity, process);
         self.hand_out(Work::Launched {
             entity,
             identity,
-            recorded,
+            passage,
         });
     }
 

@@ -34,7 +34,7 @@ use crate::{
         notice::Notice,
         time::Time,
     },
-    effect::{Job, Role},
+    effect::{Job, Passage, Role},
     look::{
         Look, LookRequest,
         instances::{Census, Counted},
@@ -83,8 +83,8 @@ pub enum Message {
         process: VerifiedPid,
         /// As what.
         role: Role,
-        /// Told when that is on record.
-        recorded: oneshot::Sender<()>,
+        /// To be opened when that is on record.
+        passage: Passage,
     },
     /// A start command ended, or runs as the process itself.
     StartEnded {
@@ -297,8 +297,8 @@ pub enum Work {
         entity: EntityName,
         /// Who will be it.
         identity: Identity,
-        /// Told when that is on record.
-        recorded: oneshot::Sender<()>,
+        /// To be opened when that is on record.
+        passage: Passage,
     },
     /// A process has taken another's place; answered by [`Message::Settled`] when
     /// that is on record.

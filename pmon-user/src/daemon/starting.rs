@@ -6,12 +6,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::{engine::Engine, entity::Entity, message::Work};
 use crate::{
     core::{identity::Identity, recovery::Recovery, time::Time},
-    effect::{Job, Role},
+    effect::{Job, Passage, Role},
     state::{atomic::Reach, record::EntityRecord},
     sys::pidfd::VerifiedPid,
     table::EntityName,
@@ -53,10 +51,10 @@ impl Engine {
         name: EntityName,
         process: VerifiedPid,
         role: Role,
-        recorded: oneshot::Sender<()>,
+        passage: Passage,
     ) {
         match role {
-            Role::Process => self.process_launching(name, process, recorded),
+            Role::Process => self.process_launching(name, process, passage),
             Role::StartCommand => {
                 let entity = self.entities.get_mut(&name);
                 // Cancelled meanwhile: who is not recorded gives up.
@@ -70,10 +68,8 @@ impl Engine {
                     entity: name,
                     memory,
                     reach: Reach::Cache,
-                    then: Box::new(move |_| {
-                        // The start may have been cancelled meanwhile.
-                        let _cancelled: Result<(), ()> = recorded.send(());
-                    }),
+                    // A start that is recorded too late is better than none.
+                    then: Box::new(move |_| passage.open()),
                 });
             }
         }

@@ -16,6 +16,7 @@ mod launch;
 mod leftovers;
 mod log;
 mod name;
+mod passage;
 mod pidfile;
 mod resumed;
 mod sockets;
@@ -41,8 +42,8 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-pub use self::log::Journal;
 use self::{at_work::AtWork, cgroup::Cgroups, lane::Order, sockets::Sockets};
+pub use self::{log::Journal, passage::Passage};
 use crate::{
     core::{
         death::WaitStatus,
@@ -200,10 +201,9 @@ pub enum Role {
     StartCommand,
 }
 
-/// Puts the identity of a program on record that is about to be executed; the
-/// answer comes, or goes away, when that is done. Called from the runtime's
-/// threads; must not block.
-pub type Recorder = Box<dyn Fn(Arc<str>, VerifiedPid, Role) -> oneshot::Receiver<()> + Send + Sync>;
+/// Puts the identity of a program on record that is about to be executed, and lets
+/// it through when that is done. Called from the runtime's threads; must not block.
+pub type Recorder = Box<dyn Fn(Arc<str>, VerifiedPid, Role, Passage) + Send + Sync>;
 
 /// What the host offers to started programs.
 #[derive(Clone, Debug)]

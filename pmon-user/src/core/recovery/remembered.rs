@@ -61,12 +61,12 @@ impl Recovery {
         }
     }
 
-    const fn next_attempt(&self) -> Option<Time> {
+    fn next_attempt(&self) -> Option<Time> {
         match self.stage {
             Stage::RestartWait { until } => Some(until),
             // Nobody has looked yet.
             Stage::Unknown => self.storm.paused_until,
-            _ => None,
+            _ => self.status.restraint(),
         }
     }
 
@@ -85,7 +85,10 @@ impl Recovery {
         self.attempts = attempts;
         self.storm.backoff = self.storm.backoff.resumed(steps);
         self.storm.backs_off = backs_off && next_attempt.is_some();
-        self.storm.paused_until = next_attempt;
+        match (&spec.status, next_attempt) {
+            (Some(_), Some(until)) => self.status.resume_restraint(until),
+            (Some(_) | None, next_attempt) => self.storm.paused_until = next_attempt,
+        }
         self.storm.intensity = intensity;
         self.storm.well_since = well_since;
         self.storm.minor = minor;

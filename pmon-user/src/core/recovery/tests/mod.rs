@@ -18,6 +18,7 @@ mod resumed;
 mod standing;
 mod starts;
 mod status;
+mod status_starts;
 mod storms;
 mod units;
 mod vectors;
