@@ -16,6 +16,7 @@ pub mod engine;
 pub mod entity;
 mod executions;
 mod following;
+pub mod further_alarms;
 mod gates;
 mod handoff;
 pub mod hands;
@@ -31,9 +32,11 @@ mod logging;
 mod looks;
 pub mod message;
 pub mod options;
+mod owed_alarms;
 mod pid_one;
 mod pulses;
 mod receiver;
+mod recording;
 mod reload;
 mod requests;
 mod scripts;
@@ -41,11 +44,13 @@ pub mod selection;
 mod sightings;
 mod sockets;
 mod starlingx;
+mod starting;
 mod status_views;
 mod steps;
 mod sweep;
 mod telling;
 mod turns;
+mod unit_stops;
 mod views;
 mod work;
 
@@ -214,7 +219,7 @@ async fn serve_until_stopped(
     let (past, history) = Past::of(journalled.incidents, backend::HISTORY);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
-    let told_earlier = alarms::told_earlier(&receiver::host_name(), &registrations);
+    let told_earlier = owed_alarms::told_earlier(&receiver::host_name(), &registrations);
     let store = Store::start(state_dir, registrations.clone())?;
     // Detection comes first, then recovery.
     let priority = settings.daemon.receiver_priority.saturating_sub(1);
@@ -471,11 +476,12 @@ fn executor(
                 Report::Failed { what } => Message::Trouble { entity, what },
             });
         }),
-        Box::new(move |entity, process, passage| {
+        Box::new(move |entity, process, role, passage| {
             // Nobody records any more when the daemon ends.
             launches.send(Message::Launching {
                 entity,
                 process,
+                role,
                 passage,
             });
         }),
@@ -504,8 +510,8 @@ fn start_alarms(
     inbox: &Inbox,
 ) -> anyhow::Result<Dispatch> {
     let inbox = inbox.clone();
-    Dispatch::start(sinks, told, move |entity, cleared| {
-        inbox.send(Message::AlarmSettled { entity, cleared });
+    Dispatch::start(sinks, told, move |closed| {
+        inbox.send(Message::AlarmSettled(closed));
     })
     .context("cannot start the receivers of alarms")
 }

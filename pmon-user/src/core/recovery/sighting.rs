@@ -192,7 +192,7 @@ impl Recovery {
                 if self.gates.end_once_seen == Some(AfterStop::StayDown) {
                     return self.stay_down(step);
                 }
-                if !self.admitted(step) {
+                if self.pauses_still(step) || !self.admitted(step) {
                     return;
                 }
                 if !self.failed {
