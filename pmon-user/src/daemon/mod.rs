@@ -114,7 +114,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     // While there is one thread.
     let aside = spawn::set_descriptors_aside();
-    let _logging = logging::start();
+    let log = logging::start();
     if let Err(error) = aside {
         tracing::warn!(%error, "sockets cannot be passed to programs");
     }
@@ -125,6 +125,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         StarlingX::start(config::starlingx(&sources, &host))
     };
+    if let Some(syslog) = starlingx.syslog() {
+        log.also_to(syslog);
+    }
     let mut loaded = config::load(&sources, &host);
     loaded.findings.extend(findings);
     options.apply_to(&mut loaded.settings);
@@ -171,6 +174,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     drop(starlingx);
     runtime.shutdown_timeout(SHUTDOWN);
     drop(lock);
+    drop(log);
     result
 }
 
