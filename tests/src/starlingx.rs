@@ -320,9 +320,20 @@ impl Hostwd {
     }
 }
 
-fn receive(receive: impl Fn(&mut [u8]) -> io::Result<usize>) -> Vec<u8> {
+/// What a socket receives; it has a deadline of its own.
+///
+/// # Panics
+///
+/// When nothing comes.
+pub fn receive(receive: impl Fn(&mut [u8]) -> io::Result<usize>) -> Vec<u8> {
     let mut buffer = vec![0; 4096];
-    let length = receive(&mut buffer).unwrap();
+    let length = loop {
+        match receive(&mut buffer) {
+            // With a deadline also after a stop of this process (signal(7)).
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => break received.unwrap(),
+        }
+    };
     buffer.truncate(length);
     buffer
 }

@@ -17,7 +17,7 @@ use pmon_tests::{
     process::{self, Process},
     script::{Lsb, executable, foreground_entity},
     skip_if,
-    starlingx::{self, Host, pulse},
+    starlingx::{self, Host, pulse, receive},
     wait,
 };
 
@@ -51,10 +51,9 @@ impl Syslogd {
 
     /// Waits for a line with this in it, each with this priority and ident.
     fn has(&self, line: &str, prefix: &str) {
-        let mut buffer = [0; 8192];
         wait::until(line, LONG, || {
-            let length = self.0.recv(&mut buffer).unwrap();
-            let text = String::from_utf8_lossy(&buffer[..length]);
+            let message = receive(|buffer| self.0.recv(buffer));
+            let text = String::from_utf8_lossy(&message);
             assert!(text.starts_with(prefix), "{text}");
             text.contains(line).then_some(())
         });
@@ -160,10 +159,8 @@ fn line_02_pmond_conf_is_the_file_of_record() {
         |entity: &serde_json::Value| entity["stage"] == "manage" && entity["registered"] == true;
     let first = daemon.entity_when(&name, "it runs", LONG, registered)["pid"].clone();
 
-    let mut buffer = [0; 2048];
-    let length = pulses.recv(&mut buffer).unwrap();
-    assert_eq!(buffer[..length], pulse());
-    assert!(events.recv(&mut buffer).unwrap() > 100);
+    assert_eq!(receive(|buffer| pulses.recv(buffer)), pulse());
+    assert!(receive(|buffer| events.recv(buffer)).len() > 100);
     // `hostwd_update_period`, beyond the start delay.
     hostwd.petted(4);
     send(port, "restart", &name);

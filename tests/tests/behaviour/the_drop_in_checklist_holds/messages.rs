@@ -1,6 +1,9 @@
 //! Lines 3, 4 and 9: what is on the wire, and that it stays there.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::{
+    cell::Cell,
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+};
 
 use pmon_tests::{
     daemon::{self, Daemon, LONG, source},
@@ -8,7 +11,7 @@ use pmon_tests::{
     privilege,
     script::{self, foreground_entity, quoted},
     skip_if,
-    starlingx::{self, Host, Hostwd, about, healthy, pulse, troubles},
+    starlingx::{self, Host, Hostwd, about, healthy, pulse, receive, troubles},
     wait,
 };
 
@@ -25,8 +28,12 @@ fn line_03_each_message_has_its_bytes() {
     host.pulsed();
     assert_eq!(pulse().len(), 100);
 
-    let mut buffer = [0; 4096];
-    let (length, from) = host.agent.recv_from(&mut buffer).unwrap();
+    let from = Cell::new(None);
+    let event = receive(|buffer| {
+        let (length, sender) = host.agent.recv_from(buffer)?;
+        from.set(Some(sender));
+        Ok(length)
+    });
     let mut expected = vec![0; 100];
     expected[..17].copy_from_slice(b"mtce event msg  :");
     // ver, cmd, num, parm[0]: a controller.
@@ -36,9 +43,10 @@ fn line_03_each_message_has_its_bytes() {
     expected[80..84].copy_from_slice(&1_u32.to_ne_bytes());
     expected.extend(about(Some("pmond")).into_bytes());
     expected.push(0);
-    assert_eq!(buffer[..length], expected, "100 + n + 1 bytes");
+    assert_eq!(event, expected, "100 + n + 1 bytes");
     // mtcAgent drops what is not from the host's own address; to this controller
     // that is the loopback one.
+    let from = from.get().unwrap();
     assert!(from.ip().is_loopback(), "{from}");
     assert!(daemon.terminate().success());
 }
@@ -55,11 +63,9 @@ fn line_04_active_monitoring_is_spoken_as_clients_speak_it() {
     let active = r#"{ port = 2202, period = "1s", timeout = "500ms", threshold = 60 }"#;
     let settings = [("mode", "\"active\""), ("active", active)];
     let daemon = host.served(&place, &foreground_entity(&name, &settings));
-    let mut buffer = [0; 200];
     let mut sequence = 0;
     for _ in 0..3 {
-        let (length, _) = service.recv_from(&mut buffer).unwrap();
-        let request = str::from_utf8(&buffer[..length]).unwrap();
+        let request = String::from_utf8(receive(|buffer| service.recv(buffer))).unwrap();
         // No NUL, no newline.
         let number = request.strip_prefix(&format!("{name} 12345678 ")).unwrap();
         let number: u32 = number.parse().unwrap_or_else(|_| panic!("{request:?}"));
