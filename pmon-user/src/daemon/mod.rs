@@ -1,7 +1,7 @@
 //! `pmon daemon`: puts the parts together, and takes them apart in order.
 //!
-//! Threads: the engine (receiver, SCHED_FIFO where permitted), the audit, the
-//! state writer, and one tokio runtime for everything else. Start: lock the run
+//! Threads: the engine (receiver, SCHED_FIFO where permitted), the lanes (likewise),
+//! the audit, the state writers, and one tokio runtime for everything else. Start: lock the run
 //! directory, load the kernel program, start the engine, open the control
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
@@ -17,6 +17,7 @@ pub mod entity;
 mod following;
 mod gates;
 mod handoff;
+pub mod hands;
 mod hearing;
 mod holds;
 mod incident_views;
@@ -24,6 +25,7 @@ mod inheritance;
 mod instances;
 mod kernel_side;
 mod kernel_views;
+mod lanes;
 mod logging;
 mod looks;
 pub mod message;
@@ -57,12 +59,14 @@ use std::{
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Notify, mpsc::unbounded_channel},
+    sync::Notify,
 };
 
 use self::{
     backend::{Daemon, Helpers},
+    hands::Hands,
     inheritance::{Memory, Past},
+    lanes::Lanes,
     looks::Looks,
     message::{Inbox, Message},
     options::Options,
@@ -215,13 +219,15 @@ async fn serve_until_stopped(
     registrations.next_incident = registrations.next_incident.max(newest + 1);
     let told_earlier = alarms::told_earlier(&receiver::host_name(), &registrations);
     let store = Store::start(state_dir, registrations.clone())?;
-    let volatile = Store::start_volatile(run_dir, registrations.clone())?;
+    // Detection comes first, then recovery.
+    let priority = settings.daemon.receiver_priority.saturating_sub(1);
+    let volatile = Store::start_volatile(run_dir, registrations.clone(), priority)?;
 
     let socket_path = run_dir.join("pmon.sock");
     let access = access_rules(settings);
     let socket = ControlSocket::bind(&socket_path, &access)?;
 
-    let (work_sender, work) = unbounded_channel();
+    let (hands, handed_out) = Hands::new();
     // The workers end with the engine, whoever else could give them work.
     let starter = Starter::new(settings.daemon.clone());
     let (watch, host) = starlingx.first_look().unzip();
@@ -236,12 +242,13 @@ async fn serve_until_stopped(
             host,
         },
         degraded,
-        work_sender,
+        hands,
     )?;
     let inbox = engine.inbox.clone();
     starlingx.engine_is_up(&inbox, engine.health.clone());
     let units = units(&inbox);
-    let executor = Arc::new(executor(state_dir, &inbox, units.clone()));
+    let lanes = Lanes::start(priority)?;
+    let executor = Arc::new(executor(&lanes, state_dir, &inbox, units.clone()));
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);
@@ -257,7 +264,7 @@ async fn serve_until_stopped(
         subfunctions: starlingx.subfunctions.clone(),
         overlay: starlingx.overlay(),
     };
-    let workers = Workers {
+    let workers = Arc::new(Workers {
         executor: Arc::clone(&executor),
         pulses: pulses::start(&settings.daemon, &inbox),
         audit,
@@ -268,11 +275,13 @@ async fn serve_until_stopped(
         history: Arc::clone(&history),
         gates: watch.and_then(|watch| starlingx.watch_gates(watch, &inbox)),
         alarms: alarms.clone(),
-        looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
+        looks: Looks::new(inbox.clone(), lanes.runtime().clone()),
+        sweeps: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
         units: units.clone(),
         inbox: inbox.clone(),
-    };
-    let workers = tokio::spawn(workers.run(work));
+    });
+    let prompt = (lanes.runtime()).spawn(Arc::clone(&workers).run(handed_out.prompt));
+    let patient = tokio::spawn(Arc::clone(&workers).run(handed_out.patient));
     let handed_over = Arc::new(Notify::new());
     let daemon = Arc::new(Daemon {
         inbox: inbox.clone(),
@@ -346,11 +355,13 @@ async fn serve_until_stopped(
     if let (End::ForGood, Some(units)) = (end, &units) {
         units.give_back().await;
     }
-    let (store, volatile) = workers.await.context("the workers failed")?;
+    prompt.await.context("the workers failed")?;
+    patient.await.context("the workers failed")?;
+    lanes.end().await;
     // What is not told now is on record.
     let told = tokio::task::spawn_blocking(move || alarms.close(LAST_ALARMS)).await;
     told.context("telling the last alarms failed")?;
-    save_all(&store, &volatile, run_dir).await;
+    save_all(&workers.store, &workers.volatile, run_dir).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -394,10 +405,10 @@ fn units(inbox: &Inbox) -> Option<Units> {
     Some(Units::start(&runtime, settings, Box::new(teller)))
 }
 
-fn executor(state_dir: &Path, inbox: &Inbox, units: Option<Units>) -> Executor {
+fn executor(lanes: &Lanes, state_dir: &Path, inbox: &Inbox, units: Option<Units>) -> Executor {
     let (inbox, launches) = (inbox.clone(), inbox.clone());
     Executor::recording(
-        tokio::runtime::Handle::current(),
+        lanes.runtime().clone(),
         effect::Settings {
             units,
             ..effect::Settings::detect(state_dir)
@@ -436,15 +447,13 @@ fn executor(state_dir: &Path, inbox: &Inbox, units: Option<Units>) -> Executor {
                 Report::Failed { what } => Message::Trouble { entity, what },
             });
         }),
-        Box::new(move |entity, process| {
-            let (recorded, on_record) = tokio::sync::oneshot::channel();
+        Box::new(move |entity, process, passage| {
             // Nobody records any more when the daemon ends.
             launches.send(Message::Launching {
                 entity,
                 process,
-                recorded,
+                passage,
             });
-            on_record
         }),
     )
 }

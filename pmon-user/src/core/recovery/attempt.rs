@@ -66,6 +66,9 @@ impl Recovery {
 
     /// One attempt. The caller has made sure that no process is known alive.
     pub(super) fn attempt(&mut self, step: &mut Step<'_>) {
+        if step.spec.status.is_some() {
+            return self.attempt_by_script(step);
+        }
         // The first try assumes a clean slate; later ones that something may be half up.
         let verb = if self.attempts == 0 {
             StartVerb::Start

@@ -35,9 +35,14 @@ impl Recovery {
     /// A newly configured entity that nobody has looked at is not monitored before
     /// `condition` holds. Whether it is such a one.
     pub fn defer(&mut self, spec: &EntitySpec, condition: Condition) -> bool {
-        if self.stage != Stage::Unknown {
+        let fresh = match &spec.status {
+            Some(_) => self.stage == Stage::Manage && self.status.counts().asked == 0,
+            None => self.stage == Stage::Unknown,
+        };
+        if !fresh {
             return false;
         }
+        self.status.rest();
         let subfunction = spec.subfunction.as_deref().unwrap_or_default();
         self.stage = Stage::Polling { condition };
         self.problem = Some(match condition {
@@ -127,6 +132,10 @@ impl Recovery {
             return;
         }
         match verdict {
+            Verdict::Open if step.spec.status.is_some() => {
+                let had_to_wait = self.gates.told.take().is_some();
+                self.admitted_to_start(step, had_to_wait);
+            }
             Verdict::Open => {
                 self.gates.told = None;
                 self.look(step);
@@ -154,6 +163,9 @@ impl Recovery {
     /// START_WAIT is over.
     pub(super) fn begin_monitoring(&mut self, step: &mut Step<'_>) {
         self.problem = None;
+        if let Some(status) = &step.spec.status {
+            return self.begin_asking(step, status);
+        }
         self.enter(step, Stage::Unknown);
         step.ask(Effect::Look {
             foreign_script: true,

@@ -81,6 +81,7 @@ mod returning;
 mod sighting;
 mod stage;
 mod status;
+mod status_start;
 mod storm;
 #[cfg(test)]
 mod tests;
@@ -424,6 +425,9 @@ impl Recovery {
 
     /// Asks for a look before anything is started.
     fn look(&mut self, step: &mut Step<'_>) {
+        if step.spec.status.is_some() {
+            return self.ask_anew(step);
+        }
         self.enter(step, Stage::Looking);
         if self.releasing.is_some() {
             // An early start has failed: its death asks for the look.

@@ -213,6 +213,11 @@ impl Recovery {
         }
     }
 
+    /// Whether it has asked for its turn and has not been given it.
+    pub(super) fn waits_for_turn(&self) -> bool {
+        self.storm.turn == Turn::Asked
+    }
+
     /// It has to wait.
     pub(super) fn delayed(&mut self, step: &mut Step<'_>, why: Delay) {
         if self.storm.turn != Turn::Asked {
@@ -272,8 +277,9 @@ impl Recovery {
                 let started = matches!(phase, Phase::Window { .. }) && self.registered.is_some();
                 !(started && self.start != StartCommand::Running)
             }
+            // In status mode the script is the heavy part.
+            Stage::Manage => self.is_starting(),
             Stage::Unknown
-            | Stage::Manage
             | Stage::Waiting { .. }
             | Stage::Yielding { .. }
             | Stage::Stopping { .. }

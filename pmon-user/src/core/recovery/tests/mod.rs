@@ -16,6 +16,7 @@ mod relations;
 mod standing;
 mod starts;
 mod status;
+mod status_starts;
 mod storms;
 mod units;
 mod vectors;
