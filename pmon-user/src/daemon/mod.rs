@@ -124,7 +124,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     // While there is one thread.
     let aside = spawn::set_descriptors_aside();
-    let _logging = logging::start();
+    let log = logging::start();
     if let Err(error) = aside {
         tracing::warn!(%error, "sockets cannot be passed to programs");
     }
@@ -135,6 +135,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         StarlingX::start(config::starlingx(&sources, &host))
     };
+    if let Some(syslog) = starlingx.syslog() {
+        log.also_to(syslog);
+    }
     let mut loaded = config::load(&sources, &host);
     loaded.findings.extend(findings);
     options.apply_to(&mut loaded.settings);
@@ -181,6 +184,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     drop(starlingx);
     runtime.shutdown_timeout(SHUTDOWN);
     drop(lock);
+    drop(log);
     result
 }
 
