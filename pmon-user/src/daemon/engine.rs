@@ -246,8 +246,9 @@ impl Engine {
                 Message::Launching {
                     entity,
                     process,
+                    role,
                     passage,
-                } => self.launching(entity, process, passage),
+                } => self.launching(entity, process, role, passage),
                 Message::StartEnded {
                     entity,
                     run,
@@ -283,7 +284,7 @@ impl Engine {
                 } => self.reaped(&entity, process, status),
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
-                Message::AlarmSettled { entity, cleared } => self.alarm_settled(&entity, cleared),
+                Message::AlarmSettled(closed) => self.alarm_settled(&closed),
                 Message::Settled { entity, identity } => {
                     self.table.on_record(identity);
                     if let Some(entity) = self.entities.get_mut(&entity) {
@@ -302,6 +303,7 @@ impl Engine {
                 Message::Audit(Due::Changed(entity)) => {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }
+                Message::Audit(Due::Executed(entity)) => self.executed(&entity),
                 Message::Audit(Due::Sweep(_)) => self.sweep(),
                 Message::Counted(counted) => self.counted(counted),
                 Message::CountAgain(names) => self.count_again(names),
@@ -338,7 +340,7 @@ impl Engine {
         if let Some(entity) = self.entities.get(name) {
             let mut request = entity.look_request(occasion, foreign_script);
             if entity.spec.pidfile.is_none()
-                && entity.recovery.is_adopting()
+                && (entity.recovery.is_adopting() || occasion == Occasion::Executed)
                 && let Some(traits) = &entity.instances.traits
             {
                 request.former = Some((Arc::clone(traits), self.registered_pids()));

@@ -69,8 +69,10 @@ const fn is_prompt(work: &Work) -> bool {
         | Work::Launched { .. }
         | Work::HandedOver { .. }
         | Work::Remember(..)
+        | Work::Record { .. }
         | Work::Unit(..)
         | Work::Alarm { .. }
+        | Work::AwaitExecution(..)
         | Work::Watch(..) => true,
         Work::Inquire(_)
         | Work::AskGate(_)

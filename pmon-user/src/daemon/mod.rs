@@ -14,7 +14,9 @@ pub mod canary;
 mod commands;
 pub mod engine;
 pub mod entity;
+mod executions;
 mod following;
+pub mod further_alarms;
 mod gates;
 mod handoff;
 pub mod hands;
@@ -30,9 +32,11 @@ mod logging;
 mod looks;
 pub mod message;
 pub mod options;
+mod owed_alarms;
 mod pid_one;
 mod pulses;
 mod receiver;
+mod recording;
 mod reload;
 mod requests;
 mod scripts;
@@ -40,17 +44,19 @@ pub mod selection;
 mod sightings;
 mod sockets;
 mod starlingx;
+mod starting;
 mod status_views;
 mod steps;
 mod sweep;
 mod telling;
 mod turns;
+mod unit_stops;
 mod views;
 mod work;
 
 use std::{
     collections::BTreeSet,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex},
     time::Duration,
@@ -118,7 +124,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     // While there is one thread.
     let aside = spawn::set_descriptors_aside();
-    let _logging = logging::start();
+    let log = logging::start();
     if let Err(error) = aside {
         tracing::warn!(%error, "sockets cannot be passed to programs");
     }
@@ -129,6 +135,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         StarlingX::start(config::starlingx(&sources, &host))
     };
+    if let Some(syslog) = starlingx.syslog() {
+        log.also_to(syslog);
+    }
     let mut loaded = config::load(&sources, &host);
     loaded.findings.extend(findings);
     options.apply_to(&mut loaded.settings);
@@ -175,6 +184,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     drop(starlingx);
     runtime.shutdown_timeout(SHUTDOWN);
     drop(lock);
+    drop(log);
     result
 }
 
@@ -213,7 +223,7 @@ async fn serve_until_stopped(
     let (past, history) = Past::of(journalled.incidents, backend::HISTORY);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
-    let told_earlier = alarms::told_earlier(&receiver::host_name(), &registrations);
+    let told_earlier = owed_alarms::told_earlier(&receiver::host_name(), &registrations);
     let store = Store::start(state_dir, registrations.clone())?;
     // Detection comes first, then recovery.
     let priority = settings.daemon.receiver_priority.saturating_sub(1);
@@ -244,7 +254,9 @@ async fn serve_until_stopped(
     starlingx.engine_is_up(&inbox, engine.health.clone());
     let units = units(&inbox);
     let lanes = Lanes::start(priority)?;
-    let executor = Arc::new(executor(&lanes, state_dir, &inbox, units.clone()));
+    let questions = run_dir.join("questions");
+    end_questions(&questions).await;
+    let executor = Arc::new(executor(&lanes, state_dir, questions, &inbox, units.clone()));
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);
@@ -401,12 +413,37 @@ fn units(inbox: &Inbox) -> Option<Units> {
     Some(Units::start(&runtime, settings, Box::new(teller)))
 }
 
-fn executor(lanes: &Lanes, state_dir: &Path, inbox: &Inbox, units: Option<Units>) -> Executor {
+/// Ends what a killed daemon has asked and would not hear any more.
+async fn end_questions(directory: &Path) {
+    /// A script in state D is not waited for.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let directory = directory.to_owned();
+    let ending = tokio::task::spawn_blocking(move || effect::end_orphans(&directory));
+    match tokio::time::timeout(PATIENCE, ending).await {
+        Ok(Ok(ended)) => {
+            for process in ended {
+                tracing::info!(%process, "a status script of an earlier daemon was ended");
+            }
+        }
+        Ok(Err(_)) | Err(_) => {
+            tracing::warn!("status scripts of an earlier daemon may be at work still");
+        }
+    }
+}
+
+fn executor(
+    lanes: &Lanes,
+    state_dir: &Path,
+    questions: PathBuf,
+    inbox: &Inbox,
+    units: Option<Units>,
+) -> Executor {
     let (inbox, launches) = (inbox.clone(), inbox.clone());
     Executor::recording(
         lanes.runtime().clone(),
         effect::Settings {
             units,
+            question_directory: Some(questions),
             ..effect::Settings::detect(state_dir)
         },
         Arc::new(move |entity, report| {
@@ -443,11 +480,12 @@ fn executor(lanes: &Lanes, state_dir: &Path, inbox: &Inbox, units: Option<Units>
                 Report::Failed { what } => Message::Trouble { entity, what },
             });
         }),
-        Box::new(move |entity, process, passage| {
+        Box::new(move |entity, process, role, passage| {
             // Nobody records any more when the daemon ends.
             launches.send(Message::Launching {
                 entity,
                 process,
+                role,
                 passage,
             });
         }),
@@ -476,8 +514,8 @@ fn start_alarms(
     inbox: &Inbox,
 ) -> anyhow::Result<Dispatch> {
     let inbox = inbox.clone();
-    Dispatch::start(sinks, told, move |entity, cleared| {
-        inbox.send(Message::AlarmSettled { entity, cleared });
+    Dispatch::start(sinks, told, move |closed| {
+        inbox.send(Message::AlarmSettled(closed));
     })
     .context("cannot start the receivers of alarms")
 }

@@ -15,6 +15,7 @@ use crate::{
     },
     effect::Job,
     look::Look,
+    state::record::UnitStop,
     sys::pidfd::VerifiedPid,
     table::EntityName,
 };
@@ -39,8 +40,12 @@ impl Engine {
             known_alive,
             known_gone: _,
             names_gone: _,
+            unit_stopped,
             other_main,
         } = look;
+        if let (Some(invocation), Some(entity)) = (unit_stopped, self.entities.get_mut(name)) {
+            entity.unit_stop = Some(UnitStop { invocation });
+        }
         if self
             .entities
             .get(name)

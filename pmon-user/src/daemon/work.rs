@@ -25,7 +25,11 @@ use crate::{
     effect::{Executor, Passage},
     look::LookRequest,
     pulse::endpoint,
-    state::{Store, changes::Change, registrations::EntityRecord},
+    state::{
+        Store,
+        changes::Change,
+        record::{EntityRecord, UnitStop},
+    },
     systemd::Units,
     table::EntityName,
     view::incident::IncidentView,
@@ -114,6 +118,12 @@ impl Workers {
                     let record = (!record.is_empty()).then_some(record);
                     self.remember(&Change::Entity(entity, record));
                 }
+                Work::Record {
+                    entity,
+                    memory,
+                    reach,
+                    then,
+                } => self.record(entity, memory, reach, then),
                 Work::Launched {
                     entity,
                     identity,
@@ -132,15 +142,21 @@ impl Workers {
                     }
                     if let Some(audit) = &self.audit {
                         audit.watch(Arc::clone(&entity), None);
+                        audit.await_execution(Arc::clone(&entity), None);
                     }
                     self.remember(&Change::Entity(entity, None));
                 }
-                Work::Unit(entity, start) => self.unit(entity, start),
+                Work::Unit(entity, start, stop) => self.unit(entity, start, stop),
                 Work::Alarm {
                     entity,
                     memory,
                     events,
                 } => self.alarm(entity, memory, events),
+                Work::AwaitExecution(entity, program) => {
+                    if let Some(audit) = &self.audit {
+                        audit.await_execution(entity, program);
+                    }
+                }
                 Work::Watch(entity, pidfile) => {
                     if let Some(audit) = &self.audit {
                         audit.watch(entity, pidfile);
@@ -160,7 +176,7 @@ impl Workers {
         let wanted = match request.occasion {
             Occasion::Asked => true,
             Occasion::PidfileChanged => request.spec.pidfile.is_none(),
-            Occasion::PidfileStirred | Occasion::Sweep => false,
+            Occasion::PidfileStirred | Occasion::Executed | Occasion::Sweep => false,
         };
         let (Some(unit), Some(units), true) = (unit, &self.units, wanted) else {
             return self.looks.look(Asked { entity, request });
@@ -173,12 +189,14 @@ impl Workers {
         });
     }
 
-    fn unit(&self, entity: EntityName, start: StartMethod) {
+    fn unit(&self, entity: EntityName, start: StartMethod, stop: Option<UnitStop>) {
         let Some(units) = &self.units else {
             return;
         };
         match start {
-            StartMethod::Unit { unit, policy } => units.watch(entity, unit, policy),
+            StartMethod::Unit { unit, policy } => {
+                units.watch(entity, unit, policy, stop.map(|stop| stop.invocation));
+            }
             StartMethod::Script { .. } | StartMethod::Command(_) | StartMethod::None { .. } => {
                 units.forget(&entity);
             }

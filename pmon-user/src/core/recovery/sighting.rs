@@ -29,7 +29,8 @@ impl Recovery {
             foreign_script,
             unit,
         } = sighting;
-        if occasion == Occasion::PidfileStirred && !matches!(outcome, Outcome::Process(_)) {
+        let early = matches!(occasion, Occasion::PidfileStirred | Occasion::Executed);
+        if early && !matches!(outcome, Outcome::Process(_)) {
             return;
         }
         match outcome {
@@ -191,7 +192,7 @@ impl Recovery {
                 if self.gates.end_once_seen == Some(AfterStop::StayDown) {
                     return self.stay_down(step);
                 }
-                if !self.admitted(step) {
+                if self.pauses_still(step) || !self.admitted(step) {
                     return;
                 }
                 if !self.failed {
