@@ -14,14 +14,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc::UnboundedSender;
-
 use super::{
     alarms::Alarms,
     auditing::Deeds,
     canary::Leash,
     entity::Entity,
     gates::Gates,
+    hands::Hands,
     inheritance::Inheritance,
     instances::Counting,
     message::{Message, Work},
@@ -68,7 +67,7 @@ pub struct Engine {
     pub(super) epoll: Epoll,
     pub(super) wake: Wake,
     inbox: mpsc::Receiver<Message>,
-    pub(super) work: UnboundedSender<Work>,
+    pub(super) work: Hands,
     pub(super) schedule: BTreeSet<(Time, EntityName)>,
     /// Which sources are to be believed.
     pub(super) selection: Selection,
@@ -142,7 +141,7 @@ impl Engine {
         facts: Facts,
         wake: Wake,
         inbox: mpsc::Receiver<Message>,
-        work: UnboundedSender<Work>,
+        work: Hands,
         next_incident: u64,
     ) -> Result<Self, rustix::io::Errno> {
         let epoll = Epoll::new()?;
@@ -247,8 +246,8 @@ impl Engine {
                 Message::Launching {
                     entity,
                     process,
-                    recorded,
-                } => self.launching(entity, process, recorded),
+                    passage,
+                } => self.launching(entity, process, passage),
                 Message::StartEnded {
                     entity,
                     run,

@@ -7,29 +7,23 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::{engine::Engine, message::Work, steps::Found};
 use crate::{
     core::{death::Death, event::Event},
+    effect::Passage,
     sys::pidfd::VerifiedPid,
     table::{EntityName, Followed},
 };
 
 impl Engine {
     /// A program waits to be executed for an entity.
-    pub(super) fn launching(
-        &mut self,
-        entity: EntityName,
-        process: VerifiedPid,
-        recorded: oneshot::Sender<()>,
-    ) {
+    pub(super) fn launching(&mut self, entity: EntityName, process: VerifiedPid, passage: Passage) {
         let identity = process.identity();
         self.table.expect(&entity, process);
         self.hand_out(Work::Launched {
             entity,
             identity,
-            recorded,
+            passage,
         });
     }
 

@@ -35,7 +35,7 @@ use crate::{
         notice::Notice,
         time::Time,
     },
-    effect::Job,
+    effect::{Job, Passage},
     look::{
         Look, LookRequest,
         instances::{Census, Counted},
@@ -79,8 +79,8 @@ pub enum Message {
         entity: EntityName,
         /// Who will be it.
         process: VerifiedPid,
-        /// Told when that is on record.
-        recorded: oneshot::Sender<()>,
+        /// To be opened when that is on record.
+        passage: Passage,
     },
     /// A start command ended, or runs as the process itself.
     StartEnded {
@@ -298,8 +298,8 @@ pub enum Work {
         entity: EntityName,
         /// Who will be it.
         identity: Identity,
-        /// Told when that is on record.
-        recorded: oneshot::Sender<()>,
+        /// To be opened when that is on record.
+        passage: Passage,
     },
     /// A process has taken another's place; answered by [`Message::Settled`] when
     /// that is on record.

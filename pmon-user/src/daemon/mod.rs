@@ -1,7 +1,7 @@
 //! `pmon daemon`: puts the parts together, and takes them apart in order.
 //!
-//! Threads: the engine (receiver, SCHED_FIFO where permitted), the audit, the
-//! state writer, and one tokio runtime for everything else. Start: lock the run
+//! Threads: the engine (receiver, SCHED_FIFO where permitted), the lanes (likewise),
+//! the audit, the state writers, and one tokio runtime for everything else. Start: lock the run
 //! directory, load the kernel program, start the engine, open the control
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
@@ -18,6 +18,7 @@ mod executions;
 mod following;
 mod gates;
 mod handoff;
+pub mod hands;
 mod hearing;
 mod holds;
 mod incident_views;
@@ -25,6 +26,7 @@ mod inheritance;
 mod instances;
 mod kernel_side;
 mod kernel_views;
+mod lanes;
 mod logging;
 mod looks;
 pub mod message;
@@ -58,12 +60,14 @@ use std::{
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Notify, mpsc::unbounded_channel},
+    sync::Notify,
 };
 
 use self::{
     backend::{Daemon, Helpers},
+    hands::Hands,
     inheritance::{Memory, Past},
+    lanes::Lanes,
     looks::Looks,
     message::{Inbox, Message},
     options::Options,
@@ -232,13 +236,15 @@ async fn serve_until_stopped(
     registrations.next_incident = registrations.next_incident.max(newest + 1);
     let told_earlier = alarms::told_earlier(&receiver::host_name(), &registrations);
     let store = Store::start(state_dir, registrations.clone())?;
-    let volatile = Store::start_volatile(run_dir, registrations.clone())?;
+    // Detection comes first, then recovery.
+    let priority = settings.daemon.receiver_priority.saturating_sub(1);
+    let volatile = Store::start_volatile(run_dir, registrations.clone(), priority)?;
 
     let socket_path = run_dir.join("pmon.sock");
     let access = access_rules(settings);
     let socket = ControlSocket::bind(&socket_path, &access)?;
 
-    let (work_sender, work) = unbounded_channel();
+    let (hands, handed_out) = Hands::new();
     // The workers end with the engine, whoever else could give them work.
     let starter = Starter::new(settings.daemon.clone());
     let (watch, host) = starlingx.first_look().unzip();
@@ -253,14 +259,15 @@ async fn serve_until_stopped(
             host,
         },
         degraded,
-        work_sender,
+        hands,
     )?;
     let inbox = engine.inbox.clone();
     starlingx.engine_is_up(&inbox, engine.health.clone());
     let units = units(&inbox);
+    let lanes = Lanes::start(priority)?;
     let questions = run_dir.join("questions");
     end_questions(&questions).await;
-    let executor = Arc::new(executor(state_dir, questions, &inbox, units.clone()));
+    let executor = Arc::new(executor(&lanes, state_dir, questions, &inbox, units.clone()));
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);
@@ -276,7 +283,7 @@ async fn serve_until_stopped(
         subfunctions: starlingx.subfunctions.clone(),
         overlay: starlingx.overlay(),
     };
-    let workers = Workers {
+    let workers = Arc::new(Workers {
         executor: Arc::clone(&executor),
         pulses: pulses::start(&settings.daemon, &inbox),
         audit,
@@ -287,11 +294,13 @@ async fn serve_until_stopped(
         history: Arc::clone(&history),
         gates: watch.and_then(|watch| starlingx.watch_gates(watch, units.as_ref(), &inbox)),
         alarms: alarms.clone(),
-        looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
+        looks: Looks::new(inbox.clone(), lanes.runtime().clone()),
+        sweeps: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
         units: units.clone(),
         inbox: inbox.clone(),
-    };
-    let workers = tokio::spawn(workers.run(work));
+    });
+    let prompt = (lanes.runtime()).spawn(Arc::clone(&workers).run(handed_out.prompt));
+    let patient = tokio::spawn(Arc::clone(&workers).run(handed_out.patient));
     let handed_over = Arc::new(Notify::new());
     let daemon = Arc::new(Daemon {
         inbox: inbox.clone(),
@@ -368,11 +377,13 @@ async fn serve_until_stopped(
     if let (End::ForGood, Some(units)) = (end, &units) {
         units.give_back().await;
     }
-    let (store, volatile) = workers.await.context("the workers failed")?;
+    prompt.await.context("the workers failed")?;
+    patient.await.context("the workers failed")?;
+    lanes.end().await;
     // What is not told now is on record.
     let told = tokio::task::spawn_blocking(move || alarms.close(LAST_ALARMS)).await;
     told.context("telling the last alarms failed")?;
-    save_all(&store, &volatile, run_dir).await;
+    save_all(&workers.store, &workers.volatile, run_dir).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -434,10 +445,16 @@ async fn end_questions(directory: &Path) {
     }
 }
 
-fn executor(state_dir: &Path, questions: PathBuf, inbox: &Inbox, units: Option<Units>) -> Executor {
+fn executor(
+    lanes: &Lanes,
+    state_dir: &Path,
+    questions: PathBuf,
+    inbox: &Inbox,
+    units: Option<Units>,
+) -> Executor {
     let (inbox, launches) = (inbox.clone(), inbox.clone());
     Executor::recording(
-        tokio::runtime::Handle::current(),
+        lanes.runtime().clone(),
         effect::Settings {
             units,
             question_directory: Some(questions),
@@ -477,15 +494,13 @@ fn executor(state_dir: &Path, questions: PathBuf, inbox: &Inbox, units: Option<U
                 Report::Failed { what } => Message::Trouble { entity, what },
             });
         }),
-        Box::new(move |entity, process| {
-            let (recorded, on_record) = tokio::sync::oneshot::channel();
+        Box::new(move |entity, process, passage| {
             // Nobody records any more when the daemon ends.
             launches.send(Message::Launching {
                 entity,
                 process,
-                recorded,
+                passage,
             });
-            on_record
         }),
     )
 }

@@ -11,14 +11,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     End,
     engine::{Engine, Facts},
     gates::Gates,
+    hands::Hands,
     inheritance::Memory,
-    message::{Inbox, Work},
+    message::Inbox,
     selection::{self, Started, Starter},
 };
 use crate::{
@@ -47,7 +47,7 @@ pub(super) fn start(
     loaded: Loaded,
     remembered: Memory,
     degraded: Vec<String>,
-    work: UnboundedSender<Work>,
+    work: Hands,
 ) -> anyhow::Result<Running> {
     let budget = pidfd_budget(settings);
     let wake = Wake::new().context("cannot create an eventfd")?;

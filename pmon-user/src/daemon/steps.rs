@@ -344,7 +344,6 @@ impl Engine {
     }
 
     pub(super) fn hand_out(&self, work: Work) {
-        // Nobody is left to do it only when the daemon ends.
-        let _ended: Result<(), _> = self.work.send(work);
+        self.work.give(work);
     }
 }

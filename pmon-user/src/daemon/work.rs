@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{
     backend::HISTORY,
@@ -22,7 +22,7 @@ use crate::{
     audit::AuditHandle,
     compat::starlingx::gates::Gates,
     core::{entity::StartMethod, event::Occasion, identity::Identity},
-    effect::Executor,
+    effect::{Executor, Passage},
     look::LookRequest,
     pulse::endpoint,
     state::{Store, changes::Change, registrations::EntityRecord},
@@ -56,8 +56,10 @@ pub(super) struct Workers {
     pub gates: Option<Gates>,
     /// Receivers of alarms.
     pub alarms: Dispatch,
-    /// Looks.
+    /// Looks that somebody waits for.
     pub looks: Looks,
+    /// Those of the sweep, and the pid table's inquiries.
+    pub sweeps: Looks,
     /// systemd, where it runs the host.
     pub units: Option<Units>,
     /// Back to the engine.
@@ -65,9 +67,8 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Works until the engine has ended; gives back the stores, of which the
-    /// second is volatile.
-    pub(super) async fn run(self, mut work: UnboundedReceiver<Work>) -> (Store, Store) {
+    /// Works until the engine has ended. Runs on two threads, with what each is to do.
+    pub(super) async fn run(self: Arc<Self>, mut work: UnboundedReceiver<Work>) {
         while let Some(work) = work.recv().await {
             match work {
                 Work::Look {
@@ -81,7 +82,7 @@ impl Workers {
                 }
                 Work::Sweep(slice) => {
                     let asked = |(entity, request)| Asked { entity, request };
-                    self.looks.sweep(slice.into_iter().map(asked).collect());
+                    self.sweeps.sweep(slice.into_iter().map(asked).collect());
                 }
                 Work::AskGate(question) => {
                     if let Some(gates) = &self.gates {
@@ -94,9 +95,13 @@ impl Workers {
                 Work::Count(census) => instances::count(census, self.inbox.clone()),
                 Work::CountAgain(names) => instances::count_again(names, self.inbox.clone()),
                 Work::Source(work) => self.starter.submit(work, &self.inbox),
-                Work::Inquire(inquiries) => self.looks.inquire(inquiries),
+                Work::Inquire(inquiries) => self.sweeps.inquire(inquiries),
                 Work::Pulse(order) => self.pulse(order),
-                Work::Job { entity, job } => self.executor.submit(&entity, job),
+                Work::Job { entity, job } => {
+                    self.executor.submit(&entity, job);
+                    // The lane first: what comes next is for people and disks.
+                    tokio::task::yield_now().await;
+                }
                 Work::Tell(told) => self.telling.tell(told),
                 Work::Opened(incident) => self.opened(&incident),
                 Work::Closed(incident) => self.closed(*incident),
@@ -112,8 +117,8 @@ impl Workers {
                 Work::Launched {
                     entity,
                     identity,
-                    recorded,
-                } => self.launched(entity, identity, recorded),
+                    passage,
+                } => self.launched(entity, identity, passage),
                 Work::HandedOver {
                     entity,
                     memory,
@@ -149,7 +154,6 @@ impl Workers {
                 }
             }
         }
-        (self.store, self.volatile)
     }
 
     /// Looks, after systemd was asked where it knows more: not for each look of a
@@ -246,13 +250,12 @@ impl Workers {
         });
     }
 
-    fn launched(&self, entity: EntityName, identity: Identity, recorded: oneshot::Sender<()>) {
+    fn launched(&self, entity: EntityName, identity: Identity, passage: Passage) {
         let change = Change::Launched(entity, identity);
-        self.store.save(change.clone());
-        self.volatile.save_then(change, move || {
-            // The start may have been cancelled meanwhile.
-            let _cancelled: Result<(), ()> = recorded.send(());
-        });
+        // First who is waited for.
+        self.volatile
+            .save_then(change.clone(), move || passage.open());
+        self.store.save(change);
     }
 
     /// Who goes on is recorded, and the engine is told when that is done.

@@ -19,6 +19,7 @@ use super::{
     command::{Invocation, Prepared, no_cgroup, prepare},
     lane::Voice,
     log::Tail,
+    passage::Passage,
 };
 use crate::sys::{
     pidfd::{VerifiedPid, verify},
@@ -68,12 +69,8 @@ pub(super) async fn launch(
     deadline: Instant,
 ) -> Result<Launched, String> {
     let foreground = invocation.is_foreground();
-    let preparing = {
-        let voice = Arc::clone(voice);
-        spawn_blocking(move || prepare(&invocation, &voice))
-    };
-    let Prepared { launch, tail } = preparing.await.map_err(|error| error.to_string())??;
-    let launch = Arc::new(launch);
+    let mut invocation = Some(invocation);
+    let mut ready: Option<Prepared> = None;
     let mut retries = 0;
     loop {
         let recorded = foreground && voice.shared.record.is_some();
@@ -86,15 +83,24 @@ pub(super) async fn launch(
             None => (None, None),
         };
         let mut attempt = {
-            let launch = Arc::clone(&launch);
             let voice = Arc::clone(voice);
+            let (ready, invocation) = (ready.take(), invocation.take());
             spawn_blocking(move || {
-                spawn(&launch, barrier).map(|spawned| Unclaimed {
+                let prepared = match (ready, invocation) {
+                    (Some(prepared), _) => prepared,
+                    (None, Some(invocation)) => prepare(&invocation, &voice)?,
+                    (None, None) => return Err("nothing is to be executed".to_owned()),
+                };
+                if voice.is_cancelled() || Instant::now() >= deadline {
+                    return Err("it was given up while it was prepared".to_owned());
+                }
+                let spawned = spawn(&prepared.launch, barrier).map(|spawned| Unclaimed {
                     spawned: Some(spawned),
                     foreground,
                     voice,
                     deadline,
-                })
+                });
+                Ok((prepared, spawned))
             })
         };
         let mut process = None;
@@ -110,7 +116,8 @@ pub(super) async fn launch(
                 }
             },
         };
-        let error = match spawned.map_err(|error| error.to_string())? {
+        let (prepared, spawned) = spawned.map_err(|error| error.to_string())??;
+        let error = match spawned {
             Ok(unclaimed) => {
                 let spawned = unclaimed.claim().ok_or("the process was lost")?;
                 if let Some(errno) = spawned.cgroup_error {
@@ -119,15 +126,16 @@ pub(super) async fn launch(
                 return Ok(Launched {
                     spawned,
                     process,
-                    tail,
+                    tail: prepared.tail,
                 });
             }
             Err(error) => error,
         };
         match pause(error, retries).filter(|pause| Instant::now() + *pause < deadline) {
             Some(pause) => sleep(pause).await,
-            None => return Err(describe(launch, error, retries).await),
+            None => return Err(describe(&prepared.launch, error, retries).await),
         }
+        ready = Some(prepared);
         retries += 1;
     }
 }
@@ -139,7 +147,8 @@ async fn pass(voice: &Voice, gate: Gate) -> Option<VerifiedPid> {
     // A child that waits at the gate has next to no memory of its own.
     let process = verify(pid).ok();
     if let (Some(record), Some(process)) = (&voice.shared.record, &process) {
-        let recorded = record(Arc::clone(voice.entity()), process.clone());
+        let (passage, recorded) = Passage::new(gate.key());
+        record(Arc::clone(voice.entity()), process.clone(), passage);
         match timeout(RECORD, recorded).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return None,
@@ -161,7 +170,7 @@ fn pause(error: SpawnError, retries: usize) -> Option<Duration> {
     pauses.get(retries).copied()
 }
 
-async fn describe(launch: Arc<Launch>, error: SpawnError, retries: usize) -> String {
+async fn describe(launch: &Launch, error: SpawnError, retries: usize) -> String {
     let subject = match error.step {
         Step::Directory => &launch.directory,
         Step::Fork

@@ -16,6 +16,7 @@ mod launch;
 mod leftovers;
 mod log;
 mod name;
+mod passage;
 mod pidfile;
 mod questions;
 mod sockets;
@@ -42,7 +43,7 @@ use tokio::{
 };
 
 use self::{at_work::AtWork, cgroup::Cgroups, lane::Order, questions::Questions, sockets::Sockets};
-pub use self::{log::Journal, questions::end_orphans};
+pub use self::{log::Journal, passage::Passage, questions::end_orphans};
 use crate::{
     core::{
         death::WaitStatus,
@@ -181,9 +182,9 @@ pub enum Report {
 pub type Reporter = Arc<dyn Fn(Arc<str>, Report) + Send + Sync>;
 
 /// Puts the identity of a program on record that is about to be executed and is
-/// itself the monitored process; the answer comes, or goes away, when that is
+/// itself the monitored process, and lets it through when that is
 /// done. Called from the runtime's threads; must not block.
-pub type Recorder = Box<dyn Fn(Arc<str>, VerifiedPid) -> oneshot::Receiver<()> + Send + Sync>;
+pub type Recorder = Box<dyn Fn(Arc<str>, VerifiedPid, Passage) + Send + Sync>;
 
 /// What the host offers to started programs.
 #[derive(Clone, Debug)]
