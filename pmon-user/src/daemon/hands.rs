@@ -71,7 +71,8 @@ const fn is_prompt(work: &Work) -> bool {
         | Work::Remember(..)
         | Work::Unit(..)
         | Work::Alarm { .. }
-        | Work::Watch(..) => true,
+        | Work::Watch(..)
+        | Work::AwaitExecution(..) => true,
         Work::Inquire(_)
         | Work::AskGate(_)
         | Work::Count(_)
