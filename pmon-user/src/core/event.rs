@@ -166,6 +166,8 @@ pub enum StartEnd {
         /// Signal number.
         signal: i32,
     },
+    /// It ended, and how was told to nobody: an earlier daemon had run it.
+    Untold,
     /// It ran past its deadline and its process group was killed.
     TimedOut,
     /// The service manager's job did not do what it should.

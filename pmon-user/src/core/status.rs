@@ -154,6 +154,16 @@ impl StatusMonitor {
         self.begin(status, now);
     }
 
+    /// The same as an earlier daemon left it.
+    pub(super) const fn resume_restraint(&mut self, until: Time) {
+        self.restrained_until = Some(until);
+    }
+
+    /// Before when nothing is to be started, be that over or not.
+    pub(super) const fn restraint(&self) -> Option<Time> {
+        self.restrained_until
+    }
+
     /// It may be started as soon as that is due.
     pub(super) const fn release(&mut self) {
         self.restrained_until = None;
@@ -228,6 +238,25 @@ impl StatusMonitor {
             status_failed,
         };
         self.execute(ScriptTask::Start)
+    }
+
+    /// An earlier daemon's start, which began then, may be under way; the number of
+    /// its run. None where nobody is asked.
+    pub(super) fn resume_start(&mut self, began: Time) -> Option<u64> {
+        match self.state {
+            State::Begin { .. } => {}
+            State::Rest
+            | State::ExecuteStatusWait { .. }
+            | State::ExecuteStartWait { .. }
+            | State::StartDue { .. }
+            | State::IntervalWait { .. } => return None,
+        }
+        self.run += 1;
+        self.state = State::ExecuteStartWait {
+            since: began,
+            status_failed: false,
+        };
+        Some(self.run)
     }
 
     const fn execute(&mut self, task: ScriptTask) -> Outcome {

@@ -246,8 +246,9 @@ impl Engine {
                 Message::Launching {
                     entity,
                     process,
+                    role,
                     passage,
-                } => self.launching(entity, process, passage),
+                } => self.launching(entity, process, role, passage),
                 Message::StartEnded {
                     entity,
                     run,
@@ -283,7 +284,7 @@ impl Engine {
                 } => self.reaped(&entity, process, status),
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
-                Message::AlarmSettled { entity, cleared } => self.alarm_settled(&entity, cleared),
+                Message::AlarmSettled(closed) => self.alarm_settled(&closed),
                 Message::Settled { entity, identity } => {
                     self.table.on_record(identity);
                     if let Some(entity) = self.entities.get_mut(&entity) {

@@ -16,8 +16,13 @@ use crate::{
 };
 
 impl Engine {
-    /// A program waits to be executed for an entity.
-    pub(super) fn launching(&mut self, entity: EntityName, process: VerifiedPid, passage: Passage) {
+    /// A program waits to be executed that is an entity's process.
+    pub(super) fn process_launching(
+        &mut self,
+        entity: EntityName,
+        process: VerifiedPid,
+        passage: Passage,
+    ) {
         let identity = process.identity();
         self.table.expect(&entity, process);
         self.hand_out(Work::Launched {

@@ -69,10 +69,11 @@ const fn is_prompt(work: &Work) -> bool {
         | Work::Launched { .. }
         | Work::HandedOver { .. }
         | Work::Remember(..)
+        | Work::Record { .. }
         | Work::Unit(..)
         | Work::Alarm { .. }
-        | Work::Watch(..)
-        | Work::AwaitExecution(..) => true,
+        | Work::AwaitExecution(..)
+        | Work::Watch(..) => true,
         Work::Inquire(_)
         | Work::AskGate(_)
         | Work::Count(_)

@@ -368,6 +368,7 @@ fn blind(occasion: Occasion, knew: Option<Identity>, reason: String) -> Look {
         known_alive: None,
         known_gone: false,
         names_gone: None,
+        unit_stopped: None,
         other_main: None,
     }
 }

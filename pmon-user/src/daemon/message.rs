@@ -9,7 +9,6 @@ use std::{
 };
 
 use aya_log::EbpfLogger;
-use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::{
@@ -19,7 +18,7 @@ use super::{
     selection::{SourceWork, Started},
 };
 use crate::{
-    alarm::event::AlarmEvent,
+    alarm::{event::AlarmEvent, queue::Closed},
     audit::Due,
     compat::{
         inbox::{Outcome, datagram::Command},
@@ -35,7 +34,7 @@ use crate::{
         notice::Notice,
         time::Time,
     },
-    effect::{Job, Passage},
+    effect::{Job, Passage, Role},
     look::{
         Look, LookRequest,
         instances::{Census, Counted},
@@ -45,7 +44,10 @@ use crate::{
         ebpf::{Plan, Replaced, Replacement},
         selection,
     },
-    state::registrations::EntityRecord,
+    state::{
+        atomic::Reach,
+        record::{EntityRecord, UnitStop},
+    },
     sys::{pidfd::VerifiedPid, wake::Wake},
     systemd,
     table::{Answer, EntityName, Inquiry},
@@ -73,12 +75,14 @@ pub enum Message {
         /// There are none.
         exhausted: bool,
     },
-    /// A program waits to be executed that is itself the monitored process.
+    /// A program waits to be executed.
     Launching {
         /// For whom.
         entity: EntityName,
-        /// Who will be it.
+        /// Who will execute it.
         process: VerifiedPid,
+        /// As what.
+        role: Role,
         /// To be opened when that is on record.
         passage: Passage,
     },
@@ -130,12 +134,7 @@ pub enum Message {
         what: String,
     },
     /// Every receiver knows that an alarm was cleared.
-    AlarmSettled {
-        /// Whose.
-        entity: EntityName,
-        /// When it was.
-        cleared: Timestamp,
-    },
+    AlarmSettled(Closed),
     /// A death is in the journal.
     Settled {
         /// Whose.
@@ -313,8 +312,21 @@ pub enum Work {
     },
     /// What should survive the daemon has changed.
     Remember(EntityName, Arc<EntityRecord>),
+    /// The same, and somebody waits until it is on record.
+    Record {
+        /// Whose.
+        entity: EntityName,
+        /// What is remembered of it now.
+        memory: Arc<EntityRecord>,
+        /// How far it has to be written.
+        reach: Reach,
+        /// Called then, or when that takes too long; never on the engine's thread.
+        then: Box<dyn FnOnce(OnRecord) + Send>,
+    },
     /// Who starts an entity's process from now on: its unit may be of interest.
-    Unit(EntityName, StartMethod),
+    /// It is down because somebody stopped that invocation of it, as far as is
+    /// remembered.
+    Unit(EntityName, StartMethod, Option<UnitStop>),
     /// Receivers of alarms are to be told, once it is on record.
     Alarm {
         /// Whose.
@@ -331,6 +343,15 @@ pub enum Work {
     AwaitExecution(EntityName, Option<std::path::PathBuf>),
     /// Look for the processes of these entities, for the sweep.
     Sweep(Vec<(EntityName, LookRequest)>),
+}
+
+/// Whether something is on record now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRecord {
+    /// It is.
+    Yes,
+    /// Not within reasonable time; it may be later.
+    NotYet,
 }
 
 /// One notice on its way to people.

@@ -16,6 +16,7 @@ pub mod engine;
 pub mod entity;
 mod executions;
 mod following;
+pub mod further_alarms;
 mod gates;
 mod handoff;
 pub mod hands;
@@ -31,9 +32,11 @@ mod logging;
 mod looks;
 pub mod message;
 pub mod options;
+mod owed_alarms;
 mod pid_one;
 mod pulses;
 mod receiver;
+mod recording;
 mod reload;
 mod requests;
 mod scripts;
@@ -41,11 +44,13 @@ pub mod selection;
 mod sightings;
 mod sockets;
 mod starlingx;
+mod starting;
 mod status_views;
 mod steps;
 mod sweep;
 mod telling;
 mod turns;
+mod unit_stops;
 mod views;
 mod work;
 
@@ -124,7 +129,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     // While there is one thread.
     let aside = spawn::set_descriptors_aside();
-    let _logging = logging::start();
+    let log = logging::start();
     if let Err(error) = aside {
         tracing::warn!(%error, "sockets cannot be passed to programs");
     }
@@ -135,6 +140,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         StarlingX::start(config::starlingx(&sources, &host))
     };
+    if let Some(syslog) = starlingx.syslog() {
+        log.also_to(syslog);
+    }
     let (mut loaded, watch) = first_load(options, &sources, &host);
     loaded.findings.extend(findings);
     options.apply_to(&mut loaded.settings);
@@ -182,6 +190,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     drop(starlingx);
     runtime.shutdown_timeout(SHUTDOWN);
     drop(lock);
+    drop(log);
     result
 }
 
@@ -234,7 +243,7 @@ async fn serve_until_stopped(
     let (past, history) = Past::of(journalled.incidents, backend::HISTORY);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
-    let told_earlier = alarms::told_earlier(&receiver::host_name(), &registrations);
+    let told_earlier = owed_alarms::told_earlier(&receiver::host_name(), &registrations);
     let store = Store::start(state_dir, registrations.clone())?;
     // Detection comes first, then recovery.
     let priority = settings.daemon.receiver_priority.saturating_sub(1);
@@ -500,11 +509,12 @@ fn executor(
                 Report::Failed { what } => Message::Trouble { entity, what },
             });
         }),
-        Box::new(move |entity, process, passage| {
+        Box::new(move |entity, process, role, passage| {
             // Nobody records any more when the daemon ends.
             launches.send(Message::Launching {
                 entity,
                 process,
+                role,
                 passage,
             });
         }),
@@ -533,8 +543,8 @@ fn start_alarms(
     inbox: &Inbox,
 ) -> anyhow::Result<Dispatch> {
     let inbox = inbox.clone();
-    Dispatch::start(sinks, told, move |entity, cleared| {
-        inbox.send(Message::AlarmSettled { entity, cleared });
+    Dispatch::start(sinks, told, move |closed| {
+        inbox.send(Message::AlarmSettled(closed));
     })
     .context("cannot start the receivers of alarms")
 }

@@ -26,7 +26,7 @@ use crate::{
     causes::in_full,
     config::{Loaded, settings::Settings},
     source::selection::Selection,
-    state::registrations::{self, EntityRecord},
+    state::{record::EntityRecord, registrations},
     sys::{clock, limits, sched, wake::Wake},
     table::{Table, budget::Budget},
 };
@@ -203,7 +203,7 @@ impl Engine {
             if let Some(ad_hoc) = record.ad_hoc.clone() {
                 self.add_ad_hoc(&name, ad_hoc, record);
             } else {
-                self.clear_orphan(&name, record);
+                self.clear_orphan(&name, &record);
             }
         }
         self.relate();

@@ -17,6 +17,7 @@ use crate::{
     },
     effect::Job,
     look::Look,
+    state::record::UnitStop,
     sys::{clock, pidfd::VerifiedPid},
     table::EntityName,
 };
@@ -41,8 +42,12 @@ impl Engine {
             known_alive,
             known_gone: _,
             names_gone: _,
+            unit_stopped,
             other_main,
         } = look;
+        if let (Some(invocation), Some(entity)) = (unit_stopped, self.entities.get_mut(name)) {
+            entity.unit_stop = Some(UnitStop { invocation });
+        }
         if self
             .entities
             .get(name)

@@ -22,6 +22,7 @@ use crate::{
         petting::{Cadence, Core, Petting, Proof, Receivers},
         platform::Platform,
         root::Root,
+        syslog::Syslog,
         system_state::{OverBus, Systemctl},
         troubles::{Concern, Troubles},
     },
@@ -87,6 +88,19 @@ impl StarlingX {
             subfunctions: Subfunctions::default(),
         };
         (starlingx, findings)
+    }
+
+    /// pmond's place in the host's log.
+    pub(super) fn syslog(&self) -> Option<Syslog> {
+        let AtWork { settings, .. } = self.at_work.as_ref()?;
+        match Syslog::of(&settings.root) {
+            Ok(syslog) => Some(syslog),
+            Err(error) => {
+                self.troubles
+                    .report(Concern::Files, Some(error.to_string()));
+                None
+            }
+        }
     }
 
     /// The original, if it runs beside us.

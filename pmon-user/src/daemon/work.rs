@@ -25,7 +25,11 @@ use crate::{
     effect::{Executor, Passage},
     look::LookRequest,
     pulse::endpoint,
-    state::{Store, changes::Change, registrations::EntityRecord},
+    state::{
+        Store,
+        changes::Change,
+        record::{EntityRecord, UnitStop},
+    },
     systemd::Units,
     table::EntityName,
     view::incident::IncidentView,
@@ -114,6 +118,12 @@ impl Workers {
                     let record = (!record.is_empty()).then_some(record);
                     self.remember(&Change::Entity(entity, record));
                 }
+                Work::Record {
+                    entity,
+                    memory,
+                    reach,
+                    then,
+                } => self.record(entity, memory, reach, then),
                 Work::Launched {
                     entity,
                     identity,
@@ -136,7 +146,7 @@ impl Workers {
                     }
                     self.remember(&Change::Entity(entity, None));
                 }
-                Work::Unit(entity, start) => self.unit(entity, start),
+                Work::Unit(entity, start, stop) => self.unit(entity, start, stop),
                 Work::Alarm {
                     entity,
                     memory,
@@ -179,12 +189,14 @@ impl Workers {
         });
     }
 
-    fn unit(&self, entity: EntityName, start: StartMethod) {
+    fn unit(&self, entity: EntityName, start: StartMethod, stop: Option<UnitStop>) {
         let Some(units) = &self.units else {
             return;
         };
         match start {
-            StartMethod::Unit { unit, policy } => units.watch(entity, unit, policy),
+            StartMethod::Unit { unit, policy } => {
+                units.watch(entity, unit, policy, stop.map(|stop| stop.invocation));
+            }
             StartMethod::Script { .. } | StartMethod::Command(_) | StartMethod::None { .. } => {
                 units.forget(&entity);
             }

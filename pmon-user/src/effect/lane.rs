@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use super::{
-    Job, Report, Shared, errno_name, leftovers, pidfile, start, status_script,
+    Job, Report, Shared, errno_name, leftovers, pidfile, resumed, start, status_script,
     trace::{self, Deed},
 };
 use crate::{
@@ -206,6 +206,13 @@ pub(super) async fn run(
                 }
                 let start = start::start(Arc::clone(&voice), spec, verb, run);
                 started = Some(Running::new(&voice, start));
+            }
+            Job::ResumeStart { spec, command, run } => {
+                if let Some(running) = started.take() {
+                    running.cancel().await;
+                }
+                let going_on = resumed::go_on(Arc::clone(&voice), spec, command, run);
+                started = Some(Running::without_process(&voice, going_on));
             }
             Job::RunScript {
                 spec,

@@ -4,8 +4,8 @@
 //! the start was cancelled while execve(2) was still hanging, is killed with
 //! its group as soon as there is one. A start command that nobody claims
 //! because pmon is ending goes on, as all that pmon has started does; a
-//! foreground program does not, and executes nothing before its identity is on
-//! record, so that the next daemon knows it.
+//! foreground program does not. Neither executes anything before its identity is
+//! on record, so that the next daemon knows it.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    Role,
     command::{Invocation, Prepared, no_cgroup, prepare},
     lane::Voice,
     log::Tail,
@@ -69,13 +70,14 @@ pub(super) async fn launch(
     deadline: Instant,
 ) -> Result<Launched, String> {
     let foreground = invocation.is_foreground();
+    let role = invocation.role();
     let mut invocation = Some(invocation);
     let mut ready: Option<Prepared> = None;
     let mut retries = 0;
     loop {
-        let recorded = foreground && voice.shared.record.is_some();
-        let (gate, barrier) = match recorded.then(gate) {
-            Some(Ok((gate, barrier))) => (Some(gate), Some(barrier)),
+        let role = role.filter(|_| voice.shared.record.is_some());
+        let (gate, barrier) = match role.map(|role| gate().map(|gate| (role, gate))) {
+            Some(Ok((role, (gate, barrier)))) => (Some((role, gate)), Some(barrier)),
             Some(Err(error)) => {
                 tracing::debug!(%error, "a start goes unrecorded");
                 (None, None)
@@ -106,11 +108,11 @@ pub(super) async fn launch(
         let mut process = None;
         let spawned = match gate {
             None => attempt.await,
-            Some(gate) => tokio::select! {
+            Some((role, gate)) => tokio::select! {
                 biased;
                 // It failed before it came to the gate.
                 spawned = &mut attempt => spawned,
-                passed = pass(voice, gate) => {
+                passed = pass(voice, role, gate) => {
                     process = passed;
                     attempt.await
                 }
@@ -142,13 +144,13 @@ pub(super) async fn launch(
 
 /// Records the child at the gate, then lets it through. Where nobody records any
 /// more, because pmon is ending, it does not get through.
-async fn pass(voice: &Voice, gate: Gate) -> Option<VerifiedPid> {
+async fn pass(voice: &Voice, role: Role, gate: Gate) -> Option<VerifiedPid> {
     let pid = gate.child().await.ok()?;
     // A child that waits at the gate has next to no memory of its own.
     let process = verify(pid).ok();
     if let (Some(record), Some(process)) = (&voice.shared.record, &process) {
         let (passage, recorded) = Passage::new(gate.key());
-        record(Arc::clone(voice.entity()), process.clone(), passage);
+        record(Arc::clone(voice.entity()), process.clone(), role, passage);
         match timeout(RECORD, recorded).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return None,

@@ -19,6 +19,7 @@ mod name;
 mod passage;
 mod pidfile;
 mod questions;
+mod resumed;
 mod sockets;
 mod start;
 mod status_script;
@@ -115,6 +116,17 @@ pub enum Job {
         /// Whose unit.
         spec: Arc<EntitySpec>,
     },
+    /// Go on with a start command or script of an earlier daemon as if this one had
+    /// run it: it is ended at its deadline, or when it is cancelled. Its end is
+    /// reported like any other's, as [`StartEnd::Untold`].
+    ResumeStart {
+        /// Whose.
+        spec: Arc<EntitySpec>,
+        /// Which process, the leader of its process group, if it lives still.
+        command: Identity,
+        /// Number of the run, repeated in its report.
+        run: u64,
+    },
     /// SIGKILL the process group of a start command or script that is still running; its
     /// end is not reported any more, except one that is under way already. A
     /// foreground program that was reported as running is no start command.
@@ -181,10 +193,18 @@ pub enum Report {
 /// Where reports go. Called from the runtime's threads; must not block.
 pub type Reporter = Arc<dyn Fn(Arc<str>, Report) + Send + Sync>;
 
-/// Puts the identity of a program on record that is about to be executed and is
-/// itself the monitored process, and lets it through when that is
-/// done. Called from the runtime's threads; must not block.
-pub type Recorder = Box<dyn Fn(Arc<str>, VerifiedPid, Passage) + Send + Sync>;
+/// What a program is that is about to be executed for an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The monitored process itself.
+    Process,
+    /// A start command, which is to bring that up.
+    StartCommand,
+}
+
+/// Puts the identity of a program on record that is about to be executed, and lets
+/// it through when that is done. Called from the runtime's threads; must not block.
+pub type Recorder = Box<dyn Fn(Arc<str>, VerifiedPid, Role, Passage) + Send + Sync>;
 
 /// What the host offers to started programs.
 #[derive(Clone, Debug)]
@@ -296,7 +316,8 @@ impl Executor {
         Self::build(runtime, settings, report, None)
     }
 
-    /// An executor that executes no monitored program before that is on record.
+    /// An executor that executes no monitored program and no start command before
+    /// that is on record.
     #[must_use]
     pub fn recording(
         runtime: Handle,

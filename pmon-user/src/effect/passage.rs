@@ -1,5 +1,4 @@
-//! The way of a program that is about to be executed and is itself the monitored
-//! process past the gate: it is let through by whoever has put it on record, at
+//! The way of a program that is about to be executed for an entity past the gate: it is let through by whoever has put it on record, at
 //! once and on that thread, and its lane is told afterwards.
 //!
 //! Must stay true: dropped, it lets nobody through.

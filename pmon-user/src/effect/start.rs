@@ -86,6 +86,7 @@ pub(super) async fn stop_unit(voice: Arc<Voice>, spec: Arc<EntitySpec>) {
             None => format!("exit code {code}"),
         },
         Some(StartEnd::Signalled { signal }) => format!("signal {signal}"),
+        Some(StartEnd::Untold) => "how it ended was told to nobody".to_owned(),
         Some(StartEnd::TimedOut) => "systemctl hangs".to_owned(),
         Some(StartEnd::Yielded { to }) => format!("gives way to {to}"),
         Some(StartEnd::NotExecuted { reason } | StartEnd::JobFailed { reason }) => reason,

@@ -26,7 +26,9 @@ pub mod atomic;
 pub mod changes;
 pub mod journal;
 pub mod lock;
+pub mod record;
 pub mod registrations;
+mod trusted;
 
 use atomic::Reach;
 use changes::{Change, Saved, Unsaved};
@@ -242,7 +244,7 @@ impl Store {
         self.wake(Command::Save);
     }
 
-    /// The same; calls `then` when it is written.
+    /// The same at once; calls `then` when it is written.
     pub fn save_then(&self, change: Change, then: impl FnOnce() + Send + 'static) {
         lock(&self.shared.unsaved).add_then(change, Box::new(then));
         self.wake(Command::Save);
@@ -364,8 +366,13 @@ impl Writer {
             }
             let now = Instant::now();
             // Whatever the command was: others may have found no room.
-            if self.save_at.is_none() && self.saved.is_behind(&lock(&self.shared.unsaved)) {
-                self.save_at = Some(now + self.debounce);
+            {
+                let unsaved = lock(&self.shared.unsaved);
+                if self.save_error.is_none() && unsaved.is_awaited() {
+                    self.save_at = Some(now);
+                } else if self.save_at.is_none() && self.saved.is_behind(&unsaved) {
+                    self.save_at = Some(now + self.debounce);
+                }
             }
             if self.append_at.is_none() && !lock(&self.shared.backlog).lines.is_empty() {
                 self.append_at = Some(now);

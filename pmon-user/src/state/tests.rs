@@ -175,15 +175,15 @@ async fn a_backlog_has_an_end() {
     assert_eq!(store.status().borrow().lost, surplus);
 }
 
-fn record(by: &str) -> Arc<registrations::EntityRecord> {
-    Arc::new(registrations::EntityRecord {
-        stopped: Some(registrations::StoppedByOperator {
+fn record(by: &str) -> Arc<record::EntityRecord> {
+    Arc::new(record::EntityRecord {
+        stopped: Some(record::StoppedByOperator {
             by: by.to_owned(),
             reason: None,
             at: jiff::Timestamp::UNIX_EPOCH,
             until: None,
         }),
-        ..registrations::EntityRecord::default()
+        ..record::EntityRecord::default()
     })
 }
 
@@ -343,12 +343,12 @@ async fn a_launch_is_remembered_until_its_process_is() {
     store.save(Change::NextIncident(2));
     store.flush().await.unwrap();
     assert_eq!(launched(), Some(identity));
-    let registered = registrations::EntityRecord {
+    let registered = record::EntityRecord {
         process: Some(crate::look::Remembered {
             identity,
             stamp: None,
         }),
-        ..registrations::EntityRecord::default()
+        ..record::EntityRecord::default()
     };
     store.save(Change::Entity(name, Some(Arc::new(registered))));
     store.flush().await.unwrap();

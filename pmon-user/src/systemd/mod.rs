@@ -96,6 +96,9 @@ pub struct UnitSeen {
     pub id: String,
     /// The unit's main process, in systemd's pid namespace.
     pub main_pid: Option<u32>,
+    /// The invocation that it is in, or was in last; empty where systemd has
+    /// forgotten it.
+    pub invocation: Vec<u8>,
     /// The process that is gone was the unit's main process, so that the one of
     /// now has taken its place.
     pub is_successor: bool,
@@ -142,6 +145,9 @@ struct Watched {
     policy: UnitPolicy,
     /// Its main name, once systemd has told it.
     id: Option<String>,
+    /// The invocation that was stopped when an earlier daemon ended, until systemd
+    /// has been asked.
+    stopped: Option<Vec<u8>>,
 }
 
 impl Units {
@@ -161,12 +167,20 @@ impl Units {
         Self { shared }
     }
 
-    /// An entity's unit is of interest from now on.
-    pub fn watch(&self, entity: EntityName, unit: String, policy: UnitPolicy) {
+    /// An entity's unit is of interest from now on. `stopped` is the invocation that
+    /// somebody had stopped when an earlier daemon ended.
+    pub fn watch(
+        &self,
+        entity: EntityName,
+        unit: String,
+        policy: UnitPolicy,
+        stopped: Option<Vec<u8>>,
+    ) {
         let watched = Watched {
             unit,
             policy,
             id: None,
+            stopped,
         };
         self.shared
             .lock()
@@ -233,6 +247,7 @@ impl Units {
             report: state.report(stopped),
             is_successor,
             id: state.id,
+            invocation: state.invocation,
             main_pid: state.main_pid,
         })
     }

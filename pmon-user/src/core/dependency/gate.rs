@@ -229,10 +229,14 @@ impl Gate {
         for (group, plan) in &mut self.plans {
             match plan.advance(now, &standing) {
                 Next::Wait => {}
-                Next::End(name) => orders.push(Order::End {
-                    name,
-                    group: Name::clone(group),
-                }),
+                Next::End(name) => {
+                    // It may have nothing to end, and then nothing of it changes.
+                    self.plans_again = true;
+                    orders.push(Order::End {
+                        name,
+                        group: Name::clone(group),
+                    });
+                }
                 Next::Over => over.push(Name::clone(group)),
                 Next::InVain(other) => {
                     orders.extend(plan.fallen().map(|name| Order::GroupInVain {

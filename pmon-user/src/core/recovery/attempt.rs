@@ -136,7 +136,7 @@ impl Recovery {
         }
         let started = match &end {
             StartEnd::Running(identity) => Some(*identity),
-            StartEnd::Exited { code: 0, .. } => None,
+            StartEnd::Exited { code: 0, .. } | StartEnd::Untold => None,
             StartEnd::Exited { .. }
             | StartEnd::Signalled { .. }
             | StartEnd::TimedOut
@@ -149,7 +149,7 @@ impl Recovery {
                 None
             }
         };
-        let succeeded = matches!(end, StartEnd::Exited { code: 0, .. });
+        let succeeded = matches!(end, StartEnd::Exited { code: 0, .. } | StartEnd::Untold);
         self.start = StartCommand::Ended(end);
         if let (Some(identity), Stage::MonitorWait { .. } | Stage::Held { .. }) =
             (started, self.stage)
@@ -317,6 +317,7 @@ pub(super) fn describe(end: &StartEnd) -> String {
         StartEnd::Signalled { signal } => format!("was ended by signal {signal}"),
         StartEnd::JobFailed { reason } => format!("failed: {reason}"),
         StartEnd::Yielded { to } => format!("gave way to {to}"),
+        StartEnd::Untold => "of an earlier daemon ended, and no process appeared".to_owned(),
         StartEnd::TimedOut => "hung past its deadline and was killed".to_owned(),
         StartEnd::NotExecuted { reason } => format!("could not be executed: {reason}"),
     }

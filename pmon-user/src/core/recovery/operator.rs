@@ -46,6 +46,7 @@ impl Recovery {
     }
 
     fn operator_start(&mut self, step: &mut Step<'_>) {
+        self.storm.paused_until = None;
         match &mut self.stage {
             Stage::Stopping { then, .. } => {
                 *then = AfterStop::Respawn;
@@ -102,7 +103,7 @@ impl Recovery {
             && self.registered.is_none()
             && matches!(
                 self.start,
-                StartCommand::Ended(StartEnd::Exited { code: 0, .. })
+                StartCommand::Ended(StartEnd::Exited { code: 0, .. } | StartEnd::Untold)
             )
     }
 

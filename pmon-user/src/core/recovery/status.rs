@@ -86,7 +86,8 @@ impl Recovery {
             return;
         };
         let result = match end {
-            StartEnd::Exited { code: 0, .. } => Ok(()),
+            // Whether it was of any use, the next question shows.
+            StartEnd::Exited { code: 0, .. } | StartEnd::Untold => Ok(()),
             StartEnd::Running(_)
             | StartEnd::Exited { .. }
             | StartEnd::Signalled { .. }

@@ -8,6 +8,7 @@
 mod command;
 mod foreground;
 mod lane;
+mod resumed;
 mod script;
 mod status_script;
 

@@ -61,6 +61,43 @@ fn each_relation_waits_for_what_it_says() {
     assert_eq!(gate.queue(), 0);
 }
 
+/// One that waits for its own turn to be started has nothing to end, and stands as
+/// before when it is told.
+#[test]
+fn a_plan_goes_on_when_there_is_nothing_to_end() {
+    let members = ["db", "web", "shop"];
+    let group = Group {
+        name: "storage".to_owned(),
+        strategy: GroupStrategy::All,
+        members: members.map(str::to_owned).to_vec(),
+    };
+    let rows = members.map(|name| {
+        let group = Some(group.clone());
+        let dependencies = Dependencies {
+            group,
+            ..Dependencies::default()
+        };
+        (name, dependencies)
+    });
+    let mut gate = gate(&rows);
+    gate.advance(NOW, |_| Standing::UnderWay);
+    gate.fell(&name("db"), NOW);
+    let gathered = gate.due().unwrap();
+    let ended = |order: &Order| match order {
+        Order::End { name, .. } => Some(Name::clone(name)),
+        Order::LetThrough { .. } | Order::Wait { .. } => None,
+    };
+    for expected in ["shop", "web"] {
+        assert!(gate.due().is_some_and(|due| due <= gathered), "{expected}");
+        let orders = gate.advance(gathered, |_| Standing::UnderWay);
+        let ended: Vec<Name> = orders.iter().filter_map(ended).collect();
+        assert_eq!(ended, [name(expected)]);
+    }
+    gate.advance(gathered, |_| Standing::UnderWay);
+    let blocker = gate.ask(&name("db"), gathered, |_| Standing::UnderWay);
+    assert_eq!(blocker, None, "the plan is over");
+}
+
 #[test]
 fn who_waits_is_let_through_when_that_one_comes() {
     let rows = [

@@ -14,6 +14,8 @@ mod holding;
 mod manual;
 mod quorum;
 mod relations;
+mod remembered;
+mod resumed;
 mod standing;
 mod starts;
 mod status;
