@@ -306,6 +306,8 @@ impl Related {
                     let group = group.to_string();
                     (name, Event::Cycle { group })
                 }
+                // For people only.
+                Order::GroupInVain { .. } => continue,
             };
             self.step(&name, event)?;
             self.hear(&name)?;
