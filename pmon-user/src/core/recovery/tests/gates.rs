@@ -303,6 +303,7 @@ fn no_live_member_of_a_group_is_ended_behind_closed_gates() {
     assert_eq!(said(&world, "unregistered"), [10]);
 }
 
+/// And a hold that begins meanwhile.
 #[test]
 fn an_operators_stop_of_what_is_deferred_outlasts_somebody_elses_job() {
     let spec = EntitySpec {
@@ -322,6 +323,9 @@ fn an_operators_stop_of_what_is_deferred_outlasts_somebody_elses_job() {
     }));
     world.happen(request(OperatorAction::Stop));
     world.run_until(second(5));
+    let lasts = Some(Duration::from_secs(1));
+    world.happen(request(OperatorAction::Hold { lasts }));
+    world.run_until(second(7));
     world.set_unit(Some(UnitReport::Down {
         result: "success".to_owned(),
     }));
