@@ -371,7 +371,10 @@ impl Related {
             Strategy::All => 0,
             Strategy::Rest => index.unwrap_or(0),
         };
-        let ending = |name: &String| self.standing(name) == Standing::Ending;
+        let ending = |name: &String| {
+            let before = self.standings.get(name.as_str());
+            before == Some(&Standing::Ending) || self.standing(name) == Standing::Ending
+        };
         let lasts = self.now.since(self.burst.last) < GATHERING
             || !self.burst.doomed.is_empty()
             || group.members.iter().any(ending);

@@ -129,3 +129,15 @@ fn a_process_that_goes_into_the_background_while_it_is_stopped_is_stopped_there(
     recovery.step(&spec, Event::Gone { identity: child }, second(1));
     assert_eq!(*recovery.stage(), Stage::Stopped);
 }
+
+/// It had exited when the stop came, and its child died before it was looked at.
+#[test]
+fn a_process_that_nobody_follows_after_all_is_gone_when_it_is_stopped() {
+    let spec = followed(Severity::Major);
+    let mut recovery = healthy(&spec, works()).recovery().clone();
+    recovery.step(&spec, request(OperatorAction::Stop), DEATH);
+    let death = healthy(&spec, works()).death(FIRST, WaitStatus(0));
+    recovery.step(&spec, Event::Died(death), second(1));
+    assert_eq!(*recovery.stage(), Stage::Stopped);
+    assert_eq!(recovery.alarm(), None);
+}
