@@ -276,7 +276,13 @@ async fn serve_until_stopped(
     let lanes = Lanes::start(priority)?;
     let questions = run_dir.join("questions");
     end_questions(&questions).await;
-    let executor = Arc::new(executor(&lanes, state_dir, questions, &inbox, units.clone()));
+    let executor = Arc::new(executor(
+        &lanes,
+        state_dir,
+        questions,
+        &inbox,
+        units.clone(),
+    ));
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);

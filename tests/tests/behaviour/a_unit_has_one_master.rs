@@ -259,7 +259,8 @@ fn a_pidfile_that_names_another_than_the_main_process_is_followed_and_told_of() 
     let worker = service(&place, NAME, "");
     let pidfile = place.path("web.pid");
     let pidfile = pidfile.display();
-    let program = pmon_tests::binary::service().display();
+    let program = pmon_tests::binary::service();
+    let program = program.display();
     let main = format!("ExecStart={program} --tag {NAME} --pidfile {pidfile}");
     assert!(worker.text.contains(&main), "{}", worker.text);
     let both = format!(
@@ -300,4 +301,38 @@ fn a_pidfile_that_names_another_than_the_main_process_is_followed_and_told_of() 
     assert_eq!(web["pid"].to_string(), named.trim());
     assert_eq!(starts(&place, NAME), 2);
     assert_untouched(&host);
+}
+
+/// The gates ask systemd itself for the state of the host; no client is run for that.
+#[test]
+fn the_state_of_the_host_is_asked_over_the_bus() {
+    let place = Place::new();
+    let pidfile = format!("{:?}", place.path("web.pid").to_str().unwrap());
+    place.configure(&format!(
+        "[compat.starlingx]\nenabled = true\ncontroller = \"127.0.0.1\"\n\n{}",
+        entity(NAME, &[("service", "\"web\""), ("pidfile", &pidfile)])
+    ));
+    let host = Host::boot(&place, &[service(&place, NAME, "")]);
+    let prepare = "mkdir -p /etc/platform && \
+         printf 'system_type=standard\\nsystem_mode=simplex\\nsubfunction=controller\\n\
+         management_interface=lo\\n' >/etc/platform/platform.conf && \
+         : >/etc/platform/.initial_config_complete && : >/var/run/.goenabled";
+    assert!(
+        host.exec(&["sh", "-c", prepare])
+            .status()
+            .unwrap()
+            .success()
+    );
+    host.systemctl(&["start", UNIT]);
+    host.start_pmon();
+    let pid = host.up(NAME);
+    // From now on there is no client.
+    let away = "mv /usr/bin/systemctl /usr/bin/systemctl.away";
+    assert!(host.exec(&["sh", "-c", away]).status().unwrap().success());
+    host.kill(pid);
+    let web = host.entity_when(NAME, "it is recovered", |web| {
+        web["state"] == "up" && web["registered"] == true && web["pid"] != pid
+    });
+    assert_eq!(web["restarts"]["auto"], 1, "{web:#}");
+    assert_eq!(starts(&place, NAME), 2);
 }

@@ -45,7 +45,8 @@ struct Asked {
 /// Members of the group that fail within a moment, or while others are ended for that.
 #[derive(Debug, Default)]
 struct Burst {
-    began: Time,
+    /// When the last of them did.
+    last: Time,
     fallen: BTreeSet<Name>,
     /// Who lived and is to be ended for it, and since when.
     doomed: Vec<(Name, Identity, Time)>,
@@ -301,6 +302,8 @@ impl Related {
                     let group = group.to_string();
                     (name, Event::Cycle { group })
                 }
+                // For people only.
+                Order::GroupInVain { .. } => continue,
             };
             self.step(&name, event)?;
             self.hear(&name)?;
@@ -357,15 +360,13 @@ impl Related {
             Strategy::Rest => index.unwrap_or(0),
         };
         let ending = |name: &String| self.standing(name) == Standing::Ending;
-        let lasts = self.now.since(self.burst.began) < GATHERING
+        let lasts = self.now.since(self.burst.last) < GATHERING
             || !self.burst.doomed.is_empty()
             || group.members.iter().any(ending);
         if !lasts {
-            self.burst = Burst {
-                began: self.now,
-                ..Burst::default()
-            };
+            self.burst = Burst::default();
         }
+        self.burst.last = self.now;
         self.burst.fallen.insert(Name::clone(fallen));
         let fallen = &self.burst.fallen;
         self.burst

@@ -76,6 +76,8 @@ impl World {
                 then: AfterHold::Recover,
                 ..
             } => self.recovery.current().is_some(),
+            // It could not be watched.
+            Stage::Unverifiable => true,
             Stage::Unknown
             | Stage::Looking
             | Stage::Waiting { .. }
@@ -90,7 +92,6 @@ impl World {
             | Stage::Ignore
             | Stage::Stopped
             | Stage::Held { .. }
-            | Stage::Unverifiable
             | Stage::Unmonitored => false,
         };
         if stands_up {

@@ -21,7 +21,7 @@ use pmon_user::{
     daemon::{
         engine::{Engine, Facts},
         hands::Hands,
-        message::{Inbox, Message, Request, Tale, Told, Work},
+        message::{Inbox, Message, OnRecord, Request, Tale, Told, Work},
     },
     look::look,
     source::{
@@ -224,6 +224,7 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::HandedOver {
                 entity, identity, ..
             } => inbox.send(Message::Settled { entity, identity }),
+            Work::Record { then, .. } => then(OnRecord::Yes),
             Work::Job { .. }
             | Work::Pulse(_)
             | Work::Launched { .. }
@@ -234,6 +235,7 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::Closed(_)
             | Work::Remember(..)
             | Work::Watch(..)
+            | Work::AwaitExecution(..)
             | Work::Sweep(_)
             | Work::Inquire(_)
             | Work::AskGate(_)
