@@ -125,6 +125,9 @@ pub enum Occasion {
     PidfileStirred,
     /// The pidfile has changed and come to rest.
     PidfileChanged,
+    /// The program was opened, perhaps to be executed, while no process is known:
+    /// only a process counts, there may be one yet.
+    Executed,
     /// The periodic audit.
     Sweep,
 }

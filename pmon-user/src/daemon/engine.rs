@@ -303,6 +303,7 @@ impl Engine {
                 Message::Audit(Due::Changed(entity)) => {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }
+                Message::Audit(Due::Executed(entity)) => self.executed(&entity),
                 Message::Audit(Due::Sweep(_)) => self.sweep(),
                 Message::Counted(counted) => self.counted(counted),
                 Message::CountAgain(names) => self.count_again(names),
@@ -339,7 +340,7 @@ impl Engine {
         if let Some(entity) = self.entities.get(name) {
             let mut request = entity.look_request(occasion, foreign_script);
             if entity.spec.pidfile.is_none()
-                && entity.recovery.is_adopting()
+                && (entity.recovery.is_adopting() || occasion == Occasion::Executed)
                 && let Some(traits) = &entity.instances.traits
             {
                 request.former = Some((Arc::clone(traits), self.registered_pids()));

@@ -39,6 +39,8 @@ pub struct Entity {
     pub pidfd_only: Option<String>,
     /// How it stands for others, as they were last told.
     pub standing: Standing,
+    /// Executions of its program are waited for.
+    pub awaits_execution: bool,
     /// The deadline that is in the engine's schedule.
     pub scheduled: Option<Time>,
     /// The start command that may be at work, as far as it is on record.
@@ -145,6 +147,7 @@ impl Entity {
             known,
             pidfd_only: None,
             standing: Standing::Unknown,
+            awaits_execution: false,
             scheduled: None,
             starting,
             unit_stop,

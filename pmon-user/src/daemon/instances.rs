@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     engine::Engine,
     entity::Entity,
+    executions::is_known_by_likeness,
     message::{Inbox, Message, Work},
 };
 use crate::{
@@ -88,7 +89,7 @@ impl Engine {
             // earlier daemon's alarm has still its ground.
             Notice::Registered(_)
                 if (self.entities.get(name))
-                    .is_some_and(|it| is_known_by_traits(it) || is_said_to_have_others(it)) =>
+                    .is_some_and(|it| is_known_by_likeness(it) || is_said_to_have_others(it)) =>
             {
                 false
             }
@@ -129,7 +130,7 @@ impl Engine {
                     spec: Arc::clone(&entity.spec),
                     main,
                     before: former(entity, main),
-                    wants_traits: is_known_by_traits(entity),
+                    wants_traits: is_known_by_likeness(entity),
                 }),
                 None if entity.recovery.current().is_none()
                     && *entity.recovery.stage() != Stage::Unknown =>
@@ -308,12 +309,6 @@ fn resting(entity: &Entity) -> Option<Identity> {
 fn former(entity: &Entity, main: Identity) -> Vec<Identity> {
     let former = entity.instances.former.iter().copied();
     former.filter(|former| *former != main).collect()
-}
-
-/// Whether nothing but its likeness to the one before would tell a successor
-/// that somebody else has started.
-fn is_known_by_traits(entity: &Entity) -> bool {
-    entity.spec.pidfile.is_none() && !entity.spec.adoption_window.is_zero()
 }
 
 /// Counts on a blocking thread, and says so even when that hangs.

@@ -338,6 +338,9 @@ pub enum Work {
     },
     /// An entity's pidfile is to be watched from now on; none when it has none.
     Watch(EntityName, Option<std::path::PathBuf>),
+    /// While an entity is missing that no pidfile tells of: its program, of whose
+    /// executions is to be told; none when it is not missing any more.
+    AwaitExecution(EntityName, Option<std::path::PathBuf>),
     /// Look for the processes of these entities, for the sweep.
     Sweep(Vec<(EntityName, LookRequest)>),
 }

@@ -14,6 +14,7 @@ pub mod canary;
 mod commands;
 pub mod engine;
 pub mod entity;
+mod executions;
 mod following;
 pub mod further_alarms;
 mod gates;
@@ -55,7 +56,7 @@ mod work;
 
 use std::{
     collections::BTreeSet,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex},
     time::Duration,
@@ -249,7 +250,15 @@ async fn serve_until_stopped(
     starlingx.engine_is_up(&inbox, engine.health.clone());
     let units = units(&inbox);
     let lanes = Lanes::start(priority)?;
-    let executor = Arc::new(executor(&lanes, state_dir, &inbox, units.clone()));
+    let questions = run_dir.join("questions");
+    end_questions(&questions).await;
+    let executor = Arc::new(executor(
+        &lanes,
+        state_dir,
+        questions,
+        &inbox,
+        units.clone(),
+    ));
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);
@@ -406,12 +415,37 @@ fn units(inbox: &Inbox) -> Option<Units> {
     Some(Units::start(&runtime, settings, Box::new(teller)))
 }
 
-fn executor(lanes: &Lanes, state_dir: &Path, inbox: &Inbox, units: Option<Units>) -> Executor {
+/// Ends what a killed daemon has asked and would not hear any more.
+async fn end_questions(directory: &Path) {
+    /// A script in state D is not waited for.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let directory = directory.to_owned();
+    let ending = tokio::task::spawn_blocking(move || effect::end_orphans(&directory));
+    match tokio::time::timeout(PATIENCE, ending).await {
+        Ok(Ok(ended)) => {
+            for process in ended {
+                tracing::info!(%process, "a status script of an earlier daemon was ended");
+            }
+        }
+        Ok(Err(_)) | Err(_) => {
+            tracing::warn!("status scripts of an earlier daemon may be at work still");
+        }
+    }
+}
+
+fn executor(
+    lanes: &Lanes,
+    state_dir: &Path,
+    questions: PathBuf,
+    inbox: &Inbox,
+    units: Option<Units>,
+) -> Executor {
     let (inbox, launches) = (inbox.clone(), inbox.clone());
     Executor::recording(
         lanes.runtime().clone(),
         effect::Settings {
             units,
+            question_directory: Some(questions),
             ..effect::Settings::detect(state_dir)
         },
         Arc::new(move |entity, report| {

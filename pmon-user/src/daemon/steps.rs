@@ -83,6 +83,7 @@ impl Engine {
         self.reschedule(name);
         self.remember(name);
         self.note_standing(name);
+        self.attend_execution(name);
         // Telling people comes last: it must not delay what is to be done.
         for notice in notices {
             self.tell(name, notice, now);

@@ -142,6 +142,7 @@ impl Workers {
                     }
                     if let Some(audit) = &self.audit {
                         audit.watch(Arc::clone(&entity), None);
+                        audit.await_execution(Arc::clone(&entity), None);
                     }
                     self.remember(&Change::Entity(entity, None));
                 }
@@ -151,6 +152,11 @@ impl Workers {
                     memory,
                     events,
                 } => self.alarm(entity, memory, events),
+                Work::AwaitExecution(entity, program) => {
+                    if let Some(audit) = &self.audit {
+                        audit.await_execution(entity, program);
+                    }
+                }
                 Work::Watch(entity, pidfile) => {
                     if let Some(audit) = &self.audit {
                         audit.watch(entity, pidfile);
@@ -170,7 +176,7 @@ impl Workers {
         let wanted = match request.occasion {
             Occasion::Asked => true,
             Occasion::PidfileChanged => request.spec.pidfile.is_none(),
-            Occasion::PidfileStirred | Occasion::Sweep => false,
+            Occasion::PidfileStirred | Occasion::Executed | Occasion::Sweep => false,
         };
         let (Some(unit), Some(units), true) = (unit, &self.units, wanted) else {
             return self.looks.look(Asked { entity, request });

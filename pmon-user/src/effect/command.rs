@@ -106,6 +106,14 @@ impl Invocation {
         }
     }
 
+    /// Whether it only asks for the status of an entity.
+    pub(super) const fn is_question(&self) -> bool {
+        match self {
+            Self::StatusScript { task, .. } => matches!(task, ScriptTask::Status),
+            Self::Systemctl { .. } | Self::Script { .. } | Self::Command(_) => false,
+        }
+    }
+
     fn argv(&self, settings: &Settings) -> Vec<OsString> {
         match self {
             Self::Systemctl { verb, unit } => vec![

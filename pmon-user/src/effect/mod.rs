@@ -18,6 +18,7 @@ mod log;
 mod name;
 mod passage;
 mod pidfile;
+mod questions;
 mod resumed;
 mod sockets;
 mod start;
@@ -42,8 +43,8 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use self::{at_work::AtWork, cgroup::Cgroups, lane::Order, sockets::Sockets};
-pub use self::{log::Journal, passage::Passage};
+use self::{at_work::AtWork, cgroup::Cgroups, lane::Order, questions::Questions, sockets::Sockets};
+pub use self::{log::Journal, passage::Passage, questions::end_orphans};
 use crate::{
     core::{
         death::WaitStatus,
@@ -218,6 +219,9 @@ pub struct Settings {
     /// The same of version 1's CPU controller, where that is mounted: for the
     /// questions of status mode.
     pub cpu_cgroup_parent: Option<PathBuf>,
+    /// Directory in which questions of status mode are on record while they are at
+    /// work ([`end_orphans`]).
+    pub question_directory: Option<PathBuf>,
     /// The minimal environment of everything started.
     pub environment: BTreeMap<String, String>,
     /// Path of systemctl(1), for when systemd cannot be asked otherwise.
@@ -242,6 +246,7 @@ impl Settings {
                 }),
             cgroup_parent: cgroup::mount_point().map(|root| root.join("pmon.services")),
             cpu_cgroup_parent: cgroup::cpu_mount_point().map(|root| root.join("pmon.services")),
+            question_directory: None,
             environment: minimal_environment(),
             systemctl: tool("systemctl"),
             units: None,
@@ -281,6 +286,7 @@ struct Shared {
     /// That programs stay in pmon's cgroup is said once, not at each start.
     said_no_cgroup: AtomicBool,
     at_work: AtWork,
+    questions: Questions,
     sockets: Sockets,
     report: Reporter,
     record: Option<Recorder>,
@@ -333,6 +339,7 @@ impl Executor {
             shared: Arc::new(Shared {
                 cgroups: Cgroups::new(settings.cgroup_parent.clone())
                     .with_cpu(settings.cpu_cgroup_parent.clone()),
+                questions: Questions::new(settings.question_directory.clone()),
                 settings,
                 said_no_cgroup: AtomicBool::new(false),
                 at_work: AtWork::default(),
@@ -386,7 +393,7 @@ impl Executor {
 
     /// Waits at most `within` for the jobs submitted so far, then removes what
     /// is empty of the cgroups. Running start commands and programs are left
-    /// alone: they do not end with pmon.
+    /// alone: they do not end with pmon. Questions of status mode do.
     pub async fn shutdown(&self, within: Duration) {
         let lanes = self
             .lanes

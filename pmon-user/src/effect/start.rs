@@ -116,6 +116,7 @@ pub(super) async fn run_to_end(
 ) -> Option<(StartEnd, Option<VerifiedPid>)> {
     let deadline = Instant::now() + limit;
     let foreground = invocation.is_foreground();
+    let is_question = invocation.is_question();
     let launched = tokio::select! {
         biased;
         () = voice.cancelled.notified() => return None,
@@ -132,6 +133,11 @@ pub(super) async fn run_to_end(
         Err(_) => return not_executed(format!("could not be executed within {limit:?}")),
     };
     let _until_it_ends = voice.shared.at_work.enter(spawned.pid());
+    let _on_record = if is_question {
+        Some(voice.shared.questions.note(spawned.pid()).await)
+    } else {
+        None
+    };
     if foreground {
         let process = match process.filter(|_| followed) {
             Some(process) => Ok(process),

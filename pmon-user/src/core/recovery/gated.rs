@@ -25,6 +25,8 @@ pub(super) struct Gates {
     /// A live process that has failed, and how often it did not answer; what is
     /// done about it waits for the answer.
     unanswered: Option<(Identity, u32)>,
+    /// A live process that its group wants to be ended, and which group; likewise.
+    pub(super) cycle: Option<(Identity, String)>,
     /// An operator wants the process ended that the next look may show.
     pub(super) end_once_seen: Option<AfterStop>,
     /// What people were last told.
@@ -114,6 +116,13 @@ impl Recovery {
     }
 
     fn verdict(&mut self, step: &mut Step<'_>, verdict: Verdict) {
+        if verdict == Verdict::Open
+            && let Some((identity, group)) = self.gates.cycle.take()
+            && self.is_cyclable(identity)
+        {
+            self.gates.told = None;
+            return self.end_for_group(step, group);
+        }
         if let Some((identity, misses)) = self.gates.unanswered.take()
             && self.stage == Stage::Manage
             && self.registered.is_some_and(|it| it.identity == identity)

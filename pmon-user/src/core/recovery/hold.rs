@@ -13,8 +13,8 @@ use super::{
     AfterHold, AfterStop, Recovery, Stage, StartCommand, Step, operator::UNKILLABLE_AFTER,
 };
 use crate::core::{
-    effect::Effect, entity::EntitySpec, identity::Identity, notice::Notice, recovery::Phase,
-    time::Time,
+    effect::Effect, entity::EntitySpec, event::StartEnd, identity::Identity, notice::Notice,
+    recovery::Phase, time::Time,
 };
 
 impl Recovery {
@@ -115,7 +115,7 @@ impl Recovery {
             (Some(registered), _) if self.failed => self.monitor(step, registered.identity),
             (Some(_), _) => self.enter(step, Stage::Manage),
             (None, AfterHold::StayDown) => self.enter(step, Stage::Stopped),
-            (None, AfterHold::Recover) if self.start == StartCommand::Running => {
+            (None, AfterHold::Recover) if self.may_bring_one_up() => {
                 // Never a second start beside it.
                 let ends = step.now + step.spec.startuptime;
                 let deadline = step.now + step.spec.start_timeout.max(step.spec.startuptime);
@@ -133,6 +133,15 @@ impl Recovery {
         }
     }
 
+    /// Whether a start from before the hold may still show a process.
+    const fn may_bring_one_up(&self) -> bool {
+        match &self.start {
+            StartCommand::Running => true,
+            StartCommand::Ended(end) => matches!(end, StartEnd::Exited { code: 0, .. }),
+            StartCommand::None => false,
+        }
+    }
+
     /// A process is there, and none is registered.
     pub(super) fn seen_while_held(&mut self, step: &mut Step<'_>, identity: Identity) {
         let Stage::Held { then, until } = self.stage else {
@@ -142,7 +151,7 @@ impl Recovery {
         if !is_successor || self.unwatched == Some(identity) {
             return self.register(step, identity);
         }
-        if self.start == StartCommand::Running {
+        if self.may_bring_one_up() {
             return self.successor(step, identity, false);
         }
         self.successor(step, identity, true);
@@ -174,6 +183,10 @@ impl Recovery {
     /// Its death has been told.
     pub(super) fn died_while_held(&mut self, identity: Identity) {
         self.failed = true;
+        if let StartCommand::Ended(_) = self.start {
+            // It was what had been started.
+            self.start = StartCommand::None;
+        }
         self.problem = Some(format!("({}) died while held", identity.pid));
     }
 }

@@ -29,7 +29,8 @@ impl Recovery {
             foreign_script,
             unit,
         } = sighting;
-        if occasion == Occasion::PidfileStirred && !matches!(outcome, Outcome::Process(_)) {
+        let early = matches!(occasion, Occasion::PidfileStirred | Occasion::Executed);
+        if early && !matches!(outcome, Outcome::Process(_)) {
             return;
         }
         match outcome {

@@ -127,6 +127,8 @@ impl Recovery {
                 if failed.is_some() || (status_failed && !self.manual) {
                     self.account_for_failure(step, text);
                 }
+                // Its wish has been done; the next answer is as good as any.
+                self.manual &= !status_failed;
                 let next_in = self.rest_after_start(step, failed.is_some());
                 if let Some(reason) = failed {
                     self.start_script_failed(step, reason, next_in);

@@ -257,3 +257,23 @@ fn v15_a_process_that_does_not_answer_any_more_is_left_alone_in_a_shutdown() {
     assert_eq!(said(&world, "signalled").len(), 1);
     assert_eq!(starts(&world).len(), 1);
 }
+
+/// Its group wants it restarted, and stands before the gates as it does.
+#[test]
+fn no_live_member_of_a_group_is_ended_behind_closed_gates() {
+    let spec = spec(Severity::Major, 3);
+    let mut world = guarded(&spec, works());
+    world.set_gate(shutting_down());
+    world.happen(Event::Cycle {
+        group: "storage".to_owned(),
+    });
+    world.run_until(second(10));
+    assert_eq!(said(&world, "cycled"), NEVER);
+    assert_eq!(world.recovery().current().unwrap().identity, FIRST);
+    // Whoever is restarted with it waits for that.
+    let ending = crate::core::dependency::Standing::Ending;
+    assert_eq!(world.recovery().standing(), ending);
+    world.set_gate(Verdict::Open);
+    assert_eq!(said(&world, "cycled"), [10]);
+    assert_eq!(said(&world, "unregistered"), [10]);
+}

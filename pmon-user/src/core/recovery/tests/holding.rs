@@ -261,3 +261,22 @@ fn a_hold_outlives_the_daemon() {
     world.run_until(second(1));
     assert_eq!(starts(&world), [1]);
 }
+
+/// Its start command has ended well, and it is out of everybody's sight.
+#[test]
+fn a_process_on_its_way_when_the_hold_began_is_not_doubled() {
+    let spec = spec(Severity::Major, 3);
+    let start = StartBehaviour::Works {
+        appears: Duration::from_secs(3),
+        exits: Duration::from_secs(1),
+        lives: None,
+    };
+    let mut world = healthy(&spec, start);
+    world.kill(KILLED);
+    world.run_until(second(2));
+    world.happen(request(HOLD));
+    world.happen(request(OperatorAction::Resume));
+    world.run_until(second(100));
+    assert_eq!(starts(&world), [0]);
+    assert_eq!(*world.recovery().stage(), Stage::Manage);
+}

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod active;
+mod active_vectors;
 mod adoption;
 mod alarms;
 mod early;
