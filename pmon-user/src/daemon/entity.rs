@@ -39,6 +39,9 @@ pub struct Entity {
     pub pidfd_only: Option<String>,
     /// How it stands for others, as they were last told.
     pub standing: Standing,
+    /// Whom systemd holds for the main process beside whom the pidfile names, as told
+    /// last.
+    pub other_main: Option<(Identity, u32)>,
     /// Executions of its program are waited for.
     pub awaits_execution: bool,
     /// The deadline that is in the engine's schedule.
@@ -147,6 +150,7 @@ impl Entity {
             known,
             pidfd_only: None,
             standing: Standing::Unknown,
+            other_main: None,
             awaits_execution: false,
             scheduled: None,
             starting,

@@ -72,6 +72,7 @@ const fn is_prompt(work: &Work) -> bool {
         | Work::Record { .. }
         | Work::Unit(..)
         | Work::Alarm { .. }
+        | Work::AwaitExecution(..)
         | Work::Watch(..) => true,
         Work::Inquire(_)
         | Work::AskGate(_)

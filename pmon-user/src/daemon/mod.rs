@@ -85,7 +85,12 @@ use crate::{
     alarm::{self, AlarmSink, dispatch::Dispatch, event::AlarmEvent},
     audit::{self, AuditSettings},
     causes::in_full,
-    config::{self, Loaded, Sources, settings::Settings},
+    config::{
+        self, Loaded, Sources,
+        settings::Settings,
+        watch::ConfigWatch,
+        watched::{Watched, load_watched},
+    },
     control::{
         access::{AccessRules, group_id},
         backend::Backend as _,
@@ -124,7 +129,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     // While there is one thread.
     let aside = spawn::set_descriptors_aside();
-    let _logging = logging::start();
+    let log = logging::start();
     if let Err(error) = aside {
         tracing::warn!(%error, "sockets cannot be passed to programs");
     }
@@ -135,7 +140,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         StarlingX::start(config::starlingx(&sources, &host))
     };
-    let mut loaded = config::load(&sources, &host);
+    if let Some(syslog) = starlingx.syslog() {
+        log.also_to(syslog);
+    }
+    let (mut loaded, watch) = first_load(options, &sources, &host);
     loaded.findings.extend(findings);
     options.apply_to(&mut loaded.settings);
     starlingx.overlay().apply_to(&mut loaded.settings);
@@ -176,12 +184,27 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         options,
         sources,
         loaded,
+        watch,
         &mut starlingx,
     ));
     drop(starlingx);
     runtime.shutdown_timeout(SHUTDOWN);
     drop(lock);
+    drop(log);
     result
+}
+
+/// The configuration; who goes on running has what it was read from watched.
+fn first_load(
+    options: &Options,
+    sources: &Sources,
+    host: &config::LocalHost,
+) -> (Loaded, Result<ConfigWatch, String>) {
+    if options.check {
+        return (config::load(sources, host), Err("nobody asks".to_owned()));
+    }
+    let Watched { loaded, watch } = load_watched(sources, host);
+    (loaded, watch)
 }
 
 /// What comes after this daemon.
@@ -198,6 +221,7 @@ async fn serve_until_stopped(
     options: &Options,
     sources: Sources,
     loaded: Loaded,
+    config_watch: Result<ConfigWatch, String>,
     starlingx: &mut StarlingX,
 ) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -283,7 +307,7 @@ async fn serve_until_stopped(
         volatile,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
-        gates: watch.and_then(|watch| starlingx.watch_gates(watch, &inbox)),
+        gates: watch.and_then(|watch| starlingx.watch_gates(watch, units.as_ref(), &inbox)),
         alarms: alarms.clone(),
         looks: Looks::new(inbox.clone(), lanes.runtime().clone()),
         sweeps: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
@@ -319,7 +343,10 @@ async fn serve_until_stopped(
     if settings.daemon.auto_reload {
         let (daemon, inbox) = (Arc::clone(&daemon), inbox.clone());
         tokio::spawn(async move {
-            let why = auto_reload::run(daemon).await;
+            let why = match config_watch {
+                Ok(watch) => auto_reload::run(daemon, watch).await,
+                Err(why) => why,
+            };
             let why = format!("changed configuration files are not noticed: {why}");
             tracing::error!("{why}");
             inbox.send(Message::Degraded(why));

@@ -113,6 +113,10 @@ impl Engine {
                     let delay = self.delay(blocker);
                     self.happen(&name, Event::Delayed(delay), now);
                 }
+                Order::GroupInVain { name, group, other } => {
+                    let (group, other) = (group.to_string(), other.to_string());
+                    self.tell(&name, Notice::GroupInVain { group, name: other }, now);
+                }
                 Order::End { name, group } => {
                     let group = group.to_string();
                     self.happen(&name, Event::Cycle { group }, now);

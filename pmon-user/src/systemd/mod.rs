@@ -211,16 +211,14 @@ impl Units {
     }
 
     /// `running`, `degraded`, `stopping`, … (systemctl(1), is-system-running);
-    /// none where systemd cannot be asked. Without units, [`Units::connect`] comes first.
+    /// none where there is no bus. Without units, [`Units::connect`] comes first.
     pub async fn system_state(&self) -> Option<String> {
         self.connected().await;
-        if let Some(bus) = self.bus()
-            && let Ok(state) = bus.system_state().await
-        {
-            return Some(state);
-        }
-        let state = client::system_state(&self.shared.settings.systemctl).await;
-        state.ok().filter(|state| !state.is_empty())
+        let bus = self.bus()?;
+        let state = bus.system_state().await;
+        state
+            .inspect_err(|error| tracing::debug!(error = in_full(error), "no system state"))
+            .ok()
     }
 
     /// What systemd says of a unit whose process is not there as far as we know;

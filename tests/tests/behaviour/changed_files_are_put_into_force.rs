@@ -325,3 +325,24 @@ fn and_only_what_changed_is_touched() {
     }
     assert_eq!(daemon.json(&["show", counted])["spec"]["restarts"], 4);
 }
+
+/// What is wrong with it is told when it is read, and it is read once at the start.
+#[test]
+fn and_what_has_not_changed_is_not_read_again() {
+    let place = Place::new();
+    let web = place.name("web");
+    place.configure("[daemon]\nreload_settle = \"50ms\"\n");
+    let odd = "unheard_of = 1\n";
+    place.pmon_d_file("web.conf", format!("{}{odd}", shown(&web, 1)));
+    let daemon = Daemon::start(&place);
+    let told = || daemon.log().matches("unheard_of").count();
+    assert_eq!(told(), 1, "{}", daemon.log());
+    let first = generation(&daemon);
+    // Far longer than files have to rest.
+    std::thread::sleep(std::time::Duration::from_millis(1000));
+    assert_eq!(generation(&daemon), first);
+    assert_eq!(told(), 1, "{}", daemon.log());
+    // And what does change then is noticed.
+    place.pmon_d_file("web.conf", format!("{}{odd}", shown(&web, 2)));
+    configured(&daemon, "another content", &web, 2);
+}

@@ -45,7 +45,7 @@ impl World {
         self.rules.begin_anew();
         let (recovery, looks) = self.resume_wishes(stays_down);
         self.recovery = recovery;
-        let looks = looks && self.place_before_gates();
+        let looks = self.place_before_gates() && looks;
         if failed && *self.recovery.stage() != Stage::Stopped {
             self.recovery.resume();
         }

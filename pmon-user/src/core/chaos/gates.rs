@@ -40,6 +40,20 @@ impl Gates {
 }
 
 impl World {
+    /// Perhaps with gates, which open later at the latest.
+    pub(super) fn random_gates(&mut self, now: Time) -> Option<Gates> {
+        if !self.random.percent(40) {
+            return None;
+        }
+        let open = self.random.percent(70);
+        let configured = self.random.percent(50);
+        if !open || !configured {
+            let opens = self.random.up_to(Duration::from_secs(120));
+            self.later(opens, Happening::GatesTurn(true));
+        }
+        Some(Gates::new(open, configured, now))
+    }
+
     /// Whether the gates have been closed for so long that it can be known.
     pub(super) fn is_shut(&self) -> bool {
         self.gates

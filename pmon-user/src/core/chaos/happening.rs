@@ -9,7 +9,6 @@ use crate::core::{
 
 /// What comes to pass at some time.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "few of them wait at a time")]
 pub(super) enum Happening {
     /// The core is told. Lost when the daemon is killed.
     Tell(Event, Option<Identity>),

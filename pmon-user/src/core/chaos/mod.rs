@@ -14,6 +14,7 @@ mod happening;
 mod looks;
 mod processes;
 mod random;
+mod related;
 mod rest;
 mod rules;
 mod scripts;
@@ -26,6 +27,7 @@ mod world;
 use std::{collections::BTreeMap, env, time::Duration};
 
 use random::Random;
+use related::Related;
 use world::World;
 
 use super::event::OperatorAction;
@@ -107,18 +109,23 @@ fn provoke(world: &mut World) -> Result<(), String> {
 fn world(seed: u64, tells: bool) -> World {
     let mut random = Random::new(seed);
     let spec = spec::any(&mut random);
-    World::new(spec, random, tells)
+    World::new(spec, random, tells, World::random_gates)
+}
+
+/// Between two faults.
+fn pause(random: &mut Random) -> Duration {
+    match random.below(4) {
+        0 => random.up_to(Duration::from_millis(100)),
+        1 => random.up_to(Duration::from_secs(10)),
+        2 => random.up_to(Duration::from_secs(300)),
+        _ => Duration::from_secs(60),
+    }
 }
 
 fn episode(world: &mut World) -> Result<(), String> {
     for _ in 0..FAULTS {
         provoke(world)?;
-        let pause = match world.random.below(4) {
-            0 => world.random.up_to(Duration::from_millis(100)),
-            1 => world.random.up_to(Duration::from_secs(10)),
-            2 => world.random.up_to(Duration::from_secs(300)),
-            _ => Duration::from_secs(60),
-        };
+        let pause = pause(&mut world.random);
         world.run_for(pause)?;
     }
     world.calm_down()?;
@@ -162,6 +169,50 @@ fn no_entity_is_stuck_lost_or_doubled_whatever_happens() {
     );
     // A model in which these never come to pass shows nothing.
     for what in MODELLED {
+        assert!(seen.contains_key(what), "never {what}: {seen:?}");
+    }
+}
+
+fn related_episode(host: &mut Related) -> Result<(), String> {
+    for _ in 0..FAULTS {
+        host.provoke()?;
+        let pause = pause(&mut host.random);
+        host.run_for(pause)?;
+    }
+    host.come_to_rest()
+}
+
+/// A tenth as many, for they are more.
+#[test]
+fn related_entities_keep_their_order_and_none_is_stuck() {
+    let wanted = setting("PMON_CHAOS_RECOVERIES").unwrap_or(RECOVERIES) / 10;
+    let first = setting("PMON_CHAOS_SEED").unwrap_or(1);
+    let (mut recoveries, mut seed) = (0, first);
+    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
+    while recoveries < wanted {
+        let mut host = Related::new(seed, false);
+        if let Err(what) = related_episode(&mut host) {
+            host = Related::new(seed, true);
+            let _same_again: Result<(), String> = related_episode(&mut host);
+            panic!("seed {seed}: {what}\n{}", host.story());
+        }
+        for world in host.worlds.into_values() {
+            recoveries += world.recoveries;
+            for (what, times) in world.seen {
+                *seen.entry(what).or_default() += times;
+            }
+        }
+        seed += 1;
+    }
+    println!(
+        "related, seeds {first} to {}: {recoveries} recoveries; {seen:?}",
+        seed - 1
+    );
+    for what in [
+        "ended for its group",
+        "waited for others",
+        "waited for the budget",
+    ] {
         assert!(seen.contains_key(what), "never {what}: {seen:?}");
     }
 }

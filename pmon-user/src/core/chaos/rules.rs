@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::core::{
-    effect::{AlarmChange, Effect},
+    effect::{AlarmChange, Effect, ScriptTask},
     entity::Severity,
     event::{Occasion, Sighting},
     gate::Verdict,
@@ -306,7 +306,11 @@ impl Rules {
             return Ok(());
         }
         match effect {
-            Effect::Start { .. } => {
+            Effect::Start { .. }
+            | Effect::RunScript {
+                task: ScriptTask::Start,
+                ..
+            } => {
                 if !std::mem::take(&mut self.admitted) {
                     return Err(format!("started without leave of the gates: {effect:?}"));
                 }
@@ -372,7 +376,8 @@ impl Rules {
             recovery.stage(),
             Stage::Manage | Stage::Ignore | Stage::Stopped
         );
-        if at_rest && self.turn {
+        let starts = recovery.status().running().is_some();
+        if at_rest && self.turn && !starts {
             return Err("it keeps a turn although it starts nothing".to_owned());
         }
         Ok(())

@@ -1,8 +1,6 @@
 //! Start methods: they fail, hang, fork twice, come late, and start programs that
 //! die soon.
 
-use std::time::Duration;
-
 use super::{happening::Happening, units::Unit, world::World};
 use crate::core::{
     death::WaitStatus,

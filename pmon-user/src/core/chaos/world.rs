@@ -46,7 +46,10 @@ pub(super) struct World {
     pub(super) rules: Rules,
     pub(super) queue: BTreeMap<(Time, u64), Happening>,
     ordinal: u64,
+    /// An operator's request was being carried out before this step.
+    was_manual: bool,
     ticks: u32,
+    ticked_at: Time,
     /// Live processes of the entity.
     pub(super) processes: BTreeSet<Identity>,
     /// Dead, with a pidfd that is not readable yet: looks take them for alive.
@@ -114,7 +117,12 @@ const STORY: usize = 700;
 const TICKS: u32 = 8;
 
 impl World {
-    pub(super) fn new(spec: EntitySpec, random: Random, tells: bool) -> Self {
+    pub(super) fn new(
+        spec: EntitySpec,
+        random: Random,
+        tells: bool,
+        gates: impl FnOnce(&mut Self, Time) -> Option<Gates>,
+    ) -> Self {
         let now = Time::from_boot_ns(1_000_000_000_000);
         let (recovery, effects) = Recovery::new(&spec, now);
         let unit = matches!(spec.start, StartMethod::Unit { .. });
@@ -126,7 +134,9 @@ impl World {
             rules: Rules::default(),
             queue: BTreeMap::new(),
             ordinal: 0,
+            was_manual: false,
             ticks: 0,
+            ticked_at: now,
             processes: BTreeSet::new(),
             dying: BTreeSet::new(),
             children: BTreeMap::new(),
@@ -156,15 +166,7 @@ impl World {
         };
         // systemd runs no second one.
         world.meddlers = world.random.percent(50) && !unit;
-        if world.random.percent(40) {
-            let open = world.random.percent(70);
-            let configured = world.random.percent(50);
-            world.gates = Some(Gates::new(open, configured, now));
-            if !open || !configured {
-                let opens = world.random.up_to(Duration::from_secs(120));
-                world.later(opens, Happening::GatesTurn(true));
-            }
-        }
+        world.gates = gates(&mut world, now);
         if world.random.percent(70) {
             let first = world.new_identity();
             world.processes.insert(first);
@@ -221,10 +223,7 @@ impl World {
         let Some(due) = self.due() else {
             return Ok(());
         };
-        if due > self.now {
-            self.ticks = 0;
-            self.now = due;
-        }
+        self.now = self.now.max(due);
         let queued = self.queue.first_key_value().map(|((at, _), _)| *at);
         if queued == Some(due)
             && let Some((_, happening)) = self.queue.pop_first()
@@ -232,6 +231,10 @@ impl World {
             return self.come_to_pass(happening);
         }
         self.step(Event::Tick, None)?;
+        if self.ticked_at != self.now {
+            self.ticks = 0;
+            self.ticked_at = self.now;
+        }
         self.ticks += 1;
         if self.ticks > TICKS {
             return Err(format!("ticked {} times at {due:?}", self.ticks));
@@ -294,6 +297,7 @@ impl World {
             | Event::Cycle { .. }
             | Event::Tick => {}
         }
+        self.was_manual = self.recovery.is_manual();
         let effects = self.recovery.step(&self.spec, event, self.now);
         self.carry_out(effects, found)
     }
@@ -368,7 +372,7 @@ impl World {
     fn facts(&self) -> Facts {
         let registered = self.rules.registered();
         Facts {
-            manual: self.recovery.is_manual(),
+            manual: self.recovery.is_manual() || self.was_manual,
             held: lasts(self.wishes.hold, self.now),
             stopped: lasts(self.wishes.stop, self.now),
             stop_is_over: self
@@ -377,7 +381,7 @@ impl World {
                 .flatten()
                 .is_some_and(|until| until <= self.now),
             shut: self.is_shut(),
-            guarded: self.gates.is_some() && self.spec.status.is_none(),
+            guarded: self.gates.is_some(),
             can_run: registered.is_some_and(|it| self.processes.contains(&it)),
             releasing: self.recovery.releasing(),
             stopping: matches!(self.recovery.stage(), Stage::Stopping { .. }),

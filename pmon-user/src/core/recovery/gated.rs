@@ -29,8 +29,28 @@ pub(super) struct Gates {
     pub(super) cycle: Option<(Identity, String)>,
     /// An operator wants the process ended that the next look may show.
     pub(super) end_once_seen: Option<AfterStop>,
+    /// An init script of somebody else's that has been waited for long enough.
+    pub(super) waited_out: Option<u32>,
     /// What people were last told.
     told: Option<String>,
+}
+
+impl Gates {
+    /// The recovery has come to another stage: leave to go on is good for the look
+    /// that was made for it, and what an operator wants is so until there was one.
+    pub(super) const fn entered(&mut self, stage: &Stage) {
+        let looks = matches!(stage, Stage::Looking);
+        let waits = matches!(stage, Stage::Waiting { .. });
+        if !looks {
+            self.admitted = false;
+        }
+        if !looks && !waits && !matches!(stage, Stage::Yielding { .. }) {
+            self.end_once_seen = None;
+        }
+        if !looks && !waits && !matches!(stage, Stage::Gated) {
+            self.waited_out = None;
+        }
+    }
 }
 
 impl Recovery {

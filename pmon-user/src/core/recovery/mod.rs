@@ -445,10 +445,7 @@ impl Recovery {
     }
 
     fn enter(&mut self, step: &Step<'_>, stage: Stage) {
-        if !matches!(stage, Stage::Looking | Stage::Waiting { .. }) {
-            self.gates.admitted = false;
-            self.gates.end_once_seen = None;
-        }
+        self.gates.entered(&stage);
         self.stage = stage;
         self.since = step.now;
     }

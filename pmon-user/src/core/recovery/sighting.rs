@@ -282,6 +282,9 @@ impl Recovery {
     }
 
     fn wait_for(&mut self, step: &mut Step<'_>, script: u32) {
+        if self.gates.admitted && self.gates.waited_out == Some(script) {
+            return self.decide(step);
+        }
         let until = if let Stage::Waiting {
             script: Some(_),
             until,
@@ -295,6 +298,7 @@ impl Recovery {
             step.now + step.spec.start_timeout
         };
         if step.now >= until {
+            self.gates.waited_out = Some(script);
             if self.admitted(step) {
                 self.decide(step);
             }

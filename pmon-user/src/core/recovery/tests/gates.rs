@@ -3,9 +3,10 @@
 
 use super::*;
 use crate::core::{
-    entity::ActiveSpec,
+    entity::{ActiveSpec, UnitPolicy},
     gate::{Condition, Flag, GateEvent, Verdict},
     simulation::AnswerBehaviour,
+    unit::UnitReport,
 };
 
 fn shutting_down() -> Verdict {
@@ -276,4 +277,43 @@ fn no_live_member_of_a_group_is_ended_behind_closed_gates() {
     world.set_gate(Verdict::Open);
     assert_eq!(said(&world, "cycled"), [10]);
     assert_eq!(said(&world, "unregistered"), [10]);
+}
+
+#[test]
+fn an_operators_stop_of_what_is_deferred_outlasts_somebody_elses_job() {
+    let spec = EntitySpec {
+        subfunction: Some("worker".to_owned()),
+        start: StartMethod::Unit {
+            unit: "probe.service".to_owned(),
+            policy: UnitPolicy::Leave,
+        },
+        ..spec(Severity::Major, 3)
+    };
+    let mut recovery = Recovery::new(&spec, DEATH).0;
+    recovery.guard();
+    assert!(recovery.defer(&spec, Condition::Flag(Flag::WorkerConfigured)));
+    let mut world = Simulation::of(&spec, recovery, DEATH, works());
+    world.set_unit(Some(UnitReport::AtWork {
+        what: "somebody's job".to_owned(),
+    }));
+    world.happen(request(OperatorAction::Stop));
+    world.run_until(second(5));
+    world.set_unit(Some(UnitReport::Down {
+        result: "success".to_owned(),
+    }));
+    world.run_until(second(100));
+    assert_eq!(starts(&world), NEVER);
+    assert_eq!(*world.recovery().stage(), Stage::Stopped);
+}
+
+/// Once it was waited for, it is not waited for again because the gates were asked.
+#[test]
+fn a_foreign_script_that_hangs_is_waited_for_once() {
+    let spec = spec(Severity::Major, 3);
+    let mut world = guarded(&spec, works());
+    world.set_foreign_script(Some(77));
+    let death = world.death(FIRST, WaitStatus(15));
+    world.happen(Event::Died(death));
+    world.run_until(second(100));
+    assert_eq!(starts(&world), [30]);
 }
