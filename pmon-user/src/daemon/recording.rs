@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     engine::Engine,
-    message::{Message, OnRecord, Reply, Work},
+    message::{Message, OnRecord, Reply, Then, Work},
     requests::reply,
     work::Workers,
 };
@@ -51,9 +51,6 @@ impl Engine {
         });
     }
 }
-
-/// Told what became of the record.
-type Then = Box<dyn FnOnce(OnRecord) + Send>;
 
 impl Workers {
     /// Puts something on record for somebody who waits.
