@@ -52,6 +52,9 @@ impl Engine {
     }
 }
 
+/// Told what became of the record.
+type Then = Box<dyn FnOnce(OnRecord) + Send>;
+
 impl Workers {
     /// Puts something on record for somebody who waits.
     pub(super) fn record(
@@ -59,14 +62,13 @@ impl Workers {
         entity: EntityName,
         memory: Arc<EntityRecord>,
         reach: Reach,
-        then: Box<dyn FnOnce(OnRecord) + Send>,
+        then: Then,
     ) {
         let record = (!memory.is_empty()).then_some(memory);
         let change = Change::Entity(EntityName::clone(&entity), record);
         let then = Arc::new(Mutex::new(Some(then)));
-        let take = |then: &Mutex<Option<Box<dyn FnOnce(OnRecord) + Send>>>| {
-            then.lock().unwrap_or_else(PoisonError::into_inner).take()
-        };
+        let take =
+            |then: &Mutex<Option<Then>>| then.lock().unwrap_or_else(PoisonError::into_inner).take();
         let recorded = {
             let then = Arc::clone(&then);
             move || {

@@ -124,7 +124,17 @@ impl Engine {
             }
         }
         for name in self.budget.grant(now) {
-            self.happen(&name, Event::Turn, now);
+            // Others may have failed while it waited.
+            let entities = &self.entities;
+            let blocker = (self.gate).ask(&name, now, |other| standing(entities, other));
+            let event = match blocker {
+                None => Event::Turn,
+                Some(blocker) => {
+                    self.budget.give_back(&name);
+                    Event::Delayed(self.delay(blocker))
+                }
+            };
+            self.happen(&name, event, now);
         }
     }
 

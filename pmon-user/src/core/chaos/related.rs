@@ -237,14 +237,18 @@ impl Related {
         }
     }
 
-    /// As `daemon::turns`.
-    fn ask_turn(&mut self, name: &Name) -> Event {
+    fn ask_gate(&mut self, name: &Name) -> Option<Blocker> {
         let worlds = &self.worlds;
         let standing = |other: &str| {
             let world = worlds.get(other);
             world.map_or(Standing::Unknown, |world| world.recovery.standing())
         };
-        match self.gate.ask(name, self.now, standing) {
+        self.gate.ask(name, self.now, standing)
+    }
+
+    /// As `daemon::turns`.
+    fn ask_turn(&mut self, name: &Name) -> Event {
+        match self.ask_gate(name) {
             Some(blocker) => {
                 let delay = self.delay(&blocker);
                 self.world(name).saw("waited for others");
@@ -309,7 +313,15 @@ impl Related {
             self.hear(&name)?;
         }
         for name in self.budget.grant(self.now) {
-            self.step(&name, Event::Turn)?;
+            let blocker = self.ask_gate(&name);
+            let event = match blocker {
+                None => Event::Turn,
+                Some(blocker) => {
+                    self.budget.give_back(&name);
+                    Event::Delayed(self.delay(&blocker))
+                }
+            };
+            self.step(&name, event)?;
             self.hear(&name)?;
         }
         Ok(())

@@ -95,6 +95,8 @@ impl Recovery {
             // Nobody would start another one, so that this one is the best there
             // is. It may come round.
             self.problem = Some(format!("{what}; no automatic recovery: {reason}"));
+            // While the gates were asked it was not known for failed.
+            self.pulse.rest();
             return;
         }
         self.judged = true;

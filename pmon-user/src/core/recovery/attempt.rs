@@ -230,6 +230,9 @@ impl Recovery {
             self.manual = false;
             self.cycled = false;
             self.problem = None;
+            // It may have been raised for the old one, which did not go.
+            self.clear_alarm(step);
+            self.forgive(step);
             step.say(Notice::Restarted(identity));
             self.attempts = 0;
             self.leftovers_of.clear();

@@ -50,6 +50,8 @@ impl Recovery {
                 then: AfterStop::StayDown,
                 ..
             } => AfterHold::StayDown,
+            // A stop that waits for the look that shows whether there is a process.
+            _ if self.gates.end_once_seen == Some(AfterStop::StayDown) => AfterHold::StayDown,
             // An operator's word ends a deferral, too.
             Stage::Unknown | Stage::Polling { .. } | Stage::StartWait { .. } => AfterHold::Recover,
             Stage::Manage

@@ -238,6 +238,8 @@ fn a_group_that_cannot_be_ended_is_told_of_to_those_who_waited() {
         group: pair.clone(),
     };
     assert_eq!(gate.advance(due, standing(false)), [end]);
+    // It is looked at once whether there was something to end.
+    assert_eq!(gate.advance(due, standing(true)), []);
     let due = gate.due().unwrap();
     let orders = gate.advance(due, standing(true));
     let expected = [

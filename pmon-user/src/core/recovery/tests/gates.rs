@@ -259,6 +259,30 @@ fn v15_a_process_that_does_not_answer_any_more_is_left_alone_in_a_shutdown() {
     assert_eq!(starts(&world).len(), 1);
 }
 
+/// Nobody starts another one: its answers make it good, as without gates.
+#[test]
+fn who_is_left_alone_before_gates_is_healthy_once_it_answers_again() {
+    let spec = EntitySpec {
+        mode: Mode::Active,
+        active: Some(ActiveSpec {
+            port: 2202,
+            period: Duration::from_secs(5),
+            timeout: Duration::from_secs(4),
+            threshold: 5,
+            full_init_required: false,
+        }),
+        ..spec(Severity::Major, 0)
+    };
+    let mut world = guarded(&spec, works());
+    world.set_answers(AnswerBehaviour::Silent);
+    world.run_for(Duration::from_secs(300));
+    assert_eq!(raised(&world, Severity::Major).len(), 1);
+    world.set_answers(AnswerBehaviour::Answers);
+    world.run_for(Duration::from_secs(300));
+    assert_eq!(world.recovery().alarm(), None);
+    assert!(!world.recovery().is_failed());
+}
+
 /// Its group wants it restarted, and stands before the gates as it does.
 #[test]
 fn no_live_member_of_a_group_is_ended_behind_closed_gates() {
@@ -279,6 +303,7 @@ fn no_live_member_of_a_group_is_ended_behind_closed_gates() {
     assert_eq!(said(&world, "unregistered"), [10]);
 }
 
+/// And a hold that begins meanwhile.
 #[test]
 fn an_operators_stop_of_what_is_deferred_outlasts_somebody_elses_job() {
     let spec = EntitySpec {
@@ -298,6 +323,9 @@ fn an_operators_stop_of_what_is_deferred_outlasts_somebody_elses_job() {
     }));
     world.happen(request(OperatorAction::Stop));
     world.run_until(second(5));
+    let lasts = Some(Duration::from_secs(1));
+    world.happen(request(OperatorAction::Hold { lasts }));
+    world.run_until(second(7));
     world.set_unit(Some(UnitReport::Down {
         result: "success".to_owned(),
     }));
