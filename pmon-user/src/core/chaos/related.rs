@@ -499,5 +499,6 @@ fn is_doomed(world: &World, identity: Identity) -> bool {
     let recovery = &world.recovery;
     let rests = matches!(recovery.stage(), Stage::Manage | Stage::Monitor { .. });
     let current = recovery.current();
-    rests && !recovery.is_manual() && current.is_some_and(|it| it.identity == identity)
+    let runs = world.processes.contains(&identity);
+    runs && rests && !recovery.is_manual() && current.is_some_and(|it| it.identity == identity)
 }

@@ -204,6 +204,11 @@ impl Recovery {
     /// An operator wants it ended although nobody has looked at it, or only in
     /// passing; whether there is a process has to be seen first.
     pub(super) fn look_before_ending(&mut self, step: &mut Step<'_>, then: AfterStop) -> bool {
+        if let Some(wanted) = &mut self.gates.end_once_seen {
+            // The last word counts.
+            *wanted = then;
+            return true;
+        }
         if !self.is_deferred() {
             return false;
         }

@@ -63,13 +63,13 @@ impl Recovery {
     /// How it stands for others.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        if self.registered.is_some_and(|registered| registered.hinted) {
-            return Standing::UnderWay;
-        }
         if let Some((identity, _)) = &self.gates.cycle
             && self.is_cyclable(*identity)
         {
             return Standing::Ending;
+        }
+        if self.registered.is_some_and(|registered| registered.hinted) {
+            return Standing::UnderWay;
         }
         match self.stage {
             // It does not answer, or its script says that it is not well.

@@ -345,3 +345,22 @@ fn a_foreign_script_that_hangs_is_waited_for_once() {
     world.run_until(second(100));
     assert_eq!(starts(&world), [30]);
 }
+
+/// Asked one after the other, before the look at what was deferred is answered.
+#[test]
+fn the_last_of_two_operators_counts_while_what_is_deferred_is_looked_at() {
+    let spec = EntitySpec {
+        subfunction: Some("worker".to_owned()),
+        ..spec(Severity::Major, 3)
+    };
+    for last in [OperatorAction::Restart, OperatorAction::Start] {
+        let mut recovery = Recovery::new(&spec, DEATH).0;
+        recovery.guard();
+        assert!(recovery.defer(&spec, Condition::Flag(Flag::WorkerConfigured)));
+        recovery.step(&spec, request(OperatorAction::Stop), DEATH);
+        recovery.step(&spec, request(last), DEATH);
+        let mut effects = recovery.step(&spec, seen(Occasion::Asked, nothing()), DEATH);
+        effects.retain(|effect| matches!(effect, Effect::Start { .. }));
+        assert_eq!(effects.len(), 1, "{last:?}");
+    }
+}
