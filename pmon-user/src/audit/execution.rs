@@ -2,7 +2,7 @@
 //! somebody else starts, where no pidfile tells of it, shows when its program is
 //! opened to be executed.
 //!
-//! inotify on the program's file (ADR 13). A file is opened before it is executed,
+//! inotify on the program's file (ADR 14). A file is opened before it is executed,
 //! and for other purposes as well, so that what follows is no more than a few looks
 //! within 75 ms. States of an entity: *quiet*; *looking*, those looks are due
 //! one after the other; *pausing* for the rest of a second, at the end of which they

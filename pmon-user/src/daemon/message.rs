@@ -321,7 +321,7 @@ pub enum Work {
         /// How far it has to be written.
         reach: Reach,
         /// Called then, or when that takes too long; never on the engine's thread.
-        then: Box<dyn FnOnce(OnRecord) + Send>,
+        then: Then,
     },
     /// Who starts an entity's process from now on: its unit may be of interest.
     /// It is down because somebody stopped that invocation of it, as far as is
@@ -353,6 +353,9 @@ pub enum OnRecord {
     /// Not within reasonable time; it may be later.
     NotYet,
 }
+
+/// For whoever waits until something is on record.
+pub type Then = Box<dyn FnOnce(OnRecord) + Send>;
 
 /// One notice on its way to people.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     engine::Engine,
-    message::{Message, OnRecord, Reply, Work},
+    message::{Message, OnRecord, Reply, Then, Work},
     requests::reply,
     work::Workers,
 };
@@ -59,14 +59,13 @@ impl Workers {
         entity: EntityName,
         memory: Arc<EntityRecord>,
         reach: Reach,
-        then: Box<dyn FnOnce(OnRecord) + Send>,
+        then: Then,
     ) {
         let record = (!memory.is_empty()).then_some(memory);
         let change = Change::Entity(EntityName::clone(&entity), record);
         let then = Arc::new(Mutex::new(Some(then)));
-        let take = |then: &Mutex<Option<Box<dyn FnOnce(OnRecord) + Send>>>| {
-            then.lock().unwrap_or_else(PoisonError::into_inner).take()
-        };
+        let take =
+            |then: &Mutex<Option<Then>>| then.lock().unwrap_or_else(PoisonError::into_inner).take();
         let recorded = {
             let then = Arc::clone(&then);
             move || {

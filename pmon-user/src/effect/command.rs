@@ -87,14 +87,6 @@ impl Invocation {
         }
     }
 
-    /// Whether it only asks for the status of an entity.
-    pub(super) const fn is_question(&self) -> bool {
-        match self {
-            Self::StatusScript { task, .. } => matches!(task, ScriptTask::Status),
-            Self::Systemctl { .. } | Self::Script { .. } | Self::Command(_) => false,
-        }
-    }
-
     /// What is to be on record before it is executed: whatever may bring a process
     /// up that the next daemon would have to know of. systemd keeps its own record.
     pub(super) const fn role(&self) -> Option<Role> {
@@ -111,6 +103,14 @@ impl Invocation {
             } => Some(Role::StartCommand),
             Self::Command(command) if command.daemonizes => Some(Role::StartCommand),
             Self::Command(_) => Some(Role::Process),
+        }
+    }
+
+    /// Whether it only asks for the status of an entity.
+    pub(super) const fn is_question(&self) -> bool {
+        match self {
+            Self::StatusScript { task, .. } => matches!(task, ScriptTask::Status),
+            Self::Systemctl { .. } | Self::Script { .. } | Self::Command(_) => false,
         }
     }
 

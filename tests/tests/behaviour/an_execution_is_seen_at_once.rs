@@ -39,6 +39,9 @@ impl Scene {
         place.configure(&format!("{NO_SWEEP}{}", foreground_entity(&name, settings)));
         let daemon = Daemon::start(&place);
         let events = daemon.events();
+        // Without restarts pmon does not start it by itself.
+        let asked = daemon.ask(&["start", &name]);
+        assert_eq!(asked.code, Some(0), "{asked:?}");
         let _pid = daemon.up(&name);
         events.after(0, "it is counted", LONG, |event| {
             event.is(&name, "one_instance")

@@ -33,11 +33,6 @@ struct Blind {
 
 impl Blind {
     fn new() -> Self {
-        Self::with("")
-    }
-
-    /// With more settings of the daemon.
-    fn with(settings: &str) -> Self {
         let place = Place::new();
         let mut lsb = Lsb::new(&place, &place.name("web"), &[]);
         for directory in ["one", "two"] {
@@ -46,7 +41,7 @@ impl Blind {
         symlink("one", place.path("current")).unwrap();
         lsb.pidfile = place.path("current").join("web.pid");
         place.configure(&format!(
-            "[daemon]\naudit_interval = \"3s\"\n{settings}{}",
+            "[daemon]\naudit_interval = \"3s\"\n{}",
             lsb.entity(&[("restarts", "0")])
         ));
         Self {
@@ -182,12 +177,8 @@ fn bpftool(arguments: &[&str]) -> String {
 }
 
 fn map_of(daemon: &Daemon) -> String {
-    pinned(daemon, "pmon_pids")
-}
-
-fn pinned(daemon: &Daemon, map: &str) -> String {
     let pins = daemon.status()["daemon"]["pin_dir"].clone();
-    format!("{}/{map}", pins.as_str().unwrap())
+    format!("{}/pmon_pids", pins.as_str().unwrap())
 }
 
 /// The words of one entry's key and value.
@@ -283,49 +274,4 @@ fn missed_exit() {
     assert_eq!(events.count(name, "died"), 1);
     assert_eq!(process::instances(name), [daemon.up(name)]);
     assert!(Path::new(&lsb.pidfile).exists());
-}
-
-/// A process without a pidfd of its own dies, and the kernel's program takes it for a
-/// stranger because somebody has cleared the filter; the pidfile names another
-/// one by then, and nobody has noticed that either.
-#[test]
-fn pid_changed() {
-    skip_if!(privilege::no_bpf());
-    skip_if!(no_bpftool());
-    let blind = Blind::with("pidfd_budget = 0\n");
-    let name = &blind.lsb.name;
-    let events = blind.daemon.events();
-    let (first, second) = (instance(name), instance(name));
-    let old = process::identity(first.id()).unwrap();
-    blind.write("one", first.id());
-    blind.write("two", second.id());
-    assert_eq!(blind.daemon.up(name), first.id());
-    // Time to be without a pidfd.
-    thread::sleep(Duration::from_millis(500));
-    // A byte for two pids, eight to an element (`pmon_common::FILTER_ELEMENT_BYTES`).
-    let element = (first.id() >> 4).to_ne_bytes();
-    let filter = pinned(&blind.daemon, "pmon_filter");
-    let key: Vec<String> = element.iter().map(|byte| format!("{byte:#04x}")).collect();
-    let mut arguments = vec!["map", "update", "pinned", &filter, "key"];
-    arguments.extend(key.iter().map(String::as_str));
-    arguments.push("value");
-    arguments.extend(["0"; 8]);
-    bpftool(&arguments);
-    // Nearly all of the time until the next sweep is left then.
-    blind.turn();
-    let gone = first.id();
-    end(first);
-    let told = explained(&blind.daemon, "pid_changed");
-    assert!(
-        told.contains(&format!("{old} is registered and dead")),
-        "{told}"
-    );
-    let new = process::identity(second.id()).unwrap();
-    assert!(told.contains(&format!("{new} was found")), "{told}");
-    assert!(told.contains(&format!("{new} registered")), "{told}");
-    let died = events.after(0, "its death", LONG, |event| event.is(name, "died"));
-    assert_eq!(died.pid, Some(gone));
-    assert_eq!(blind.daemon.up(name), second.id());
-    assert_eq!(events.count(name, "died"), 1);
-    end(second);
 }

@@ -6,6 +6,8 @@ use std::{
     os::unix::{fs::symlink, net::UnixDatagram},
     path::Path,
     process::Command,
+    sync::{Arc, Mutex},
+    thread,
 };
 
 use jiff::Timestamp;
@@ -37,26 +39,39 @@ fn send(port: u16, verb: &str, process: &str) -> UdpSocket {
     socket
 }
 
-/// The host's syslogd.
-struct Syslogd(UnixDatagram);
+/// The host's syslogd: reads at once, as one does, for the kernel queues ten messages.
+struct Syslogd(Arc<Mutex<Vec<String>>>);
 
 impl Syslogd {
     fn new(host: &Host) -> Self {
         let path = host.path("/dev/log");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let socket = UnixDatagram::bind(path).unwrap();
-        socket.set_read_timeout(Some(LONG)).unwrap();
-        Self(socket)
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let written = Arc::downgrade(&lines);
+        thread::spawn(move || {
+            // Ends with the test.
+            socket.set_read_timeout(Some(LONG)).unwrap();
+            let mut buffer = [0; 8192];
+            while let Some(lines) = written.upgrade() {
+                if let Ok(length) = socket.recv(&mut buffer) {
+                    let text = String::from_utf8_lossy(&buffer[..length]);
+                    lines.lock().unwrap().push(text.into_owned());
+                }
+            }
+        });
+        Self(lines)
     }
 
-    /// Waits for a line with this in it, each with this priority and ident.
+    /// Waits for a line with this in it; each has this priority and ident.
     fn has(&self, line: &str, prefix: &str) {
-        wait::until(line, LONG, || {
-            let message = receive(|buffer| self.0.recv(buffer));
-            let text = String::from_utf8_lossy(&message);
-            assert!(text.starts_with(prefix), "{text}");
-            text.contains(line).then_some(())
+        let look = || self.0.lock().unwrap().clone();
+        let all = wait::until_seen(line, LONG, look, |all| {
+            all.iter().any(|text| text.contains(line))
         });
+        for text in all {
+            assert!(text.starts_with(prefix), "{text}");
+        }
     }
 }
 
@@ -106,8 +121,8 @@ fn line_01_it_is_found_by_pmonds_names() {
     syslogd.has("Spawn", &prefix);
     let second = daemon.entity_when(&name, "a successor", LONG, |entity| {
         entity["state"] == "up" && entity["pid"] != first
-    })["pid"]
-        .clone();
+    });
+    let second = &second["pid"];
     for token in ["Monitor", "Stable", "Recovered"] {
         syslogd.has(&format!("{token} ({second})"), &prefix);
     }

@@ -69,10 +69,10 @@ fn fails(recovery: &mut Recovery, spec: &EntitySpec, first: Vec<Effect>, at: Tim
 }
 
 /// What a later daemon makes of what it was told, after a trip to the disk.
-fn restarted(spec: &EntitySpec, record: Option<StormRecord>, now: Time) -> Recovery {
+fn restarted(spec: &EntitySpec, record: Option<&StormRecord>, now: Time) -> Recovery {
     let (mut recovery, _) = Recovery::new(spec, now);
     let written = serde_json::to_string(&record).unwrap();
-    if let Some(record) = serde_json::from_str(&written).unwrap() {
+    if let Some(record) = serde_json::from_str::<Option<StormRecord>>(&written).unwrap() {
         recovery.resume_storm(spec, record);
     }
     recovery
@@ -96,7 +96,7 @@ fn a_restart_in_each_pause_changes_nothing() {
                 let alarm = recovery.alarm().map(|severity| (severity, now));
                 let backs_off = recovery.backs_off();
                 let between = until - seconds(1);
-                recovery = restarted(&spec, recovery.storm_record(), between);
+                recovery = restarted(&spec, recovery.storm_record().as_ref(), between);
                 let quorum = Quorum::default();
                 assert!(
                     recovery
@@ -106,7 +106,7 @@ fn a_restart_in_each_pause_changes_nothing() {
                 // Before the first look it could be restarted once more.
                 recovery = {
                     let record = recovery.storm_record();
-                    let mut again = restarted(&spec, record, between);
+                    let mut again = restarted(&spec, record.as_ref(), between);
                     again.resume_alarm(&spec, alarm, quorum, between);
                     again
                 };
@@ -124,7 +124,7 @@ fn a_restart_in_each_pause_changes_nothing() {
         assert_eq!(*recovery.stage(), Stage::Ignore);
         pauses.push(mine);
         // And it stays given up.
-        let mut recovery = restarted(&spec, recovery.storm_record(), now);
+        let mut recovery = restarted(&spec, recovery.storm_record().as_ref(), now);
         let effects = sees_nothing(&mut recovery, &spec, now);
         assert_eq!(fails(&mut recovery, &spec, effects, now), 0);
         assert_eq!(*recovery.stage(), Stage::Ignore);
@@ -145,7 +145,7 @@ fn an_operator_waits_for_no_pause_of_an_earlier_daemon() {
     };
     // Before the first look has shown anything, and while it pauses.
     for looked in [false, true] {
-        let mut recovery = restarted(&spec, Some(record.clone()), START);
+        let mut recovery = restarted(&spec, Some(&record), START);
         let mut effects = Vec::new();
         if looked {
             assert!(sees_nothing(&mut recovery, &spec, START).is_empty());
