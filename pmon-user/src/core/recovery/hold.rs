@@ -104,7 +104,8 @@ impl Recovery {
             self.failed = false;
             return self.enter(step, Stage::Manage);
         }
-        if self.leaving.is_some() {
+        // Unless somebody has started another one meanwhile.
+        if self.leaving.is_some() && self.registered.is_none() {
             let then = match then {
                 AfterHold::Recover => AfterStop::Respawn,
                 AfterHold::StayDown => AfterStop::StayDown,

@@ -280,3 +280,33 @@ fn a_process_on_its_way_when_the_hold_began_is_not_doubled() {
     assert_eq!(starts(&world), [0]);
     assert_eq!(*world.recovery().stage(), Stage::Manage);
 }
+
+/// Somebody starts another one while the old one is still on its way out.
+#[test]
+fn what_replaces_a_process_that_is_being_ended_rests_when_the_hold_is_over() {
+    let spec = spec(Severity::Major, 3);
+    let mut recovery = healthy(&spec, works()).recovery().clone();
+    recovery.step(&spec, request(OperatorAction::Stop), DEATH);
+    recovery.step(&spec, request(HOLD), DEATH);
+    let identity = Identity {
+        pid: 900,
+        start_time: 9,
+    };
+    let seen = Event::Seen(Sighting {
+        occasion: Occasion::PidfileChanged,
+        outcome: Outcome::Process(identity),
+        foreign_script: None,
+        unit: None,
+    });
+    recovery.step(&spec, seen, second(1));
+    let generation = 2;
+    let registered = Event::Registered {
+        identity,
+        generation,
+    };
+    recovery.step(&spec, registered, second(1));
+    recovery.step(&spec, request(OperatorAction::Resume), second(2));
+    recovery.step(&spec, Event::Gone { identity: FIRST }, second(3));
+    assert_eq!(*recovery.stage(), Stage::Manage);
+    assert_eq!(recovery.current().unwrap().identity, identity);
+}
