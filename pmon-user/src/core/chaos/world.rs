@@ -344,7 +344,11 @@ impl World {
                 Effect::Say(Notice::Recovered(_) | Notice::Restarted(_)) => self.recoveries += 1,
                 Effect::Say(Notice::Died(_)) => self.deaths += 1,
                 Effect::AskTurn => events.extend(self.ask_turn()),
-                Effect::ReturnTurn => self.send(Word::ReturnsTurn),
+                Effect::ReturnTurn => {
+                    // It is not given any more.
+                    (self.queue).retain(|_, it| !matches!(it, Happening::Tell(Event::Turn, _)));
+                    self.send(Word::ReturnsTurn);
+                }
                 Effect::Fell => self.send(Word::Fell),
                 Effect::Start { .. } => {
                     self.saw("starts");

@@ -162,7 +162,8 @@ impl Recovery {
             then: AfterHold::Recover,
             until,
         };
-        if std::mem::take(&mut self.failed) {
+        // Otherwise that is told when the old one is gone (`early`).
+        if std::mem::take(&mut self.failed) && self.releasing.is_none() {
             step.say(Notice::Recovered(identity));
         }
         self.judged = false;

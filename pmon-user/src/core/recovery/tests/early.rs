@@ -218,3 +218,27 @@ fn an_operator_may_stop_it_while_the_old_process_lets_go() {
     assert_eq!(starts(&world), [0]);
     assert_eq!(*world.recovery().stage(), Stage::Stopped);
 }
+
+/// Held at the same moment, so that nothing of ours comes up.
+#[test]
+fn what_somebody_starts_during_a_hold_has_recovered_when_the_old_process_is_gone() {
+    let spec = early(Severity::Major);
+    let mut world = exiting(&spec, StartBehaviour::Fails(1));
+    let hold = OperatorAction::Hold { lasts: None };
+    world.happen(request(OperatorAction::Restart));
+    world.happen(request(hold));
+    let identity = Identity {
+        pid: 900,
+        start_time: 9,
+    };
+    world.happen(Event::Seen(Sighting {
+        occasion: Occasion::PidfileChanged,
+        outcome: Outcome::Process(identity),
+        foreign_script: None,
+        unit: None,
+    }));
+    assert_eq!(said(&world, "recovered"), NEVER);
+    world.run_until(second(3));
+    release(&mut world);
+    assert_eq!(said(&world, "recovered"), [3]);
+}
