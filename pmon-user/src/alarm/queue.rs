@@ -8,7 +8,7 @@
 //!   so any more is closed, everything that is so is told again. Changes that
 //!   came and went meanwhile are not.
 //!
-//! Must stay true: it holds at most [`CAPACITY`] events beside one for each thing
+//! Must stay true: it holds at most `CAPACITY` events beside one for each thing
 //! that is so; what may have been told is closed sooner or later, and under the
 //! name under which it was told. No thread, no clock and no receiver in here.
 
