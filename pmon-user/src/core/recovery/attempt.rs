@@ -135,7 +135,10 @@ impl Recovery {
             return self.yielded(step, to);
         }
         let started = match &end {
-            StartEnd::Running(identity) => Some(*identity),
+            // It may have ended, or gone into the background, before this was told.
+            StartEnd::Running(identity) => {
+                Some(*identity).filter(|identity| self.ended != Some(*identity))
+            }
             StartEnd::Exited { code: 0, .. } | StartEnd::Untold => None,
             StartEnd::Exited { .. }
             | StartEnd::Signalled { .. }
@@ -276,6 +279,10 @@ impl Recovery {
 
     /// It exists again: healthy, unless it has to answer first.
     pub(super) fn finish(&mut self, step: &mut Step<'_>, identity: Identity) {
+        if self.releasing.is_some() {
+            // Not before the old one is gone (`early`).
+            return self.monitor(step, identity);
+        }
         match &step.spec.active {
             Some(active) if self.failed || self.alarm().is_some() => {
                 self.await_answers(step, identity, active);

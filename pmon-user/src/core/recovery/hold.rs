@@ -140,7 +140,9 @@ impl Recovery {
     const fn may_bring_one_up(&self) -> bool {
         match &self.start {
             StartCommand::Running => true,
-            StartCommand::Ended(end) => matches!(end, StartEnd::Exited { code: 0, .. }),
+            StartCommand::Ended(end) => {
+                matches!(end, StartEnd::Exited { code: 0, .. } | StartEnd::Untold)
+            }
             StartCommand::None => false,
         }
     }

@@ -141,3 +141,22 @@ fn a_process_that_nobody_follows_after_all_is_gone_when_it_is_stopped() {
     assert_eq!(*recovery.stage(), Stage::Stopped);
     assert_eq!(recovery.alarm(), None);
 }
+
+/// A look had shown it before the end of its start command was told.
+#[test]
+fn who_has_gone_into_the_background_is_not_taken_for_the_one_that_runs() {
+    let spec = followed(Severity::Major);
+    let mut world = healthy(&spec, works());
+    world.kill(KILLED);
+    world.run_until(second(2));
+    let mut recovery = world.recovery().clone();
+    let started = recovery.current().unwrap().identity;
+    let child = world.go_into_background().unwrap();
+    let death = world.death(started, WaitStatus(0));
+    recovery.start = StartCommand::Running;
+    recovery.step(&spec, Event::Followed { death, child }, second(2));
+    let end = StartEnd::Running(started);
+    let run = recovery.run;
+    recovery.step(&spec, Event::StartEnded { run, end }, second(2));
+    assert_eq!(recovery.current().unwrap().identity, child);
+}
