@@ -28,6 +28,8 @@ pub(super) struct Facts {
     pub(super) stop_is_over: bool,
     /// There are gates.
     pub(super) guarded: bool,
+    /// It is in status mode.
+    pub(super) by_script: bool,
     /// They have been closed for so long that it can be known.
     pub(super) shut: bool,
     /// The registered process can run code.
@@ -321,7 +323,10 @@ impl Rules {
             Effect::Say(Notice::Unregistered(_)) if facts.shut && !facts.staying_down => {
                 return Err(format!("ended behind closed gates: {effect:?}"));
             }
-            Effect::Alarm(AlarmChange::Raise(_)) if facts.shut && !facts.stopping => {
+            // In status mode the outcome of a start counts that had leave to begin.
+            Effect::Alarm(AlarmChange::Raise(_))
+                if facts.shut && !facts.stopping && !facts.by_script =>
+            {
                 return Err(format!("raised behind closed gates: {effect:?}"));
             }
             _ => {}

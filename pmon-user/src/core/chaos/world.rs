@@ -384,6 +384,7 @@ impl World {
                 .stop
                 .flatten()
                 .is_some_and(|until| until <= self.now),
+            by_script: self.spec.status.is_some(),
             shut: self.is_shut(),
             guarded: self.gates.is_some(),
             can_run: registered.is_some_and(|it| self.processes.contains(&it)),

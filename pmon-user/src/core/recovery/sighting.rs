@@ -385,6 +385,16 @@ impl Recovery {
             self.register(step, child);
             return self.end(step, child, then);
         }
+        if self.is_held() && self.leaving == Some(old) {
+            // The same, but nobody is signalled while it is held: the child stays.
+            self.leaving = None;
+            self.has_ended(old, step.now);
+            if self.registered.is_none() {
+                step.say(Notice::Followed { old, new: child });
+                self.register(step, child);
+            }
+            return;
+        }
         if self.registered.is_none_or(|r| r.identity != old) {
             return;
         }

@@ -160,3 +160,22 @@ fn who_has_gone_into_the_background_is_not_taken_for_the_one_that_runs() {
     recovery.step(&spec, Event::StartEnded { run, end }, second(2));
     assert_eq!(recovery.current().unwrap().identity, child);
 }
+
+/// A hold has begun between its stop and that.
+#[test]
+fn a_child_that_is_left_behind_during_a_hold_is_watched_and_not_signalled() {
+    let spec = followed(Severity::Major);
+    let mut recovery = healthy(&spec, works()).recovery().clone();
+    recovery.step(&spec, request(OperatorAction::Stop), DEATH);
+    recovery.step(&spec, request(OperatorAction::Hold { lasts: None }), DEATH);
+    let child = Identity {
+        pid: 901,
+        start_time: 9,
+    };
+    let death = healthy(&spec, works()).death(FIRST, WaitStatus(0));
+    let mut effects = recovery.step(&spec, Event::Followed { death, child }, DEATH);
+    effects.retain(|effect| !matches!(effect, Effect::Say(_)));
+    assert_eq!(effects, [Effect::Register { identity: child }]);
+    recovery.step(&spec, request(OperatorAction::Resume), second(1));
+    assert_eq!(*recovery.stage(), Stage::Manage);
+}
