@@ -166,6 +166,17 @@ impl StartMethod {
             Self::None { reason } => format!("none: {reason}"),
         }
     }
+
+    /// Whether pmon runs a command that ends when the process has gone into the
+    /// background. Of a unit's processes systemd knows.
+    #[must_use]
+    pub const fn leaves_a_daemon(&self) -> bool {
+        match self {
+            Self::Script { .. } => true,
+            Self::Command(command) => command.daemonizes,
+            Self::Unit { .. } | Self::None { .. } => false,
+        }
+    }
 }
 
 /// Who restarts a unit whose `Restart=` says that systemd does.

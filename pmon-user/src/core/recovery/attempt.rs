@@ -184,6 +184,10 @@ impl Recovery {
                 // A slow start is not a failed start (field stories S9 to S11).
                 let phase = Phase::Overtime;
                 self.stage = Stage::MonitorWait { phase, deadline };
+                // What has come up meanwhile is watched from now on.
+                step.ask(Effect::Look {
+                    foreign_script: false,
+                });
                 return;
             }
             if matches!(step.spec.start, StartMethod::Unit { .. }) {

@@ -75,6 +75,7 @@ mod early;
 mod gated;
 mod group;
 mod hold;
+mod launcher;
 mod operator;
 mod quorum;
 mod remembered;
@@ -160,6 +161,9 @@ pub struct Recovery {
     /// The last process that is known to have ended: a look that was made
     /// before may still show it.
     ended: Option<Identity>,
+    /// Who was first seen then while somebody else's script was at work; see
+    /// [`launcher`].
+    glimpsed: Option<(Identity, Time)>,
     /// Until then a successor that somebody else starts is waited for.
     adoption_until: Option<Time>,
     /// When an operator's stop cancelled a start that was under way: what the
@@ -252,6 +256,7 @@ impl Recovery {
             last_death: None,
             silenced: None,
             ended: None,
+            glimpsed: None,
             adoption_until: None,
             cancelled: None,
             returns_at: None,

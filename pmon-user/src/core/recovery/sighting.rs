@@ -41,7 +41,9 @@ impl Recovery {
                 let reason = format!("({}) has ended since", identity.pid);
                 self.seen_nothing(step, occasion, reason, foreign_script, unit);
             }
-            Outcome::Process(identity) => self.seen_process(step, identity),
+            Outcome::Process(identity) => {
+                self.seen_process(step, identity, occasion, foreign_script);
+            }
             Outcome::Nothing { reason } => {
                 self.seen_nothing(step, occasion, reason, foreign_script, unit);
             }
@@ -49,7 +51,13 @@ impl Recovery {
         }
     }
 
-    fn seen_process(&mut self, step: &mut Step<'_>, identity: Identity) {
+    fn seen_process(
+        &mut self,
+        step: &mut Step<'_>,
+        identity: Identity,
+        occasion: Occasion,
+        foreign_script: Option<u32>,
+    ) {
         if self.leaving == Some(identity) {
             // It has been signalled and its pidfile was written once more, or
             // the look was made before.
@@ -72,6 +80,9 @@ impl Recovery {
         if let Some(then) = self.gates.end_once_seen.take() {
             self.register(step, identity);
             return self.end(step, identity, then);
+        }
+        if self.may_be_launcher(step, identity, occasion, foreign_script) {
+            return;
         }
         match self.stage {
             // The daemon restarted in the middle of a recovery.
@@ -99,6 +110,12 @@ impl Recovery {
                 self.enter(step, Stage::Manage);
                 self.register(step, identity);
             }
+            // Many a daemon names itself in its pidfile before it goes into the
+            // background; whom the file names when the command has ended is it.
+            Stage::MonitorWait {
+                phase: Phase::Window { .. },
+                ..
+            } if self.start_is_at_work() && step.spec.start.leaves_a_daemon() => {}
             Stage::MonitorWait { phase, .. } => {
                 self.successor(step, identity, false);
                 if phase == Phase::Verdict {

@@ -183,12 +183,12 @@ fn the_alarm_of_an_old_process_ends_with_the_restart() {
         pid: 900,
         start_time: 9,
     };
-    recovery.step(&spec, seen(Outcome::Process(successor)), second(22));
     let end = StartEnd::Exited {
         code: 0,
         last_line: None,
     };
-    recovery.step(&spec, Event::StartEnded { run: 1, end }, second(23));
+    recovery.step(&spec, Event::StartEnded { run: 1, end }, second(22));
+    recovery.step(&spec, seen(Outcome::Process(successor)), second(23));
     let effects = recovery.step(&spec, Event::Tick, second(26));
     assert!(effects.contains(&Effect::Alarm(AlarmChange::Clear)));
     assert_eq!(*recovery.stage(), Stage::Manage);

@@ -11,6 +11,7 @@ mod ending;
 mod following;
 mod gates;
 mod holding;
+mod launchers;
 mod manual;
 mod quorum;
 mod relations;

@@ -54,7 +54,8 @@ fn nothing_is_started_beside_it_and_what_it_brings_up_is_adopted() {
     let late = NOW + spec.startuptime;
     assert_eq!(recovery.deadline(), Some(late));
     let effects = recovery.step(&spec, Event::Tick, late);
-    assert!(effects.is_empty(), "{effects:?}");
+    assert!(matches!(effects[..], [Effect::Look { .. }]), "{effects:?}");
+    assert!(sees(&mut recovery, &spec, nothing(), late).is_empty());
     // 30 s after its beginning its time would be over.
     assert_eq!(recovery.deadline(), Some(NOW + Duration::from_secs(20)));
     let end = StartEnd::Untold;

@@ -109,6 +109,8 @@ fn a_daemon_that_forks_twice_may_change_its_pid_within_the_window() {
     });
     world.run_until(second(60));
     assert_eq!(starts(&world), [0]);
+    // The one that was there on the way was never taken for the daemon.
+    assert_eq!(said(&world, "successor"), [2]);
     assert_eq!(world.recovery().current().unwrap().identity, last);
     assert_eq!(*world.recovery().stage(), Stage::Manage);
 }
