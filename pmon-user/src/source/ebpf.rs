@@ -229,6 +229,21 @@ impl Ebpf {
         }
     }
 
+    /// How often the kernel has left one of the programs out, because another task
+    /// was in it on the same CPU; it tells since Linux 5.12. Where tracepoints can be
+    /// preempted (Linux 7), a task that ends while another is interrupted in the exit
+    /// program is not seen by that, and its death is told by the pidfd alone.
+    #[must_use]
+    pub fn missed_runs(&self) -> Option<u64> {
+        let mut sum = None;
+        for program in &self.links {
+            if let Some(missed) = facts::missed_runs(&self.object, program.program) {
+                sum = Some(sum.unwrap_or(0) + missed);
+            }
+        }
+        sum
+    }
+
     /// Whether the kernel side logs what it does.
     #[must_use]
     pub const fn logs(&self) -> bool {

@@ -1,7 +1,11 @@
 //! What the kernel says of our programs, links and maps: ids, tags, capacities, run
 //! statistics.
 
-use std::time::Duration;
+use std::{
+    fs,
+    os::fd::{AsFd as _, AsRawFd as _},
+    time::Duration,
+};
 
 use aya::maps::Map;
 use pmon_common::{EVENTS_MAP, FILTER_MAP, PIDS_MAP, STATS_MAP};
@@ -103,6 +107,17 @@ pub(super) fn of_program(
         run_count: info.run_count(),
         run_time: info.run_time(),
     })
+}
+
+/// Runs that the kernel has left out (`recursion_misses`, which aya does not read):
+/// proc_pid_fdinfo(5) of the program's descriptor.
+pub(super) fn missed_runs(object: &aya::Ebpf, name: &str) -> Option<u64> {
+    let descriptor = object.program(name)?.fd().ok()?.as_fd().as_raw_fd();
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    line.trim().parse().ok()
 }
 
 pub(super) fn of_maps(object: &aya::Ebpf) -> Result<Vec<MapFacts>, SourceError> {

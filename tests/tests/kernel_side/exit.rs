@@ -91,10 +91,21 @@ fn threads_that_are_killed_together_die_once() {
         for _ in 0..50 {
             let mut service = Specimen::service(&[]);
             let pid = service.pid();
+            let missed = world.ebpf.missed_runs();
             world.register(pid, 0);
             service.signal(Signal::KILL);
             let status = service.wait();
-            let death = world.death(pid);
+            // Both threads are past the tracepoint.
+            let death = world.entry(pid);
+            if death.flags & flag::DEAD == 0 {
+                // Where a program can be preempted, the kernel leaves it out for the
+                // other thread, and counts that; the daemon has the pidfd.
+                let left_out = world.ebpf.missed_runs();
+                assert!(left_out > missed, "not told: {death:?}, {left_out:?}");
+                assert_eq!(world.exits(pid), []);
+                world.ebpf.remove(pid);
+                continue;
+            }
             assert_eq!(death.exit_code, status.into_raw().cast_unsigned());
             assert_flags(&death, death.flags, flag::EXIT_CODE_KNOWN);
             // Where `signal->live` decides, both threads may have found it zero
