@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::oneshot;
+
 use super::{
     engine::Engine,
     message::{Message, OnRecord, Reply, Then, Work},
@@ -66,12 +68,15 @@ impl Workers {
         let then = Arc::new(Mutex::new(Some(then)));
         let take =
             |then: &Mutex<Option<Then>>| then.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (done, on_record) = oneshot::channel();
         let recorded = {
             let then = Arc::clone(&then);
             move || {
                 if let Some(then) = take(&then) {
                     then(OnRecord::Yes);
                 }
+                // Or nobody waits any more.
+                let _late: Result<(), ()> = done.send(());
             }
         };
         match reach {
@@ -86,8 +91,11 @@ impl Workers {
         }
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(PATIENCE).await;
-            if let Some(then) = take(&then) {
+            // Ends with the record: a timer that is left behind would wake an idle daemon.
+            let outcome = tokio::time::timeout(PATIENCE, on_record).await;
+            if !matches!(outcome, Ok(Ok(())))
+                && let Some(then) = take(&then)
+            {
                 then(OnRecord::NotYet);
                 let what = format!("what changed could not be put on record within {PATIENCE:?}");
                 inbox.send(Message::Trouble { entity, what });

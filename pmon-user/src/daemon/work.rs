@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::{
+    sync::{mpsc::UnboundedReceiver, oneshot},
+    time::timeout,
+};
 
 use super::{
     backend::HISTORY,
@@ -252,13 +255,18 @@ impl Workers {
         let record = (!memory.is_empty()).then_some(memory);
         let change = Change::Entity(entity, record);
         self.store.save(change.clone());
-        let alarms = self.alarms.clone();
-        self.volatile
-            .save_then(change, move || alarms.release(ticket));
-        let alarms = self.alarms.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(UNRECORDED).await;
+        let (alarms, late) = (self.alarms.clone(), self.alarms.clone());
+        let (done, on_record) = oneshot::channel();
+        self.volatile.save_then(change, move || {
             alarms.release(ticket);
+            // Or it was late.
+            let _late: Result<(), ()> = done.send(());
+        });
+        tokio::spawn(async move {
+            // Ends with the record: a timer that is left behind would wake an idle daemon.
+            if !matches!(timeout(UNRECORDED, on_record).await, Ok(Ok(()))) {
+                late.release(ticket);
+            }
         });
     }
 

@@ -67,7 +67,12 @@ fn sleeps_while_idle(entities: usize, source: &str) {
         used_then - used,
         names.len(),
     );
-    assert_eq!(wakeups, 0, "{before:?} {after:?}");
+    let woken: Vec<String> = (after.iter())
+        .filter(|(tid, sleeps)| before.get(tid) != Some(sleeps))
+        .map(|(tid, _)| format!("/proc/{}/task/{tid}/comm", daemon.pid()))
+        .map(|path| fs::read_to_string(path).unwrap_or_default())
+        .collect();
+    assert_eq!(wakeups, 0, "{woken:?}: {before:?} {after:?}");
 }
 
 #[test]

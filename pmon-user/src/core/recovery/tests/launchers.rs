@@ -18,7 +18,7 @@ fn at(ms: u64) -> Time {
 
 /// After a death, with a script that was found at work.
 fn waiting(spec: &EntitySpec) -> Recovery {
-    let mut world = healthy(spec, works());
+    let world = healthy(spec, works());
     let died = Event::Died(world.death(FIRST, KILLED));
     let mut recovery = world.recovery().clone();
     recovery.step(spec, died, DEATH);
