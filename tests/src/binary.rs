@@ -67,9 +67,16 @@ pub fn background() -> PathBuf {
     directory().join("pmon-test-background")
 }
 
-/// `target/PROFILE`: tests run from `target/PROFILE/deps`.
+/// `target/PROFILE`: tests run from `target/PROFILE/deps`, measurements from there.
 fn directory() -> PathBuf {
-    let test = std::env::current_exe().expect("/proc is mounted");
-    let deps = test.parent().expect("an absolute path");
-    deps.parent().expect("`target/PROFILE/deps`").to_path_buf()
+    let own = std::env::current_exe().expect("/proc is mounted");
+    let directory = own.parent().expect("an absolute path");
+    if directory.ends_with("deps") {
+        directory
+            .parent()
+            .expect("`target/PROFILE/deps`")
+            .to_path_buf()
+    } else {
+        directory.to_path_buf()
+    }
 }

@@ -17,8 +17,10 @@ use std::{
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use serde_json::Value;
+
 use crate::{
-    daemon::LONG,
+    daemon::{Daemon, LONG},
     place::Place,
     privilege,
     script::{self, quoted},
@@ -51,6 +53,46 @@ pub fn pulse() -> Vec<u8> {
     let mut message = vec![0; 100];
     message[..17].copy_from_slice(b"pmond alive pulse");
     message
+}
+
+/// An event to mtcAgent as it reads one: command and text.
+pub type AgentEvent = (u32, String);
+
+/// `MTC_EVENT_MONITOR_READY`, once.
+pub const READY: u32 = 0xf0f0_f0f0;
+/// `MTC_EVENT_PMON_CLEAR`: nothing is failed.
+pub const CLEAR: u32 = 0x0202_0202;
+/// `MTC_EVENT_PMON_LOG`: a first failure.
+pub const LOG: u32 = 0x0303_0303;
+/// `MTC_EVENT_PMON_MAJOR`.
+pub const MAJOR: u32 = 0x0505_0505;
+
+/// What events say of a process of this host, or of the host.
+///
+/// # Panics
+///
+/// When the host's name is not UTF-8.
+#[must_use]
+pub fn about(process: Option<&str>) -> String {
+    let system = rustix::system::uname();
+    let hostname = system.nodename().to_str().unwrap();
+    let process = process.map_or_else(String::new, |it| format!(r#","process":"{it}""#));
+    format!(r#"{{"hostname":"{hostname}","service":"pmond"{process}}}"#)
+}
+
+/// What stands in `degraded` about StarlingX.
+///
+/// # Panics
+///
+/// When the daemon does not answer.
+#[must_use]
+pub fn troubles(daemon: &Daemon) -> Vec<String> {
+    let status = daemon.status();
+    let degraded = status["degraded"].as_array().unwrap();
+    let told = degraded.iter().filter_map(Value::as_str);
+    told.filter(|it| it.starts_with("StarlingX"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Why there can be no such host here; `None` when there can.
@@ -106,6 +148,13 @@ impl Host {
     pub fn configuration(&self) -> String {
         let root = quoted(&self.root);
         format!("[compat.starlingx]\nenabled = true\nroot = {root}\ncontroller = \"127.0.0.1\"\n\n")
+    }
+
+    /// A daemon that works for it, with these entities and other tables.
+    #[must_use]
+    pub fn served(&self, place: &Place, entities: &str) -> Daemon {
+        place.configure(&format!("{}{entities}", self.configuration()));
+        Daemon::start(place)
     }
 
     /// Where an absolute path of the host is.
@@ -179,13 +228,27 @@ impl Host {
         assert_eq!(receive(|buffer| self.client.recv(buffer)), pulse());
     }
 
+    /// Waits for a pulse that is sent from now on; what has come before is read.
+    ///
+    /// # Panics
+    ///
+    /// When none comes, or anything is not one.
+    pub fn pulses_still(&self) {
+        self.client.set_nonblocking(true).unwrap();
+        for waiting in received_already(|buffer| self.client.recv(buffer)) {
+            assert_eq!(waiting, pulse());
+        }
+        self.client.set_nonblocking(false).unwrap();
+        self.pulsed();
+    }
+
     /// Command and text of the next event to mtcAgent.
     ///
     /// # Panics
     ///
     /// When none comes, or it is not one.
     #[must_use]
-    pub fn event(&self) -> (u32, String) {
+    pub fn event(&self) -> AgentEvent {
         let event = receive(|buffer| self.agent.recv(buffer));
         assert_eq!(&event[..18], b"mtce event msg  :\0");
         assert_eq!(event[64..66], 2_u16.to_ne_bytes());
@@ -232,6 +295,19 @@ impl Hostwd {
         receive(|buffer| self.0.recv(buffer))
     }
 
+    /// What has come and was not read; nothing is waited for.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be read.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<Vec<u8>> {
+        self.0.set_nonblocking(true).unwrap();
+        let waiting = received_already(|buffer| self.0.recv(buffer));
+        self.0.set_nonblocking(false).unwrap();
+        waiting
+    }
+
     /// Waits for so many messages of a healthy host.
     ///
     /// # Panics
@@ -244,11 +320,31 @@ impl Hostwd {
     }
 }
 
-fn receive(receive: impl Fn(&mut [u8]) -> io::Result<usize>) -> Vec<u8> {
+/// What a socket receives; it has a deadline of its own.
+///
+/// # Panics
+///
+/// When nothing comes.
+pub fn receive(receive: impl Fn(&mut [u8]) -> io::Result<usize>) -> Vec<u8> {
     let mut buffer = vec![0; 4096];
-    let length = receive(&mut buffer).unwrap();
+    let length = loop {
+        match receive(&mut buffer) {
+            // With a deadline also after a stop of this process (signal(7)).
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => break received.unwrap(),
+        }
+    };
     buffer.truncate(length);
     buffer
+}
+
+fn received_already(receive: impl Fn(&mut [u8]) -> io::Result<usize>) -> Vec<Vec<u8>> {
+    let mut buffer = [0; 4096];
+    let mut all = Vec::new();
+    while let Ok(length) = receive(&mut buffer) {
+        all.push(buffer[..length].to_vec());
+    }
+    all
 }
 
 /// A network namespace for this thread and its children, with a loopback device.

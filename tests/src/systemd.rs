@@ -82,6 +82,16 @@ impl Host {
     /// When it does not come up.
     #[must_use]
     pub fn boot(place: &Place, units: &[Unit]) -> Self {
+        Self::boot_sharing(place, units, &[])
+    }
+
+    /// The same; these directories are where they are outside, too.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    #[must_use]
+    pub fn boot_sharing(place: &Place, units: &[Unit], directories: &[&Path]) -> Self {
         let storage = container::storage();
         let directory = place.path("units");
         fs::create_dir_all(&directory).unwrap();
@@ -91,6 +101,7 @@ impl Host {
         let programs = [binary::pmon(), &binary::service()];
         let mut shared = BTreeSet::from(programs.map(|path| path.parent().unwrap().to_owned()));
         shared.insert(place.path(""));
+        shared.extend(directories.iter().map(|path| path.to_path_buf()));
         for path in shared {
             podman.arg("--volume");
             podman.arg(format!("{0}:{0}", path.display()));

@@ -31,7 +31,7 @@ pub struct Dispatch(Arc<Shared>);
 pub struct Ticket(u64);
 
 /// Told when every receiver knows that an alarm is over.
-type Settled = Box<dyn Fn(Arc<str>, Timestamp) + Send + Sync>;
+type Settled = Box<dyn Fn(Closed) + Send + Sync>;
 
 struct Shared {
     receivers: Vec<Arc<Receiver>>,
@@ -67,8 +67,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Dispatch {
     /// Starts a thread for each receiver. `told` is what an earlier daemon has
-    /// told them and is not known to be over; `settled` is called with an entity's
-    /// name and the time at which its alarm was cleared, when all of them know.
+    /// told them and is not known to be over; `settled` is called with an alarm
+    /// that was cleared, when all of them know.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl Dispatch {
     pub fn start(
         sinks: Vec<Box<dyn AlarmSink>>,
         told: &[AlarmEvent],
-        settled: impl Fn(Arc<str>, Timestamp) + Send + Sync + 'static,
+        settled: impl Fn(Closed) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let receiver = |sink: &dyn AlarmSink| {
             Arc::new(Receiver {
@@ -142,7 +142,7 @@ impl Dispatch {
     fn settle_unheard(&self, event: &AlarmEvent) {
         let mut queue = Queue::default();
         if let Some(closed) = queue.heard(event) {
-            (self.0.settled)(closed.entity, closed.at);
+            (self.0.settled)(closed);
         }
     }
 
@@ -251,14 +251,12 @@ impl Dispatch {
     }
 
     fn heard_of_the_end(&self, closed: Closed) {
-        let Closed {
-            entity,
-            instance,
-            at,
-        } = closed;
-        let owed = |receiver: &Arc<Receiver>| lock(&receiver.state).queue.owes(&instance);
+        let owed = |receiver: &Arc<Receiver>| {
+            let queue = &lock(&receiver.state).queue;
+            queue.owes(closed.kind, &closed.instance)
+        };
         if !self.0.receivers.iter().any(owed) {
-            (self.0.settled)(entity, at);
+            (self.0.settled)(closed);
         }
     }
 }

@@ -15,7 +15,7 @@ pub mod fm;
 pub mod health;
 pub mod hook;
 mod message;
-mod queue;
+pub mod queue;
 #[cfg(test)]
 mod tests;
 

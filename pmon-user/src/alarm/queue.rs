@@ -8,7 +8,7 @@
 //!   so any more is closed, everything that is so is told again. Changes that
 //!   came and went meanwhile are not.
 //!
-//! Must stay true: it holds at most [`CAPACITY`] events beside one for each thing
+//! Must stay true: it holds at most `CAPACITY` events beside one for each thing
 //! that is so; what may have been told is closed sooner or later, and under the
 //! name under which it was told. No thread, no clock and no receiver in here.
 
@@ -45,9 +45,9 @@ enum Says {
     Passes,
 }
 
-fn says(event: &AlarmEvent) -> Says {
-    let name = || event.instance.clone();
-    match event.kind {
+fn says(kind: AlarmKind, instance: &str) -> Says {
+    let name = || instance.to_owned();
+    match kind {
         AlarmKind::FirstFailure => Says::Passes,
         AlarmKind::Raise | AlarmKind::Refresh => Says::Opens(Subject::Alarm(name())),
         AlarmKind::Clear => Says::Closes(Subject::Alarm(name())),
@@ -88,10 +88,16 @@ pub(super) struct Failing {
 
 /// An alarm's end that a receiver has been told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Closed {
-    pub(super) entity: Arc<str>,
-    pub(super) instance: String,
-    pub(super) at: Timestamp,
+pub struct Closed {
+    /// Of which entity.
+    pub entity: Arc<str>,
+    /// What ended it: [`AlarmKind::Clear`], [`AlarmKind::QuorumClear`] or
+    /// [`AlarmKind::FlappingClear`].
+    pub kind: AlarmKind,
+    /// Its exact name.
+    pub instance: String,
+    /// When it ended.
+    pub at: Timestamp,
 }
 
 impl Queue {
@@ -99,7 +105,7 @@ impl Queue {
     pub(super) fn of(told: &[AlarmEvent]) -> Self {
         let mut queue = Self::default();
         for event in told {
-            if let Says::Opens(subject) = says(event) {
+            if let Says::Opens(subject) = says(event.kind, &event.instance) {
                 queue.told.insert(subject.clone(), None);
                 queue.current.insert(subject, event.clone());
             }
@@ -108,7 +114,7 @@ impl Queue {
     }
 
     pub(super) fn push(&mut self, event: AlarmEvent) {
-        match says(&event) {
+        match says(event.kind, &event.instance) {
             Says::Opens(subject) => {
                 if let Some(end) = self.told.get_mut(&subject) {
                     *end = None;
@@ -141,7 +147,7 @@ impl Queue {
             self.begin_anew();
         }
         let event = self.pending.pop_front()?;
-        if let Says::Opens(subject) = says(&event) {
+        if let Says::Opens(subject) = says(event.kind, &event.instance) {
             // Even if it fails, it may have been heard.
             self.told.entry(subject).or_default();
         }
@@ -163,31 +169,27 @@ impl Queue {
                 ..event.clone()
             });
         }
-        let passes = |event: &AlarmEvent| matches!(says(event), Says::Passes);
+        let passes = |event: &AlarmEvent| matches!(says(event.kind, &event.instance), Says::Passes);
         self.pending.extend(passing.into_iter().filter(passes));
     }
 
     /// The receiver has been told. What that ends for it.
     pub(super) fn heard(&mut self, event: &AlarmEvent) -> Option<Closed> {
         self.failing = None;
-        let Says::Closes(subject) = says(event) else {
+        let Says::Closes(subject) = says(event.kind, &event.instance) else {
             return None;
         };
         // Opened again since: that waits.
         if !self.current.contains_key(&subject) {
             self.told.remove(&subject);
         }
-        match (subject, &event.entity) {
-            (Subject::Alarm(instance), Some(entity)) => Some(Closed {
-                entity: Arc::clone(entity),
-                instance,
-                at: event.at,
-            }),
-            (
-                Subject::Alarm(_) | Subject::Quorum(_) | Subject::Flapping(_) | Subject::Host(_),
-                _,
-            ) => None,
-        }
+        // The host's alarm follows from those of its entities.
+        event.entity.as_ref().map(|entity| Closed {
+            entity: Arc::clone(entity),
+            kind: event.kind,
+            instance: event.instance.clone(),
+            at: event.at,
+        })
     }
 
     /// The receiver may not have heard it.
@@ -217,9 +219,13 @@ impl Queue {
     }
 
     /// Whether this alarm has still to be closed, or is raised.
-    pub(super) fn owes(&self, instance: &str) -> bool {
-        let subject = Subject::Alarm(instance.to_owned());
-        self.told.contains_key(&subject) || self.current.contains_key(&subject)
+    pub(super) fn owes(&self, kind: AlarmKind, instance: &str) -> bool {
+        match says(kind, instance) {
+            Says::Opens(subject) | Says::Closes(subject) => {
+                self.told.contains_key(&subject) || self.current.contains_key(&subject)
+            }
+            Says::Passes => false,
+        }
     }
 
     /// When it is tried again.

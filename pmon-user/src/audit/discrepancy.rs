@@ -83,6 +83,8 @@ pub struct Discrepancies {
     pub altered_registration: u64,
     /// See [`Discrepancy::Duplicate`].
     pub duplicate: u64,
+    /// See [`Discrepancy::OtherMainProcess`].
+    pub other_main_process: u64,
 }
 
 impl Discrepancies {
@@ -96,13 +98,14 @@ impl Discrepancies {
             Discrepancy::OrphanRegistration => &mut self.orphan_registration,
             Discrepancy::AlteredRegistration => &mut self.altered_registration,
             Discrepancy::Duplicate => &mut self.duplicate,
+            Discrepancy::OtherMainProcess => &mut self.other_main_process,
         };
         *counter = counter.saturating_add(1);
     }
 
     /// Each kind with its count.
     #[must_use]
-    pub const fn counts(&self) -> [(Discrepancy, u64); 7] {
+    pub const fn counts(&self) -> [(Discrepancy, u64); 8] {
         let Self {
             missed_exit,
             pid_changed,
@@ -111,6 +114,7 @@ impl Discrepancies {
             orphan_registration,
             altered_registration,
             duplicate,
+            other_main_process,
         } = *self;
         [
             (Discrepancy::MissedExit, missed_exit),
@@ -120,6 +124,7 @@ impl Discrepancies {
             (Discrepancy::OrphanRegistration, orphan_registration),
             (Discrepancy::AlteredRegistration, altered_registration),
             (Discrepancy::Duplicate, duplicate),
+            (Discrepancy::OtherMainProcess, other_main_process),
         ]
     }
 

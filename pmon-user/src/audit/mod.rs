@@ -25,9 +25,11 @@ use tokio::{
 };
 
 pub mod discrepancy;
+mod execution;
 pub mod settle;
 pub mod watch;
 
+use execution::Executions;
 use settle::Settle;
 use watch::Watch;
 
@@ -58,6 +60,8 @@ pub enum Due {
     Stirred(Arc<str>),
     /// This entity's pidfile has changed and come to rest.
     Changed(Arc<str>),
+    /// The program of this entity, which is missing, may have been executed.
+    Executed(Arc<str>),
     /// Every entity.
     Sweep(SweepReason),
 }
@@ -101,6 +105,7 @@ pub enum AuditError {
 enum Command {
     Watch(Arc<str>, PathBuf),
     Forget(Arc<str>),
+    AwaitExecution(Arc<str>, Option<PathBuf>),
     Tell(oneshot::Sender<()>),
     Sweep,
 }
@@ -122,6 +127,12 @@ impl AuditHandle {
             Some(pidfile) => Command::Watch(entity, pidfile),
             None => Command::Forget(entity),
         });
+    }
+
+    /// Tells of executions of a missing entity's program from now on, or, without
+    /// one, no more. It is looked for once in any case, after the watch is there.
+    pub fn await_execution(&self, entity: Arc<str>, program: Option<PathBuf>) {
+        self.send(Command::AwaitExecution(entity, program));
     }
 
     /// Waits until everything that was asked for is watched.
@@ -181,6 +192,8 @@ struct Auditor<R> {
     pidfiles: HashMap<Arc<str>, PathBuf>,
     /// `None` where inotify has failed; tried again with every sweep.
     watching: Option<Watching>,
+    /// `None` until some entity is missing.
+    executions: Option<Executions>,
     settle: Settle,
     sweep: Interval,
     report: R,
@@ -197,6 +210,7 @@ impl<R: FnMut(Due)> Auditor<R> {
         let mut auditor = Self {
             pidfiles: HashMap::new(),
             watching: None,
+            executions: None,
             settle: Settle::new(settle),
             sweep,
             report,
@@ -225,7 +239,8 @@ impl<R: FnMut(Due)> Auditor<R> {
 
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         loop {
-            let settled = self.settle.next();
+            let due = self.executions.as_ref().and_then(Executions::next);
+            let next = self.settle.next().into_iter().chain(due).min();
             let mut established = None;
             tokio::select! {
                 biased;
@@ -240,7 +255,13 @@ impl<R: FnMut(Due)> Auditor<R> {
                         self.call_for_sweep(SweepReason::Overflow);
                     }
                 },
-                () = until(settled) => {}
+                opened = next_execution(self.executions.as_mut()) => {
+                    if let Err(error) = opened {
+                        tracing::warn!(%error, "executions are not seen any more");
+                        self.executions = None;
+                    }
+                }
+                () = until(next) => {}
                 _ = self.sweep.tick() => self.call_for_sweep(SweepReason::Timer),
             }
             for entity in self.settle.take_due(Instant::now()) {
@@ -249,6 +270,11 @@ impl<R: FnMut(Due)> Auditor<R> {
                     false
                 });
                 (self.report)(Due::Changed(entity));
+            }
+            if let Some(executions) = &mut self.executions {
+                for entity in executions.take_due(Instant::now()) {
+                    (self.report)(Due::Executed(entity));
+                }
             }
             self.tell_status();
             if let Some(done) = established {
@@ -279,12 +305,34 @@ impl<R: FnMut(Due)> Auditor<R> {
                 self.pidfiles.remove(&entity);
                 None
             }
+            Command::AwaitExecution(entity, program) => {
+                self.await_execution(&entity, program);
+                None
+            }
             Command::Tell(done) => Some(done),
             Command::Sweep => {
                 self.sweep.reset();
                 self.call_for_sweep(SweepReason::Asked);
                 None
             }
+        }
+    }
+
+    fn await_execution(&mut self, entity: &Arc<str>, program: Option<PathBuf>) {
+        let Some(program) = program else {
+            if let Some(executions) = &mut self.executions {
+                executions.forget(entity);
+            }
+            return;
+        };
+        if self.executions.is_none() {
+            match Executions::begin() {
+                Ok(begun) => self.executions = Some(begun),
+                Err(error) => tracing::warn!(%error, "executions are not seen"),
+            }
+        }
+        if let Some(executions) = &mut self.executions {
+            executions.await_one(entity, program, Instant::now());
         }
     }
 
@@ -310,6 +358,9 @@ impl<R: FnMut(Due)> Auditor<R> {
             status.sweeps += 1;
             false
         });
+        if let Some(executions) = &mut self.executions {
+            executions.refresh();
+        }
         // Whatever this changes is about to be looked at in any case.
         match &mut self.watching {
             Some(Watching { watch, .. }) => {
@@ -323,11 +374,11 @@ impl<R: FnMut(Due)> Auditor<R> {
     fn tell_status(&self) {
         self.status.send_if_modified(|status| {
             status.wakeups += 1;
+            status.watches = self.executions.as_ref().map_or(0, Executions::watches);
             let Some(Watching { watch, .. }) = &self.watching else {
-                status.watches = 0;
                 return false;
             };
-            status.watches = watch.watches();
+            status.watches += watch.watches();
             let degraded = watch.problem();
             let changed = status.degraded != degraded;
             status.degraded = degraded;
@@ -372,6 +423,13 @@ async fn next_changes(watching: Option<&mut Watching>) -> io::Result<watch::Chan
     match watching {
         None => std::future::pending().await,
         Some(Watching { watch, readable }) => readable.read(|_| watch.read()).await,
+    }
+}
+
+async fn next_execution(executions: Option<&mut Executions>) -> io::Result<()> {
+    match executions {
+        None => std::future::pending().await,
+        Some(executions) => executions.read().await,
     }
 }
 

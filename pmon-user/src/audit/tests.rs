@@ -25,7 +25,7 @@ async fn fixture(settle_ms: u64, sweep_ms: u64) -> Fixture {
     let handle = start(settings, move |it| {
         match it {
             Due::Stirred(entity) => stirring.send(entity).ok(),
-            Due::Changed(_) | Due::Sweep(_) => sender.send(it).ok(),
+            Due::Changed(_) | Due::Executed(_) | Due::Sweep(_) => sender.send(it).ok(),
         };
     })
     .unwrap();

@@ -12,21 +12,17 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     io,
-    mem::MaybeUninit,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rustix::{
-    fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch},
-    io::Errno,
-};
+use rustix::{fs::inotify::WatchFlags, io::Errno};
 
-/// Bytes read at a time; a record is 16 bytes and a name of up to 256.
-const BUFFER_BYTES: usize = 16 * 1024;
+use crate::sys::inotify::{Inotify, Record};
+
 /// Directories may appear while the nearest one is sought; more often than a
 /// path has components they are playing with us.
 const ROUNDS: u32 = 64;
@@ -43,16 +39,10 @@ const FILE: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::CLOSE_WRITE)
     .union(WatchFlags::DONT_FOLLOW);
 
-/// The end of a watch, whatever was watched.
-const END: ReadFlags = ReadFlags::DELETE_SELF
-    .union(ReadFlags::MOVE_SELF)
-    .union(ReadFlags::UNMOUNT)
-    .union(ReadFlags::IGNORED);
-
 /// One inotify instance and the pidfiles it watches.
 #[derive(Debug)]
 pub struct Watch {
-    inotify: Arc<OwnedFd>,
+    inotify: Inotify,
     places: HashMap<Arc<str>, Place>,
     /// Watch descriptor of a directory → awaited name → entities.
     names: HashMap<i32, HashMap<OsString, Vec<Arc<str>>>>,
@@ -108,7 +98,7 @@ impl Watch {
     /// (`fs.inotify.max_user_instances`) or the process too many files.
     pub fn new() -> Result<Self, Errno> {
         Ok(Self {
-            inotify: Arc::new(init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?),
+            inotify: Inotify::new()?,
             places: HashMap::new(),
             names: HashMap::new(),
             files: HashMap::new(),
@@ -120,7 +110,7 @@ impl Watch {
     /// The descriptor that is readable when [`Self::read`] has something to read.
     #[must_use]
     pub fn descriptor(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.inotify)
+        self.inotify.descriptor()
     }
 
     /// Watches an entity's pidfile, in place of an earlier one; once this
@@ -190,40 +180,32 @@ impl Watch {
     pub fn read(&mut self) -> io::Result<Changes> {
         let mut changes = Changes::default();
         let mut moved = BTreeSet::new();
-        let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
-        let mut reader = Reader::new(&*self.inotify, &mut buffer);
-        loop {
-            let event = match reader.next() {
-                Ok(event) => event,
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(errno.into()),
-            };
-            let (wd, events) = (event.wd(), event.events());
-            if events.contains(ReadFlags::QUEUE_OVERFLOW) {
-                changes.overflow = true;
-            } else if events.intersects(END) {
-                if events.contains(ReadFlags::IGNORED) {
-                    self.held.remove(&wd);
+        let Self {
+            inotify,
+            names,
+            files,
+            held,
+            ..
+        } = self;
+        inotify.read(|record| match record {
+            Record::Overflow => changes.overflow = true,
+            Record::Ended { watch, removed } => {
+                if removed {
+                    held.remove(&watch);
                 }
-                moved.extend(
-                    self.names
-                        .get(&wd)
-                        .into_iter()
-                        .flat_map(|names| names.values().flatten().cloned()),
-                );
-                moved.extend(self.files.get(&wd).into_iter().flatten().cloned());
-            } else if let Some(name) = event.file_name() {
-                let name = OsStr::from_bytes(name.to_bytes());
-                let places = self.names.get(&wd).and_then(|names| names.get(name));
+                let named = names.get(&watch).into_iter();
+                moved.extend(named.flat_map(|names| names.values().flatten().cloned()));
+                moved.extend(files.get(&watch).into_iter().flatten().cloned());
+            }
+            Record::Entry { watch, name } => {
+                let places = names.get(&watch).and_then(|names| names.get(name));
                 moved.extend(places.into_iter().flatten().cloned());
-            } else {
-                let places = self.files.get(&wd).into_iter().flatten();
+            }
+            Record::Itself { watch } => {
+                let places = files.get(&watch).into_iter().flatten();
                 changes.entities.extend(places.cloned());
             }
-            if reader.is_buffer_empty() {
-                break;
-            }
-        }
+        })?;
         // The name itself is news, even where the watches stay as they are.
         changes.entities.extend(
             moved
@@ -335,8 +317,7 @@ impl Watch {
         for wd in watches {
             let used = self.names.contains_key(&wd) || self.files.contains_key(&wd);
             if !used && self.held.remove(&wd) {
-                // EINVAL: the kernel has removed it already.
-                let _gone: Result<(), Errno> = remove_watch(&self.inotify, wd);
+                self.inotify.remove(wd);
             }
         }
     }
@@ -344,7 +325,7 @@ impl Watch {
 
 impl Place {
     /// Returns the watch descriptors that it has come by.
-    fn establish(&mut self, inotify: &OwnedFd) -> Vec<i32> {
+    fn establish(&mut self, inotify: &Inotify) -> Vec<i32> {
         let mut held = Vec::new();
         self.problem = None;
         self.anchor = match anchor(inotify, &self.pidfile, &mut held) {
@@ -354,7 +335,7 @@ impl Place {
                 None
             }
         };
-        self.file = match add_watch(inotify, &self.pidfile, FILE) {
+        self.file = match inotify.add(&self.pidfile, FILE) {
             Ok(file) => {
                 held.push(file);
                 Some(file)
@@ -374,7 +355,7 @@ impl Place {
 }
 
 /// Watches the nearest existing directory above `pidfile`.
-fn anchor(inotify: &OwnedFd, pidfile: &Path, held: &mut Vec<i32>) -> Result<Anchor, Problem> {
+fn anchor(inotify: &Inotify, pidfile: &Path, held: &mut Vec<i32>) -> Result<Anchor, Problem> {
     let problem = |path: &Path, errno| Problem {
         path: path.to_owned(),
         errno,
@@ -383,7 +364,7 @@ fn anchor(inotify: &OwnedFd, pidfile: &Path, held: &mut Vec<i32>) -> Result<Anch
         // From the file's directory upwards.
         let mut below = pidfile;
         while let (Some(directory), Some(name)) = (below.parent(), below.file_name()) {
-            match add_watch(inotify, directory, DIRECTORY) {
+            match inotify.add(directory, DIRECTORY) {
                 Ok(wd) => {
                     held.push(wd);
                     // It may have come into being before the watch did.

@@ -22,6 +22,7 @@ pub mod settings;
 mod starlingx;
 pub mod storm;
 pub mod watch;
+pub mod watched;
 
 use std::path::{Path, PathBuf};
 

@@ -9,19 +9,15 @@ use std::{
     collections::{BTreeSet, HashMap},
     ffi::{OsStr, OsString},
     fs, io,
-    mem::MaybeUninit,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
-use rustix::{
-    fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch},
-    io::Errno,
-};
+use rustix::{fs::inotify::WatchFlags, io::Errno};
 
-/// Bytes read at a time; a record is 16 bytes and a name of up to 256.
-const BUFFER_BYTES: usize = 64 * 1024;
+use crate::sys::inotify::{Inotify, Record};
+
 /// Links that lead to one file; the kernel follows 40 (path_resolution(7)).
 const LINKS: usize = 40;
 
@@ -36,12 +32,6 @@ const MASK: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
-
-/// The end of a watch.
-const END: ReadFlags = ReadFlags::DELETE_SELF
-    .union(ReadFlags::MOVE_SELF)
-    .union(ReadFlags::UNMOUNT)
-    .union(ReadFlags::IGNORED);
 
 /// What is to be watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,7 +63,7 @@ pub struct News {
 /// One inotify instance.
 #[derive(Debug)]
 pub struct ConfigWatch {
-    inotify: Arc<OwnedFd>,
+    inotify: Inotify,
     watched: HashMap<i32, Interest>,
 }
 
@@ -86,7 +76,7 @@ impl ConfigWatch {
     /// (`fs.inotify.max_user_instances`) or the process too many files.
     pub fn new() -> Result<Self, Errno> {
         Ok(Self {
-            inotify: Arc::new(init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?),
+            inotify: Inotify::new()?,
             watched: HashMap::new(),
         })
     }
@@ -94,7 +84,7 @@ impl ConfigWatch {
     /// The descriptor that is readable when [`Self::read`] has something to read.
     #[must_use]
     pub fn descriptor(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.inotify)
+        self.inotify.descriptor()
     }
 
     /// Watches these places and nothing else. Blocking: it reads directories.
@@ -130,8 +120,7 @@ impl ConfigWatch {
         }
         for wd in self.watched.keys() {
             if !watched.contains_key(wd) {
-                // EINVAL: the kernel has removed it already.
-                let _gone: Result<(), Errno> = remove_watch(&self.inotify, *wd);
+                self.inotify.remove(*wd);
             }
         }
         self.watched = watched;
@@ -145,48 +134,43 @@ impl ConfigWatch {
     /// `WouldBlock` when there are none.
     pub fn read(&self) -> io::Result<News> {
         let mut news = News::default();
-        let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
-        let mut reader = Reader::new(&*self.inotify, &mut buffer);
-        loop {
-            let event = match reader.next() {
-                Ok(event) => event,
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(errno.into()),
-            };
-            let (wd, events) = (event.wd(), event.events());
-            let interest = self.watched.get(&wd);
-            if events.contains(ReadFlags::QUEUE_OVERFLOW) {
+        self.inotify.read(|record| match record {
+            Record::Overflow => {
                 news = News {
                     changed: true,
                     moved: true,
                 };
-            } else if events.intersects(END) {
+            }
+            Record::Ended { watch, removed: _ } => {
                 // Not one that was given back.
-                news.changed |= interest.is_some();
-                news.moved |= interest.is_some();
-            } else if let (Some(name), Some(interest)) = (event.file_name(), interest) {
-                let name = OsStr::from_bytes(name.to_bytes());
-                let named = interest.names.contains(name);
-                news.changed |= named || (interest.all && !is_temporary(name));
-                news.moved |= named;
+                let known = self.watched.contains_key(&watch);
+                news.changed |= known;
+                news.moved |= known;
             }
-            if reader.is_buffer_empty() {
-                return Ok(news);
+            Record::Entry { watch, name } => {
+                if let Some(interest) = self.watched.get(&watch) {
+                    let named = interest.names.contains(name);
+                    news.changed |= named || (interest.all && !is_temporary(name));
+                    news.moved |= named;
+                }
             }
-        }
+            // A directory's own mode or owner.
+            Record::Itself { .. } => {}
+        })?;
+        Ok(news)
     }
 }
 
 /// Watches a directory, or the nearest one above it for what leads there.
 fn add_nearest(
-    inotify: &OwnedFd,
+    inotify: &Inotify,
     directory: &Path,
     interest: Interest,
 ) -> Result<(i32, Interest), Errno> {
     let mut interest = interest;
     let mut place = directory;
     loop {
-        match add_watch(inotify, place, MASK) {
+        match inotify.add(place, MASK) {
             Ok(wd) => return Ok((wd, interest)),
             Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => {
                 let (Some(above), Some(name)) = (place.parent(), place.file_name()) else {

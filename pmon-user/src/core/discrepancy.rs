@@ -27,6 +27,9 @@ pub enum Discrepancy {
     AlteredRegistration,
     /// The pidfile names another process than the registered one, and both live.
     Duplicate,
+    /// The pidfile names another process than systemd holds for the main one of the
+    /// unit, and both live.
+    OtherMainProcess,
 }
 
 impl Discrepancy {
@@ -41,6 +44,7 @@ impl Discrepancy {
             Self::OrphanRegistration => "orphan_registration",
             Self::AlteredRegistration => "altered_registration",
             Self::Duplicate => "duplicate",
+            Self::OtherMainProcess => "other_main_process",
         }
     }
 }

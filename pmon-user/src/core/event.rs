@@ -125,6 +125,9 @@ pub enum Occasion {
     PidfileStirred,
     /// The pidfile has changed and come to rest.
     PidfileChanged,
+    /// The program was opened, perhaps to be executed, while no process is known:
+    /// only a process counts, there may be one yet.
+    Executed,
     /// The periodic audit.
     Sweep,
 }
@@ -163,6 +166,8 @@ pub enum StartEnd {
         /// Signal number.
         signal: i32,
     },
+    /// It ended, and how was told to nobody: an earlier daemon had run it.
+    Untold,
     /// It ran past its deadline and its process group was killed.
     TimedOut,
     /// The service manager's job did not do what it should.

@@ -218,6 +218,7 @@ fn describe(spec: &EntitySpec, effect: &Effect) -> Option<String> {
             | Notice::FlappingEnded
             | Notice::Cycled { .. }
             | Notice::WaitedInVain { .. }
+            | Notice::GroupInVain { .. }
             | Notice::Delayed { .. }
             | Notice::StillDelayed { .. }
             | Notice::QuorumCleared => None,

@@ -259,6 +259,14 @@ pub enum Notice {
         /// For whom.
         name: String,
     },
+    /// The plan to restart its group is over, without one that could not be ended in
+    /// time.
+    GroupInVain {
+        /// Which group.
+        group: String,
+        /// Who has not gone.
+        name: String,
+    },
     /// An attempt is due and has to wait.
     Delayed {
         /// Why.
@@ -335,6 +343,7 @@ impl Notice {
             Self::FlappingEnded => "flapping_ended",
             Self::Cycled { .. } => "cycled",
             Self::WaitedInVain { .. } => "waited_in_vain",
+            Self::GroupInVain { .. } => "group_in_vain",
             Self::Delayed { .. } => "delayed",
             Self::StillDelayed { .. } => "still_delayed",
             Self::QuorumFailure => "quorum_failure",
@@ -401,6 +410,7 @@ impl Notice {
             | Self::FlappingEnded
             | Self::Cycled { .. }
             | Self::WaitedInVain { .. }
+            | Self::GroupInVain { .. }
             | Self::Delayed { .. }
             | Self::StillDelayed { .. }
             | Self::QuorumFailure
@@ -585,6 +595,11 @@ impl fmt::Display for Notice {
             Self::WaitedInVain { name } => {
                 write!(f, "does not wait for `{name}` any longer")
             }
+            Self::GroupInVain { group, name } => write!(
+                f,
+                "`{name}`, a member of its group `{group}`, could not be ended in time; it is \
+                 started all the same"
+            ),
             Self::Delayed { why } => write!(f, "recovery waits {why}"),
             Self::StillDelayed { why, waited } => {
                 write!(f, "recovery has waited {} s {why}", waited.as_secs())

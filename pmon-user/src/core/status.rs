@@ -13,18 +13,26 @@
 //!   Takes no time.
 //! * **ExecuteStatusWait** — it runs, for `timeout` at most. Exit code 0 is good and
 //!   leads to *Begin*; everything else (another code, a signal, a deadline missed,
-//!   a script that cannot be executed) is bad and leads to *ExecuteStart* at once.
+//!   a script that cannot be executed) is bad and leads to *StartDue*.
+//! * **StartDue** — a start is due and needs leave: of the host's gates, of what
+//!   restrains the entity, of its turn. Nearly always that is given in the same moment, and
+//!   *ExecuteStart* follows. If not, the status is asked again after a period, or
+//!   when leave is given: a start that had to wait is made only if the status is
+//!   still bad.
 //! * **ExecuteStart** — the script is run with `start_arg`. Takes no time.
 //! * **ExecuteStartWait** — it runs, for `timeout` at most. Well ended, it leads to
 //!   *Begin*, so that the next question comes a period later; otherwise to
 //!   *IntervalWait*.
-//! * **IntervalWait** — the start failed; after `interval` follows *ExecuteStart*.
+//! * **IntervalWait** — the start failed; after `interval` follows *StartDue*. With
+//!   a back-off the status is asked meanwhile (*Begin*), because somebody else may
+//!   have started it long before a long pause is over.
 //!
 //! # What must stay true
 //!
 //! * At most one script of an entity runs at a time; the status is never asked
 //!   before a start has ended.
 //! * What is told of a run that is not the last one changes nothing.
+//! * Nothing is started here: that is `core::recovery::status_start`'s decision.
 
 use std::time::Duration;
 
@@ -44,6 +52,10 @@ pub struct StatusMonitor {
     last_status: Option<Run>,
     last_start: Option<Run>,
     counts: Counts,
+    /// The question that is being asked is an operator's, who wants it to run.
+    wished: bool,
+    /// Before then nothing is started but for operators.
+    restrained_until: Option<Time>,
 }
 
 /// See the module. The two states that take no time are transitions.
@@ -73,6 +85,13 @@ pub enum State {
     IntervalWait {
         /// End of `interval`.
         until: Time,
+    },
+    /// A start is due and waits for leave.
+    StartDue {
+        /// The status is asked again then.
+        until: Time,
+        /// It is due because the status was bad, which is not accounted for yet.
+        status_failed: bool,
     },
 }
 
@@ -107,8 +126,10 @@ pub(super) enum Outcome {
     Execute { task: ScriptTask, run: u64 },
     /// The status is good.
     Good,
-    /// The status is bad; a start follows.
-    Bad { reason: String },
+    /// The status is bad; `wished` when an operator wants it to run.
+    Bad { reason: String, wished: bool },
+    /// A start is due, if it is given leave.
+    StartDue,
     /// A start ended; it counts as a failure if it failed or the status was bad.
     StartEnded {
         failed: Option<String>,
@@ -119,14 +140,70 @@ pub(super) enum Outcome {
 impl StatusMonitor {
     /// The next question comes a period from now.
     pub(super) fn begin(&mut self, status: &StatusSpec, now: Time) {
-        self.state = State::Begin {
-            until: now + status.period,
+        let usual = now + status.period;
+        let until = match self.restrained_until {
+            Some(until) if now < until => until.min(usual),
+            Some(_) | None => usual,
         };
+        self.state = State::Begin { until };
+    }
+
+    /// Nothing is to be started before then; the status is asked meanwhile.
+    pub(super) fn restrain(&mut self, status: &StatusSpec, until: Time, now: Time) {
+        self.restrained_until = Some(until);
+        self.begin(status, now);
+    }
+
+    /// The same as an earlier daemon left it.
+    pub(super) const fn resume_restraint(&mut self, until: Time) {
+        self.restrained_until = Some(until);
+    }
+
+    /// Before when nothing is to be started, be that over or not.
+    pub(super) const fn restraint(&self) -> Option<Time> {
+        self.restrained_until
+    }
+
+    /// It may be started as soon as that is due.
+    pub(super) const fn release(&mut self) {
+        self.restrained_until = None;
+    }
+
+    /// Whether nothing is to be started yet.
+    pub(super) fn is_restrained(&self, now: Time) -> bool {
+        self.restrained_until.is_some_and(|until| now < until)
+    }
+
+    fn start_is_due(&mut self, status: &StatusSpec, status_failed: bool, now: Time) -> Outcome {
+        self.state = State::StartDue {
+            until: now + status.period,
+            status_failed,
+        };
+        Outcome::StartDue
+    }
+
+    /// The status is asked now for an operator, who wants it to run.
+    pub(super) fn ask_for_operator(&mut self, now: Time) -> Outcome {
+        let outcome = self.ask(now);
+        self.wished = true;
+        outcome
+    }
+
+    /// The start that is due is given leave.
+    pub(super) fn start_that_is_due(&mut self, now: Time) -> Option<Outcome> {
+        match self.state {
+            State::StartDue { status_failed, .. } => Some(self.start(status_failed, now)),
+            State::Rest
+            | State::Begin { .. }
+            | State::ExecuteStatusWait { .. }
+            | State::ExecuteStartWait { .. }
+            | State::IntervalWait { .. } => None,
+        }
     }
 
     /// `period` may be another one: the next question comes no later than it says.
     pub(super) fn reconfigured(&mut self, status: &StatusSpec, now: Time) {
-        if let State::Begin { until } = &mut self.state {
+        if let State::Begin { until } | State::StartDue { until, .. } = &mut self.state {
             *until = (*until).min(now + status.period);
         }
     }
@@ -148,6 +225,7 @@ impl StatusMonitor {
     /// Asks for the status now.
     pub(super) fn ask(&mut self, now: Time) -> Outcome {
         self.counts.asked += 1;
+        self.wished = false;
         self.state = State::ExecuteStatusWait { since: now };
         self.execute(ScriptTask::Status)
     }
@@ -162,6 +240,25 @@ impl StatusMonitor {
         self.execute(ScriptTask::Start)
     }
 
+    /// An earlier daemon's start, which began then, may be under way; the number of
+    /// its run. None where nobody is asked.
+    pub(super) fn resume_start(&mut self, began: Time) -> Option<u64> {
+        match self.state {
+            State::Begin { .. } => {}
+            State::Rest
+            | State::ExecuteStatusWait { .. }
+            | State::ExecuteStartWait { .. }
+            | State::StartDue { .. }
+            | State::IntervalWait { .. } => return None,
+        }
+        self.run += 1;
+        self.state = State::ExecuteStartWait {
+            since: began,
+            status_failed: false,
+        };
+        Some(self.run)
+    }
+
     const fn execute(&mut self, task: ScriptTask) -> Outcome {
         self.run += 1;
         Outcome::Execute {
@@ -171,14 +268,19 @@ impl StatusMonitor {
     }
 
     /// Time has passed.
-    pub(super) fn tick(&mut self, now: Time) -> Option<Outcome> {
+    pub(super) fn tick(&mut self, status: &StatusSpec, now: Time) -> Option<Outcome> {
         match self.state {
-            State::Begin { until } if until <= now => Some(self.ask(now)),
-            State::IntervalWait { until } if until <= now => Some(self.start(false, now)),
+            State::Begin { until } | State::StartDue { until, .. } if until <= now => {
+                Some(self.ask(now))
+            }
+            State::IntervalWait { until } if until <= now => {
+                Some(self.start_is_due(status, false, now))
+            }
             State::Rest
             | State::Begin { .. }
             | State::ExecuteStatusWait { .. }
             | State::ExecuteStartWait { .. }
+            | State::StartDue { .. }
             | State::IntervalWait { .. } => None,
         }
     }
@@ -204,12 +306,15 @@ impl StatusMonitor {
                 });
                 match result {
                     Ok(()) => {
+                        self.restrained_until = None;
                         self.begin(status, now);
                         vec![Outcome::Good]
                     }
                     Err(reason) => {
                         self.counts.bad += 1;
-                        vec![Outcome::Bad { reason }, self.start(true, now)]
+                        let wished = std::mem::take(&mut self.wished);
+                        let due = self.start_is_due(status, true, now);
+                        vec![Outcome::Bad { reason, wished }, due]
                     }
                 }
             }
@@ -235,14 +340,19 @@ impl StatusMonitor {
                     status_failed,
                 }]
             }
-            State::Rest | State::Begin { .. } | State::IntervalWait { .. } => Vec::new(),
+            State::Rest
+            | State::Begin { .. }
+            | State::IntervalWait { .. }
+            | State::StartDue { .. } => Vec::new(),
         }
     }
 
     /// When [`StatusMonitor::tick`] is due.
     pub(super) const fn deadline(&self) -> Option<Time> {
         match self.state {
-            State::Begin { until } | State::IntervalWait { until } => Some(until),
+            State::Begin { until }
+            | State::IntervalWait { until }
+            | State::StartDue { until, .. } => Some(until),
             State::Rest | State::ExecuteStatusWait { .. } | State::ExecuteStartWait { .. } => None,
         }
     }
@@ -259,8 +369,17 @@ impl StatusMonitor {
         match self.state {
             State::ExecuteStatusWait { .. } => Some((ScriptTask::Status, self.run)),
             State::ExecuteStartWait { .. } => Some((ScriptTask::Start, self.run)),
-            State::Rest | State::Begin { .. } | State::IntervalWait { .. } => None,
+            State::Rest
+            | State::Begin { .. }
+            | State::IntervalWait { .. }
+            | State::StartDue { .. } => None,
         }
+    }
+
+    /// Before when nothing is started but for operators.
+    #[must_use]
+    pub fn restrained_until(&self, now: Time) -> Option<Time> {
+        self.restrained_until.filter(|until| now < *until)
     }
 
     /// The last question that was answered, in one way or another.
@@ -292,6 +411,7 @@ impl State {
             Self::ExecuteStatusWait { .. } => "execute_status_wait",
             Self::ExecuteStartWait { .. } => "execute_start_wait",
             Self::IntervalWait { .. } => "interval_wait",
+            Self::StartDue { .. } => "start_due",
         }
     }
 }

@@ -1,9 +1,9 @@
 //! From the core's changes of alarms to events for their receivers, and to what
 //! survives of them.
 //!
-//! Must stay true: an alarm is on record from before anybody is told of it until
-//! everybody knows that it was cleared, whatever becomes of the entity or the
-//! daemon in between; the host's health is written before anybody is told.
+//! Must stay true: an alarm is on record before anybody is told of it; the host's
+//! health is written before anybody is told. How alarms outlive the entity and the
+//! daemon is `owed_alarms`' business.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,29 +16,26 @@ use crate::{
         health::{Health, HostHealth},
     },
     core::{
-        degrade::{Degrade, degrades},
+        degrade::Degrade,
         effect::{AlarmChange, Effect},
         entity::Severity,
         notice::Notice,
         recovery::{FLAPPING, Quorum, Stage},
         time::Time,
     },
-    state::registrations::{AlarmRecord, EntityRecord, Registrations},
+    state::record::{AlarmRecord, AlarmSort},
     sys::clock,
     table::EntityName,
 };
 
-/// Why an alarm is cleared whose fault may last.
-const NOT_MONITORED: &str = "it is not monitored any more";
-
 /// The host's alarms, within the engine.
 pub(super) struct Alarms {
-    degrade: Degrade,
+    pub(super) degrade: Degrade,
     health: HostHealth,
     /// When the host was degraded, and how badly.
     degraded: Option<(Severity, Timestamp)>,
     /// Cleared alarms of entities that are gone, as long as somebody may not know.
-    orphans: HashMap<EntityName, AlarmRecord>,
+    pub(super) orphans: HashMap<EntityName, Vec<AlarmRecord>>,
 }
 
 impl Alarms {
@@ -52,7 +49,7 @@ impl Alarms {
     }
 
     /// What of the host has changed is published at once; the event that tells it.
-    fn publish(&mut self, host: &Arc<str>, at: Timestamp) -> Option<AlarmEvent> {
+    pub(super) fn publish(&mut self, host: &Arc<str>, at: Timestamp) -> Option<AlarmEvent> {
         let health = Health {
             unrecoverable: self.degrade.unrecoverable().cloned(),
             degraded: self.degrade.worst(),
@@ -124,51 +121,13 @@ pub(super) const fn of_flapping(change: AlarmChange) -> AlarmKind {
     }
 }
 
-/// What an earlier daemon may have told receivers, as events.
-pub(super) fn told_earlier(host: &str, registrations: &Registrations) -> Vec<AlarmEvent> {
-    let host: Arc<str> = Arc::from(host);
-    let raised = |(name, record): (&String, &EntityRecord)| {
-        let AlarmRecord {
-            severity,
-            since,
-            incident,
-            text,
-            cleared: _,
-        } = record.alarm.as_ref()?;
-        Some(AlarmEvent {
-            kind: AlarmKind::Raise,
-            at: *since,
-            host: Arc::clone(&host),
-            entity: Some(Arc::from(name.as_str())),
-            severity: *severity,
-            instance: instance(&host, name, text.as_deref()),
-            reason: "an earlier daemon raised it".to_owned(),
-            since: *since,
-            incident: *incident,
-            recovers: true,
-        })
-    };
-    let mut told: Vec<AlarmEvent> = registrations.entities.iter().filter_map(raised).collect();
-    // The host was as degraded as the worst of them made it.
-    let worst = told.iter().max_by_key(|event| event.severity);
-    let degraded = worst.filter(|worst| degrades(worst.severity));
-    let degraded = degraded.map(|worst| AlarmEvent {
-        kind: AlarmKind::HostDegraded,
-        entity: None,
-        instance: format!("host={host}"),
-        ..worst.clone()
-    });
-    told.extend(degraded);
-    told
-}
-
 impl Engine {
     /// Puts on record what has become of an entity's alarm, and has it told.
     pub(super) fn sound(&mut self, name: &EntityName, kinds: &[AlarmKind], now: Time) {
         self.sound_because(name, kinds, None, now);
     }
 
-    fn sound_because(
+    pub(super) fn sound_because(
         &mut self,
         name: &EntityName,
         kinds: &[AlarmKind],
@@ -190,8 +149,7 @@ impl Engine {
             events.push(event_of(entity, *kind, &host, reason, at));
         }
         let (alarm, quorum) = (entity.recovery.alarm(), entity.recovery.quorum());
-        let memory = Arc::new(entity.memory());
-        entity.remembered = Some(entity.record_of());
+        let memory = entity.memory_now();
         self.alarms.degrade.alarm(name, alarm);
         self.alarms
             .degrade
@@ -205,7 +163,7 @@ impl Engine {
     }
 
     /// Tells what the recovery has decided outside of a step.
-    fn carry_out_alarm(
+    pub(super) fn carry_out_alarm(
         &mut self,
         name: &EntityName,
         effects: Vec<Effect>,
@@ -228,57 +186,6 @@ impl Engine {
         self.reschedule(name);
     }
 
-    /// What receivers believe counts for the host until it is known to be over,
-    /// and nobody is told again.
-    pub(super) fn recall_alarms(&mut self, remembered: &Registrations) {
-        for (name, record) in &remembered.entities {
-            let name = EntityName::from(name.as_str());
-            let raised = record.alarm.as_ref().map(|alarm| alarm.severity);
-            self.alarms.degrade.alarm(&name, raised);
-            let unrecoverable = record.quorum == Quorum::Unrecoverable;
-            self.alarms.degrade.quorum(&name, unrecoverable);
-        }
-        let host: Arc<str> = Arc::from(self.facts.host.as_str());
-        let _known = self.alarms.publish(&host, clock::wall(clock::now()));
-    }
-
-    /// A newly configured entity goes on with the alarm in its record, if there is
-    /// one.
-    pub(super) fn take_over_alarm(&mut self, name: &EntityName, quorum: Quorum, now: Time) {
-        let owed = self.alarms.orphans.remove(name);
-        let Some(entity) = self.entities.get_mut(name) else {
-            return;
-        };
-        let cleared = match &entity.alarm {
-            Some(alarm) => alarm.cleared.is_some(),
-            None => {
-                // Its end is on its way to the receivers already.
-                entity.alarm = owed;
-                false
-            }
-        };
-        let raised = entity
-            .alarm
-            .as_ref()
-            .filter(|alarm| alarm.cleared.is_none());
-        let raised = raised.map(|alarm| {
-            let age = clock::wall(now).duration_since(alarm.since);
-            (alarm.severity, now - age.unsigned_abs())
-        });
-        if raised.is_none() && quorum.is_sound() && !cleared {
-            return;
-        }
-        let text = entity.alarm.as_ref().and_then(|alarm| alarm.text.clone());
-        entity.recovery.recall_failure_text(text);
-        let spec = Arc::clone(&entity.spec);
-        let effects = entity.recovery.resume_alarm(&spec, raised, quorum, now);
-        if cleared {
-            let why = "it was cleared before pmon was restarted";
-            self.sound_because(name, &[AlarmKind::Clear], Some(why), now);
-        }
-        self.carry_out_alarm(name, effects, Some(NOT_MONITORED), now);
-    }
-
     /// An entity has another configuration.
     pub(super) fn reconfigure_alarm(&mut self, name: &EntityName) {
         let now = clock::now();
@@ -288,104 +195,36 @@ impl Engine {
             self.carry_out_alarm(name, effects, None, now);
         }
     }
-
-    /// Forgets an entity and clears its alarm; its process is left alone.
-    pub(super) fn remove(&mut self, name: &EntityName) {
-        let now = clock::now();
-        let Some(entity) = self.entities.get_mut(name) else {
-            return;
-        };
-        let spec = Arc::clone(&entity.spec);
-        let effects = entity.recovery.dismissed(&spec, now);
-        self.carry_out_alarm(name, effects, Some(NOT_MONITORED), now);
-        let owed = self.entities.get(name).and_then(|it| it.alarm.clone());
-        self.abandon(name);
-        if let Some(owed) = owed {
-            self.remember_orphan(name, owed);
-        }
-    }
-
-    fn remember_orphan(&mut self, name: &EntityName, owed: AlarmRecord) {
-        let memory = EntityRecord {
-            alarm: Some(owed.clone()),
-            ..EntityRecord::default()
-        };
-        self.alarms.orphans.insert(Arc::clone(name), owed);
-        self.hand_out(Work::Remember(Arc::clone(name), Arc::new(memory)));
-    }
-
-    /// Clears the alarm of an entity that was configured before the daemon
-    /// restarted and is not now.
-    pub(super) fn clear_orphan(&mut self, name: &str, record: EntityRecord) {
-        let at = clock::wall(clock::now());
-        let name = EntityName::from(name);
-        let host: Arc<str> = Arc::from(self.facts.host.as_str());
-        self.alarms.degrade.quorum(&name, false);
-        self.alarms.degrade.alarm(&name, None);
-        let host_is = self.alarms.publish(&host, at);
-        let Some(mut alarm) = record.alarm else {
-            return;
-        };
-        alarm.cleared = Some(at);
-        let event = AlarmEvent {
-            kind: AlarmKind::Clear,
-            at,
-            severity: alarm.severity,
-            instance: instance(&host, &name, alarm.text.as_deref()),
-            host,
-            entity: Some(Arc::clone(&name)),
-            reason: NOT_MONITORED.to_owned(),
-            since: alarm.since,
-            incident: alarm.incident,
-            recovers: false,
-        };
-        let memory = EntityRecord {
-            alarm: Some(alarm.clone()),
-            ..EntityRecord::default()
-        };
-        self.alarms.orphans.insert(Arc::clone(&name), alarm);
-        self.hand_out(Work::Alarm {
-            entity: name,
-            memory: Arc::new(memory),
-            events: [event].into_iter().chain(host_is).collect(),
-        });
-    }
-
-    /// Every receiver knows that the alarm was cleared then.
-    pub(super) fn alarm_settled(&mut self, name: &EntityName, cleared: Timestamp) {
-        let is_that = |alarm: &AlarmRecord| alarm.cleared == Some(cleared);
-        if self.alarms.orphans.get(name).is_some_and(is_that) {
-            self.alarms.orphans.remove(name);
-            let nothing = Arc::new(EntityRecord::default());
-            self.hand_out(Work::Remember(Arc::clone(name), nothing));
-        }
-        if let Some(entity) = self.entities.get_mut(name)
-            && entity.alarm.as_ref().is_some_and(is_that)
-        {
-            entity.alarm = None;
-            self.remember(name);
-        }
-    }
 }
 
-/// Keeps the record in step with the recovery.
+/// Keeps the records in step with the recovery.
 fn note(entity: &mut Entity, kind: AlarmKind, at: Timestamp) {
     let incident = entity.incidents.newest().map(|incident| incident.number);
+    let further = &mut entity.further_alarms;
     match (kind, entity.recovery.alarm()) {
         (AlarmKind::Raise | AlarmKind::Refresh, Some(severity)) => {
-            let earlier = entity.alarm.take().filter(|alarm| alarm.cleared.is_none());
+            let (earlier, over) = match entity.alarm.take() {
+                Some(alarm) if alarm.cleared.is_some() => (None, Some(alarm)),
+                alarm => (alarm, None),
+            };
+            // A raised alarm keeps its name (field story S7).
+            let text = match &earlier {
+                Some(alarm) => alarm.text.clone(),
+                None => entity.recovery.failure_text().map(str::to_owned),
+            };
+            // Under another name it is another one, whose end may not be known yet.
+            if let Some(over) = over {
+                further.keep(over);
+            }
+            further.drop_named(AlarmSort::Failure, text.as_deref());
             entity.alarm = Some(AlarmRecord {
+                sort: AlarmSort::Failure,
                 severity,
                 since: earlier.as_ref().map_or(at, |alarm| alarm.since),
-                incident: earlier
-                    .as_ref()
+                incident: (earlier.as_ref())
                     .and_then(|alarm| alarm.incident)
                     .or(incident),
-                // A raised alarm keeps its name (field story S7).
-                text: match earlier {
-                    Some(alarm) => alarm.text,
-                    None => entity.recovery.failure_text().map(str::to_owned),
-                },
+                text,
                 cleared: None,
             });
         }
@@ -394,18 +233,17 @@ fn note(entity: &mut Entity, kind: AlarmKind, at: Timestamp) {
                 alarm.cleared = Some(at);
             }
         }
+        (AlarmKind::Flapping, _) => {
+            further.raise(AlarmSort::Flapping, None, FLAPPING, incident, at);
+        }
+        (AlarmKind::FlappingClear, _) => further.clear(AlarmSort::Flapping, None, at),
+        (AlarmKind::QuorumFailure | AlarmKind::QuorumUnrecoverable, _) => {
+            let severity = entity.spec.severity;
+            further.raise(AlarmSort::Quorum, None, severity, incident, at);
+        }
+        (AlarmKind::QuorumClear, _) => further.clear(AlarmSort::Quorum, None, at),
         (AlarmKind::Raise | AlarmKind::Refresh, None)
-        | (
-            AlarmKind::FirstFailure
-            | AlarmKind::QuorumFailure
-            | AlarmKind::QuorumUnrecoverable
-            | AlarmKind::QuorumClear
-            | AlarmKind::Flapping
-            | AlarmKind::FlappingClear
-            | AlarmKind::HostDegraded
-            | AlarmKind::HostClear,
-            _,
-        ) => {}
+        | (AlarmKind::FirstFailure | AlarmKind::HostDegraded | AlarmKind::HostClear, _) => {}
     }
 }
 
@@ -419,11 +257,31 @@ fn event_of(
     let Entity {
         spec,
         alarm,
+        further_alarms,
         incidents,
         ..
     } = entity;
     let newest = incidents.newest().map(|incident| incident.number);
-    let text = alarm.as_ref().and_then(|alarm| alarm.text.as_deref());
+    // Those of another sort have a name of their own, which no text is a part of.
+    let further = match kind {
+        AlarmKind::Flapping | AlarmKind::FlappingClear => Some(AlarmSort::Flapping),
+        AlarmKind::QuorumFailure | AlarmKind::QuorumUnrecoverable | AlarmKind::QuorumClear => {
+            Some(AlarmSort::Quorum)
+        }
+        AlarmKind::FirstFailure
+        | AlarmKind::Raise
+        | AlarmKind::Refresh
+        | AlarmKind::Clear
+        | AlarmKind::HostDegraded
+        | AlarmKind::HostClear => None,
+    };
+    let (text, since) = match further {
+        None => (
+            alarm.as_ref().and_then(|alarm| alarm.text.as_deref()),
+            alarm.as_ref().map(|alarm| alarm.since),
+        ),
+        Some(sort) => (None, further_alarms.since(sort)),
+    };
     AlarmEvent {
         kind,
         at,
@@ -435,7 +293,7 @@ fn event_of(
         },
         instance: instance(host, &spec.name, text),
         reason,
-        since: alarm.as_ref().map_or(at, |alarm| alarm.since),
+        since: since.unwrap_or(at),
         incident: alarm.as_ref().and_then(|alarm| alarm.incident).or(newest),
         recovers: spec.recovers(),
     }

@@ -5,7 +5,7 @@
 //! refused is tried again when files change, and after a while in any case:
 //! what was in its way may have been no file's fault.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -13,7 +13,8 @@ use super::backend::Daemon;
 use crate::{
     config::{
         plan::Wanted,
-        watch::{ConfigWatch, News, Places},
+        watch::{ConfigWatch, News},
+        watched::places,
     },
     sys::readable::Readable,
 };
@@ -60,12 +61,9 @@ impl Rest {
     }
 }
 
-/// Watches and reloads until the task is ended. Why it cannot, if that is so.
-pub(super) async fn run(daemon: Arc<Daemon>) -> String {
-    let mut watch = match ConfigWatch::new() {
-        Ok(watch) => watch,
-        Err(errno) => return format!("no inotify: {errno}"),
-    };
+/// Reloads until the task is ended. `watch` was there before the configuration in
+/// force was read. Why it cannot, if that is so.
+pub(super) async fn run(daemon: Arc<Daemon>, mut watch: ConfigWatch) -> String {
     let readable = match Readable::new(watch.descriptor()) {
         Ok(readable) => readable,
         Err(error) => return format!("no inotify: {error}"),
@@ -75,12 +73,6 @@ pub(super) async fn run(daemon: Arc<Daemon>) -> String {
         changing: None,
         retry: None,
     };
-    watch = match establish(watch, &daemon).await {
-        Ok(watch) => watch,
-        Err(why) => return why,
-    };
-    // It was read before it was watched.
-    rest.changed(Instant::now());
     loop {
         let due = rest.due();
         tokio::select! {
@@ -126,7 +118,7 @@ async fn until(due: Option<Instant>) {
 
 /// Directories are read on a thread that may block.
 async fn establish(mut watch: ConfigWatch, daemon: &Daemon) -> Result<ConfigWatch, String> {
-    let places = places(daemon);
+    let places = places(&daemon.sources, daemon.pmon_d().as_deref());
     let established = tokio::task::spawn_blocking(move || {
         let trouble = watch.establish(&places).err();
         (watch, trouble)
@@ -136,16 +128,6 @@ async fn establish(mut watch: ConfigWatch, daemon: &Daemon) -> Result<ConfigWatc
         tracing::warn!(%errno, path = %path.display(), "changes of the configuration are not seen here");
     }
     Ok(watch)
-}
-
-/// What the configuration in force was read from.
-fn places(daemon: &Daemon) -> Places {
-    let mut directories: Vec<PathBuf> = vec![daemon.sources.conf_d()];
-    directories.extend(daemon.pmon_d());
-    Places {
-        directories,
-        files: vec![daemon.sources.pmon_toml.clone()],
-    }
 }
 
 #[cfg(test)]

@@ -14,14 +14,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc::UnboundedSender;
-
 use super::{
     alarms::Alarms,
     auditing::Deeds,
     canary::Leash,
     entity::Entity,
     gates::Gates,
+    hands::Hands,
     inheritance::Inheritance,
     instances::Counting,
     message::{Message, Work},
@@ -68,7 +67,7 @@ pub struct Engine {
     pub(super) epoll: Epoll,
     pub(super) wake: Wake,
     inbox: mpsc::Receiver<Message>,
-    pub(super) work: UnboundedSender<Work>,
+    pub(super) work: Hands,
     pub(super) schedule: BTreeSet<(Time, EntityName)>,
     /// Which sources are to be believed.
     pub(super) selection: Selection,
@@ -142,7 +141,7 @@ impl Engine {
         facts: Facts,
         wake: Wake,
         inbox: mpsc::Receiver<Message>,
-        work: UnboundedSender<Work>,
+        work: Hands,
         next_incident: u64,
     ) -> Result<Self, rustix::io::Errno> {
         let epoll = Epoll::new()?;
@@ -247,8 +246,9 @@ impl Engine {
                 Message::Launching {
                     entity,
                     process,
-                    recorded,
-                } => self.launching(entity, process, recorded),
+                    role,
+                    passage,
+                } => self.launching(entity, process, role, passage),
                 Message::StartEnded {
                     entity,
                     run,
@@ -284,7 +284,7 @@ impl Engine {
                 } => self.reaped(&entity, process, status),
                 Message::Executed { entity, notice } => self.tell(&entity, notice, clock::now()),
                 Message::Trouble { entity, what } => self.trouble(&entity, what),
-                Message::AlarmSettled { entity, cleared } => self.alarm_settled(&entity, cleared),
+                Message::AlarmSettled(closed) => self.alarm_settled(&closed),
                 Message::Settled { entity, identity } => {
                     self.table.on_record(identity);
                     if let Some(entity) = self.entities.get_mut(&entity) {
@@ -303,6 +303,7 @@ impl Engine {
                 Message::Audit(Due::Changed(entity)) => {
                     self.look(&entity, Occasion::PidfileChanged, false);
                 }
+                Message::Audit(Due::Executed(entity)) => self.executed(&entity),
                 Message::Audit(Due::Sweep(_)) => self.sweep(),
                 Message::Counted(counted) => self.counted(counted),
                 Message::CountAgain(names) => self.count_again(names),
@@ -339,7 +340,7 @@ impl Engine {
         if let Some(entity) = self.entities.get(name) {
             let mut request = entity.look_request(occasion, foreign_script);
             if entity.spec.pidfile.is_none()
-                && entity.recovery.is_adopting()
+                && (entity.recovery.is_adopting() || occasion == Occasion::Executed)
                 && let Some(traits) = &entity.instances.traits
             {
                 request.former = Some((Arc::clone(traits), self.registered_pids()));

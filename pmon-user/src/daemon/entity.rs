@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::instances::Instances;
+use super::{further_alarms::FurtherAlarms, instances::Instances};
 
 use crate::{
     core::{
@@ -14,12 +14,14 @@ use crate::{
         event::Occasion,
         identity::Identity,
         incident::Incidents,
-        recovery::{Quorum, Recovery},
+        recovery::{Quorum, Recovery, StormMark},
         time::Time,
     },
     look::{LookRequest, Remembered},
     pulse::correspondence::{Faults, Strays},
-    state::registrations::{AdHoc, AlarmRecord, EntityRecord, HeldByOperator, StoppedByOperator},
+    state::record::{
+        AdHoc, AlarmRecord, EntityRecord, HeldByOperator, StoppedByOperator, UnitStop,
+    },
     view::incident::IncidentView,
 };
 
@@ -37,8 +39,17 @@ pub struct Entity {
     pub pidfd_only: Option<String>,
     /// How it stands for others, as they were last told.
     pub standing: Standing,
+    /// Whom systemd holds for the main process beside whom the pidfile names, as told
+    /// last.
+    pub other_main: Option<(Identity, u32)>,
+    /// Executions of its program are waited for.
+    pub awaits_execution: bool,
     /// The deadline that is in the engine's schedule.
     pub scheduled: Option<Time>,
+    /// The start command that may be at work, as far as it is on record.
+    pub starting: Option<Identity>,
+    /// In what somebody has stopped its unit, while it is stopped.
+    pub unit_stop: Option<UnitStop>,
     /// The last thing an executor could not do for it.
     pub last_trouble: Option<String>,
     /// The last process that was ended because an operator asked for something:
@@ -63,6 +74,8 @@ pub struct Entity {
     pub instances: Instances,
     /// Its alarm, as receivers may believe it to be.
     pub alarm: Option<AlarmRecord>,
+    /// Its other alarms.
+    pub further_alarms: FurtherAlarms,
     /// What the last sweep found in disagreement, and with whom registered.
     pub disagreement: Option<(Discrepancy, Option<Identity>)>,
     /// What the record was made of that was last given away to be remembered.
@@ -83,10 +96,16 @@ pub struct Tally {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordOf {
     process: Option<Remembered>,
+    starting: Option<Identity>,
+    storm: StormMark,
+    answers: bool,
+    unit_is_stopped: bool,
     /// When the operator stopped it.
     stopped: Option<Timestamp>,
     /// How bad, since when, and when it was cleared.
     alarm: Option<(Severity, Timestamp, Option<Timestamp>)>,
+    /// Which of the other alarms.
+    further_alarms: u64,
     quorum: Quorum,
     /// Since and until when an operator holds it.
     held: Option<(Timestamp, Option<Timestamp>)>,
@@ -103,7 +122,13 @@ impl Entity {
             ad_hoc,
             mut unsettled,
             launched,
+            starting,
+            // The recovery's.
+            storm: _,
+            answers: _,
+            unit_stop,
             alarm,
+            further_alarms,
             // The recovery's.
             quorum: _,
         } = record;
@@ -125,7 +150,11 @@ impl Entity {
             known,
             pidfd_only: None,
             standing: Standing::Unknown,
+            other_main: None,
+            awaits_execution: false,
             scheduled: None,
+            starting,
+            unit_stop,
             last_trouble: None,
             ended_for: None,
             stopped_by: stopped,
@@ -137,6 +166,7 @@ impl Entity {
             tally: Tally::default(),
             instances: Instances::default(),
             alarm,
+            further_alarms: further_alarms.into(),
             disagreement: None,
             remembered: None,
         }
@@ -173,9 +203,21 @@ impl Entity {
                 .collect(),
             // Kept where the record is.
             launched: None,
+            starting: self.starting,
+            storm: self.recovery.storm_record(),
+            answers: self.recovery.has_answered(),
+            unit_stop: self.unit_stop.clone(),
             alarm: self.alarm.clone(),
+            further_alarms: self.further_alarms.records().to_vec(),
             quorum: self.recovery.quorum(),
         }
+    }
+
+    /// The same, as it is given away now.
+    #[must_use]
+    pub fn memory_now(&mut self) -> Arc<EntityRecord> {
+        self.remembered = Some(self.record_of());
+        Arc::new(self.memory())
     }
 
     /// What that is made of.
@@ -183,8 +225,13 @@ impl Entity {
     pub fn record_of(&self) -> RecordOf {
         RecordOf {
             process: self.known,
+            starting: self.starting,
+            storm: self.recovery.storm_mark(),
+            answers: self.recovery.has_answered(),
+            unit_is_stopped: self.unit_stop.is_some(),
             stopped: self.stopped().map(|stopped| stopped.at),
             alarm: (self.alarm.as_ref()).map(|alarm| (alarm.severity, alarm.since, alarm.cleared)),
+            further_alarms: self.further_alarms.revision(),
             quorum: self.recovery.quorum(),
             held: self.held().map(|held| (held.at, held.until)),
         }

@@ -7,29 +7,28 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::{engine::Engine, message::Work, steps::Found};
 use crate::{
     core::{death::Death, event::Event},
+    effect::Passage,
     sys::pidfd::VerifiedPid,
     table::{EntityName, Followed},
 };
 
 impl Engine {
-    /// A program waits to be executed for an entity.
-    pub(super) fn launching(
+    /// A program waits to be executed that is an entity's process.
+    pub(super) fn process_launching(
         &mut self,
         entity: EntityName,
         process: VerifiedPid,
-        recorded: oneshot::Sender<()>,
+        passage: Passage,
     ) {
         let identity = process.identity();
         self.table.expect(&entity, process);
         self.hand_out(Work::Launched {
             entity,
             identity,
-            recorded,
+            passage,
         });
     }
 

@@ -14,7 +14,7 @@ use crate::{
         recovery::{AfterHold, AfterStop, Recovery, Stage},
         time::Time,
     },
-    state::registrations::{EntityRecord, HeldByOperator, StoppedByOperator},
+    state::record::{EntityRecord, HeldByOperator, StoppedByOperator},
     sys::clock,
     table::EntityName,
     view::entity::HoldView,

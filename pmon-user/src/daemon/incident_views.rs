@@ -9,6 +9,7 @@ use crate::{
     core::{
         death::{Death, LastSeen, WaitStatus},
         evidence::{Evidence, Sender, SentSignal, SignalOrigin},
+        identity::Identity,
         incident::{End, Incident},
         notice::Notice,
         time::Time,
@@ -108,9 +109,47 @@ fn ended_in_silence(incident: &Incident) -> Option<DeathCertificate> {
     // Left alone where nobody would start another one.
     let ended = |(_, notice): &(Time, Notice)| *notice == Notice::Unregistered(identity);
     let (began, _) = incident.timeline.iter().find(|entry| ended(entry))?;
-    let uptime = began.since(Time::from_start_ticks(identity.start_time));
-    Some(DeathCertificate {
-        incident: incident.number,
+    let recovery = (incident.recovered_at).map(|at| (at, at.since(unanswered_at)));
+    Some(silenced(identity, *began, incident.number, recovery))
+}
+
+/// The last death of an entity, also one that pmon brought about because there
+/// were no answers.
+pub(super) fn last_death(entity: &Entity) -> Option<DeathCertificate> {
+    let newest = entity.incidents.newest();
+    let died = entity.recovery.last_death();
+    let silent = entity.recovery.silenced();
+    match (died, silent) {
+        (Some(death), silent) if silent.is_none_or(|(_, at)| at <= death.detected_at) => {
+            let of_it = newest.filter(|incident| incident.death.as_ref() == Some(death));
+            let of_it = of_it.map(|incident| (incident.number, incident.recovered_at));
+            let (number, recovered_at) = of_it.unwrap_or((0, None));
+            Some(certificate(death, number, recovered_at))
+        }
+        (_, Some((identity, at))) => {
+            let told = |(_, notice): &(Time, Notice)| matches!(notice, Notice::Unanswered { identity: who, .. } if *who == identity);
+            let of_it = newest.filter(|incident| incident.timeline.iter().any(told));
+            let recovered_at = of_it.and_then(|incident| incident.recovered_at);
+            let recovered_at = recovered_at.filter(|recovered| *recovered >= at);
+            let recovery = recovered_at.map(|recovered| (recovered, recovered.since(at)));
+            let number = of_it.map_or(0, |incident| incident.number);
+            Some(silenced(identity, at, number, recovery))
+        }
+        (_, None) => None,
+    }
+}
+
+/// What is known of a process that pmon ended at that time because it did not
+/// answer; when its successor was verified, and how long that took.
+fn silenced(
+    identity: Identity,
+    ended_at: Time,
+    incident: u64,
+    recovery: Option<(Time, Duration)>,
+) -> DeathCertificate {
+    let uptime = ended_at.since(Time::from_start_ticks(identity.start_time));
+    DeathCertificate {
+        incident,
         pid: identity.pid,
         start_time: Some(wall_start(identity.start_time)),
         died_at: None,
@@ -130,11 +169,9 @@ fn ended_in_silence(incident: &Incident) -> Option<DeathCertificate> {
         detected_by: "heartbeat".to_owned(),
         detect_latency_us: None,
         resources_released_us: None,
-        recovered_at: incident.recovered_at.map(clock::wall),
-        recovery_latency_us: incident
-            .recovered_at
-            .map(|at| microseconds(at.since(unanswered_at))),
-    })
+        recovered_at: recovery.map(|(at, _)| clock::wall(at)),
+        recovery_latency_us: recovery.map(|(_, latency)| microseconds(latency)),
+    }
 }
 
 /// Everything known about a death.

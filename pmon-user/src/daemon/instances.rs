@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use tokio::{
     task::spawn_blocking,
     time::{sleep, timeout},
@@ -22,6 +21,7 @@ use tokio::{
 use super::{
     engine::Engine,
     entity::Entity,
+    executions::is_known_by_likeness,
     message::{Inbox, Message, Work},
 };
 use crate::{
@@ -31,6 +31,7 @@ use crate::{
         instances::{self, Census, Counted, Instance, Subject},
         likeness::Traits,
     },
+    state::record::AlarmSort,
     sys::clock,
     table::EntityName,
 };
@@ -40,7 +41,7 @@ const CONFIRM: Duration = Duration::from_secs(3);
 /// A count that takes longer sits on a process that holds its memory map.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// What makes the name of this alarm another one than the entity's.
-const NAME: &str = "duplicate instance";
+pub(super) const NAME: &str = "duplicate instance";
 /// Former processes of an entity that are remembered.
 const FORMER: usize = 8;
 
@@ -62,8 +63,6 @@ pub struct Instances {
     suspected: Vec<Instance>,
     /// Those for which the alarm is raised.
     pub duplicates: Vec<Instance>,
-    /// Since when it has been raised.
-    since: Option<Timestamp>,
     /// Processes that were the entity's, replaced while they lived.
     former: Vec<Identity>,
     /// What the entity's process is like, where a successor is to be known by
@@ -86,8 +85,12 @@ impl Engine {
                 }
                 false
             }
-            // What a successor without a pidfile will be known by.
-            Notice::Registered(_) if self.entities.get(name).is_some_and(is_known_by_traits) => {
+            // What a successor without a pidfile will be known by; and whether an
+            // earlier daemon's alarm has still its ground.
+            Notice::Registered(_)
+                if (self.entities.get(name))
+                    .is_some_and(|it| is_known_by_likeness(it) || is_said_to_have_others(it)) =>
+            {
                 false
             }
             _ => return,
@@ -127,9 +130,13 @@ impl Engine {
                     spec: Arc::clone(&entity.spec),
                     main,
                     before: former(entity, main),
-                    wants_traits: is_known_by_traits(entity),
+                    wants_traits: is_known_by_likeness(entity),
                 }),
-                None if entity.recovery.current().is_none() => idle.push(EntityName::clone(name)),
+                None if entity.recovery.current().is_none()
+                    && *entity.recovery.stage() != Stage::Unknown =>
+                {
+                    idle.push(EntityName::clone(name));
+                }
                 None => {}
             }
         }
@@ -137,8 +144,8 @@ impl Engine {
         for name in idle {
             if let Some(entity) = self.entities.get_mut(&name) {
                 entity.instances.suspected.clear();
-                let duplicates = std::mem::take(&mut entity.instances.duplicates);
-                if !duplicates.is_empty() {
+                entity.instances.duplicates.clear();
+                if is_said_to_have_others(entity) {
                     let notice = Notice::DuplicateCleared(None);
                     self.sound_duplicate(&name, &notice);
                     self.tell(&name, notice, clock::now());
@@ -189,6 +196,9 @@ impl Engine {
                 continue;
             }
             let instances = &mut entity.instances;
+            let is_said = (entity.further_alarms)
+                .raised(AlarmSort::Failure, Some(NAME))
+                .is_some();
             instances.traits = traits.map(Arc::new).or(instances.traits.take());
             let confirmed: Vec<Instance> = others
                 .iter()
@@ -201,7 +211,7 @@ impl Engine {
             instances.suspected = others;
             let is_alone = instances.suspected.is_empty();
             let before = std::mem::replace(&mut instances.duplicates, confirmed.clone());
-            let notice = if is_alone && !before.is_empty() {
+            let notice = if is_alone && is_said {
                 Some(Notice::DuplicateCleared(Some(main)))
             } else if confirmed.is_empty() || confirmed == before {
                 None
@@ -239,12 +249,23 @@ impl Engine {
             return;
         };
         let at = clock::wall(clock::now());
-        let since = *entity.instances.since.get_or_insert(at);
-        let kind = if matches!(notice, Notice::DuplicateInstance { .. }) {
-            AlarmKind::Raise
+        let further = &mut entity.further_alarms;
+        let earlier = further.raised(AlarmSort::Failure, Some(NAME));
+        let earlier = earlier.map(|alarm| alarm.since);
+        let (kind, since) = if matches!(notice, Notice::DuplicateInstance { .. }) {
+            let since = further.raise(AlarmSort::Failure, Some(NAME), Severity::Minor, None, at);
+            let again = earlier.is_some();
+            (
+                if again {
+                    AlarmKind::Refresh
+                } else {
+                    AlarmKind::Raise
+                },
+                since,
+            )
         } else {
-            entity.instances.since = None;
-            AlarmKind::Clear
+            further.clear(AlarmSort::Failure, Some(NAME), at);
+            (AlarmKind::Clear, earlier.unwrap_or(at))
         };
         let event = AlarmEvent {
             kind,
@@ -258,13 +279,20 @@ impl Engine {
             incident: None,
             recovers: false,
         };
-        let memory = Arc::new(entity.memory());
+        let memory = entity.memory_now();
         self.hand_out(Work::Alarm {
             entity: EntityName::clone(name),
             memory,
             events: vec![event],
         });
     }
+}
+
+/// Whether receivers of alarms have been told of others, by this daemon or an
+/// earlier one.
+fn is_said_to_have_others(entity: &Entity) -> bool {
+    let further = &entity.further_alarms;
+    further.raised(AlarmSort::Failure, Some(NAME)).is_some()
 }
 
 /// The process of an entity with which nothing is under way.
@@ -281,12 +309,6 @@ fn resting(entity: &Entity) -> Option<Identity> {
 fn former(entity: &Entity, main: Identity) -> Vec<Identity> {
     let former = entity.instances.former.iter().copied();
     former.filter(|former| *former != main).collect()
-}
-
-/// Whether nothing but its likeness to the one before would tell a successor
-/// that somebody else has started.
-fn is_known_by_traits(entity: &Entity) -> bool {
-    entity.spec.pidfile.is_none() && !entity.spec.adoption_window.is_zero()
 }
 
 /// Counts on a blocking thread, and says so even when that hangs.

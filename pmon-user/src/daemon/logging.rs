@@ -1,28 +1,82 @@
 //! The daemon's log: stderr, where journald or an operator reads it, through a
-//! thread of its own, so that a full pipe loses lines instead of holding up pmon.
+//! thread of its own, so that a full pipe loses lines instead of holding up pmon;
+//! in pmond's place syslog as well, or instead where stderr is the journal's, which
+//! would have every line twice.
 
-use std::{io::stderr, os::fd::AsFd as _, sync::Arc};
+use std::{
+    io::{self, Write, stderr},
+    os::fd::AsFd as _,
+    sync::{Arc, OnceLock},
+};
 
 use aya_log::EbpfLogger;
 use tokio::sync::oneshot;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
-use crate::sys::readable::Readable;
+use crate::{compat::starlingx::syslog::Syslog, sys::readable::Readable};
 
 /// Target of the lines that are the kernel side's.
 const KERNEL_LINES: &str = "pmon_kernel";
 /// Lines that may wait for a slow reader.
 const BACKLOG: usize = 8192;
 
-/// Starts logging; lines are flushed when the guard is dropped.
-pub(super) fn start() -> WorkerGuard {
+/// The log; lines are flushed when it is dropped.
+pub(super) struct Log {
+    _guard: WorkerGuard,
+    syslog: Arc<OnceLock<Syslog>>,
+}
+
+impl Log {
+    /// From now on lines go to syslog, too.
+    pub(super) fn also_to(&self, syslog: Syslog) {
+        // The first one stays.
+        let _already: Result<(), _> = self.syslog.set(syslog);
+    }
+}
+
+/// What the log's thread writes to; a line, or what was written as one, at a time.
+struct Destinations<W> {
+    stderr: W,
+    syslog: Arc<OnceLock<Syslog>>,
+    /// stderr is journald's, which stamps lines itself; otherwise we do.
+    in_journal: bool,
+}
+
+impl<W: Write> Write for Destinations<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(syslog) = self.syslog.get() {
+            let text = String::from_utf8_lossy(line);
+            let text = match text.split_once(' ') {
+                Some((_time, text)) if !self.in_journal => text,
+                Some(_) | None => &text,
+            };
+            if syslog.write(text).is_ok() && self.in_journal {
+                return Ok(line.len());
+            }
+        }
+        self.stderr.write_all(line)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stderr.flush()
+    }
+}
+
+/// Starts logging.
+pub(super) fn start() -> Log {
+    let in_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let syslog = Arc::default();
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(BACKLOG)
         .thread_name("pmon-log")
-        .finish(stderr());
+        .finish(Destinations {
+            stderr: stderr(),
+            syslog: Arc::clone(&syslog),
+            in_journal,
+        });
     let filter = filter(std::env::var("PMON_LOG").ok().as_deref());
-    let in_journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let lines = fmt::layer()
         .with_writer(writer)
         .with_ansi(false)
@@ -38,7 +92,10 @@ pub(super) fn start() -> WorkerGuard {
         .with(filter)
         .with(lines)
         .try_init();
-    guard
+    Log {
+        _guard: guard,
+        syslog,
+    }
 }
 
 /// What is written: `info` and worse unless somebody wants something else.
@@ -88,7 +145,7 @@ pub(super) async fn kernel_log(mut log: EbpfLogger<KernelLines>, stop: oneshot::
     let read = readable.read(|_| {
         log.flush();
         // Read to its end: wait for more.
-        Err::<(), _>(std::io::ErrorKind::WouldBlock.into())
+        Err::<(), _>(io::ErrorKind::WouldBlock.into())
     });
     tokio::select! {
         _ = stop => {}
@@ -99,4 +156,54 @@ pub(super) async fn kernel_log(mut log: EbpfLogger<KernelLines>, stop: oneshot::
     }
     // What the programs wrote before they were detached.
     log.flush();
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+    use crate::compat::starlingx::root::Root;
+
+    /// What was written to stderr, and to syslog.
+    fn written(in_journal: bool, syslogd: bool, line: &str) -> (String, Option<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("dev")).unwrap();
+        let syslogd = syslogd.then(|| {
+            let socket = UnixDatagram::bind(directory.path().join("dev/log")).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket
+        });
+        let syslog = Arc::new(OnceLock::new());
+        let root = Root::new(directory.path().to_path_buf());
+        syslog.set(Syslog::of(&root).unwrap()).unwrap();
+        let mut destinations = Destinations {
+            stderr: Vec::new(),
+            syslog,
+            in_journal,
+        };
+        destinations.write_all(line.as_bytes()).unwrap();
+        let told = syslogd.map(|syslogd| {
+            let mut buffer = [0; 256];
+            let length = syslogd.recv(&mut buffer).unwrap();
+            let text = str::from_utf8(&buffer[..length]).unwrap();
+            text.split_once("]: ").unwrap().1.to_owned()
+        });
+        (String::from_utf8(destinations.stderr).unwrap(), told)
+    }
+
+    #[test]
+    fn syslog_has_each_line_and_the_journal_has_none_twice() {
+        let timed = "2026-01-01T00:00:00Z  INFO web: Died\n";
+        let told = Some("INFO web: Died".to_owned());
+        assert_eq!(
+            written(false, true, timed),
+            (timed.to_owned(), told.clone())
+        );
+        assert_eq!(written(false, false, timed), (timed.to_owned(), None));
+        let untimed = " INFO web: Died\n";
+        assert_eq!(written(true, true, untimed), (String::new(), told));
+        assert_eq!(written(true, false, untimed), (untimed.to_owned(), None));
+    }
 }

@@ -91,7 +91,7 @@ enum Task {
     Answer(Vec<Inquiry>),
     Look {
         ticket: u64,
-        asked: Asked,
+        asked: Box<Asked>,
         swept: bool,
     },
 }
@@ -180,7 +180,7 @@ impl Shared {
                     swept,
                 } => {
                     let look = look::look(&asked.request);
-                    if !self.looked(ticket, asked, look, swept) {
+                    if !self.looked(ticket, *asked, look, swept) {
                         return;
                     }
                 }
@@ -322,7 +322,7 @@ impl State {
         self.at_work.insert(ticket, work);
         Some(Task::Look {
             ticket,
-            asked,
+            asked: Box::new(asked),
             swept,
         })
     }
@@ -368,6 +368,7 @@ fn blind(occasion: Occasion, knew: Option<Identity>, reason: String) -> Look {
         known_alive: None,
         known_gone: false,
         names_gone: None,
+        unit_stopped: None,
         other_main: None,
     }
 }

@@ -9,7 +9,6 @@ use std::{
 };
 
 use aya_log::EbpfLogger;
-use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::{
@@ -19,7 +18,7 @@ use super::{
     selection::{SourceWork, Started},
 };
 use crate::{
-    alarm::event::AlarmEvent,
+    alarm::{event::AlarmEvent, queue::Closed},
     audit::Due,
     compat::{
         inbox::{Outcome, datagram::Command},
@@ -35,7 +34,7 @@ use crate::{
         notice::Notice,
         time::Time,
     },
-    effect::Job,
+    effect::{Job, Passage, Role},
     look::{
         Look, LookRequest,
         instances::{Census, Counted},
@@ -45,7 +44,10 @@ use crate::{
         ebpf::{Plan, Replaced, Replacement},
         selection,
     },
-    state::registrations::EntityRecord,
+    state::{
+        atomic::Reach,
+        record::{EntityRecord, UnitStop},
+    },
     sys::{pidfd::VerifiedPid, wake::Wake},
     systemd,
     table::{Answer, EntityName, Inquiry},
@@ -73,14 +75,16 @@ pub enum Message {
         /// There are none.
         exhausted: bool,
     },
-    /// A program waits to be executed that is itself the monitored process.
+    /// A program waits to be executed.
     Launching {
         /// For whom.
         entity: EntityName,
-        /// Who will be it.
+        /// Who will execute it.
         process: VerifiedPid,
-        /// Told when that is on record.
-        recorded: oneshot::Sender<()>,
+        /// As what.
+        role: Role,
+        /// To be opened when that is on record.
+        passage: Passage,
     },
     /// A start command ended, or runs as the process itself.
     StartEnded {
@@ -130,12 +134,7 @@ pub enum Message {
         what: String,
     },
     /// Every receiver knows that an alarm was cleared.
-    AlarmSettled {
-        /// Whose.
-        entity: EntityName,
-        /// When it was.
-        cleared: Timestamp,
-    },
+    AlarmSettled(Closed),
     /// A death is in the journal.
     Settled {
         /// Whose.
@@ -298,8 +297,8 @@ pub enum Work {
         entity: EntityName,
         /// Who will be it.
         identity: Identity,
-        /// Told when that is on record.
-        recorded: oneshot::Sender<()>,
+        /// To be opened when that is on record.
+        passage: Passage,
     },
     /// A process has taken another's place; answered by [`Message::Settled`] when
     /// that is on record.
@@ -313,8 +312,21 @@ pub enum Work {
     },
     /// What should survive the daemon has changed.
     Remember(EntityName, Arc<EntityRecord>),
+    /// The same, and somebody waits until it is on record.
+    Record {
+        /// Whose.
+        entity: EntityName,
+        /// What is remembered of it now.
+        memory: Arc<EntityRecord>,
+        /// How far it has to be written.
+        reach: Reach,
+        /// Called then, or when that takes too long; never on the engine's thread.
+        then: Then,
+    },
     /// Who starts an entity's process from now on: its unit may be of interest.
-    Unit(EntityName, StartMethod),
+    /// It is down because somebody stopped that invocation of it, as far as is
+    /// remembered.
+    Unit(EntityName, StartMethod, Option<UnitStop>),
     /// Receivers of alarms are to be told, once it is on record.
     Alarm {
         /// Whose.
@@ -326,9 +338,24 @@ pub enum Work {
     },
     /// An entity's pidfile is to be watched from now on; none when it has none.
     Watch(EntityName, Option<std::path::PathBuf>),
+    /// While an entity is missing that no pidfile tells of: its program, of whose
+    /// executions is to be told; none when it is not missing any more.
+    AwaitExecution(EntityName, Option<std::path::PathBuf>),
     /// Look for the processes of these entities, for the sweep.
     Sweep(Vec<(EntityName, LookRequest)>),
 }
+
+/// Whether something is on record now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRecord {
+    /// It is.
+    Yes,
+    /// Not within reasonable time; it may be later.
+    NotYet,
+}
+
+/// For whoever waits until something is on record.
+pub type Then = Box<dyn FnOnce(OnRecord) + Send>;
 
 /// One notice on its way to people.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! `pmon daemon`: puts the parts together, and takes them apart in order.
 //!
-//! Threads: the engine (receiver, SCHED_FIFO where permitted), the audit, the
-//! state writer, and one tokio runtime for everything else. Start: lock the run
+//! Threads: the engine (receiver, SCHED_FIFO where permitted), the lanes (likewise),
+//! the audit, the state writers, and one tokio runtime for everything else. Start: lock the run
 //! directory, load the kernel program, start the engine, open the control
 //! socket, then monitor. End: the reverse; monitored processes are left alone.
 
@@ -14,9 +14,12 @@ pub mod canary;
 mod commands;
 pub mod engine;
 pub mod entity;
+mod executions;
 mod following;
+pub mod further_alarms;
 mod gates;
 mod handoff;
+pub mod hands;
 mod hearing;
 mod holds;
 mod incident_views;
@@ -24,13 +27,16 @@ mod inheritance;
 mod instances;
 mod kernel_side;
 mod kernel_views;
+mod lanes;
 mod logging;
 mod looks;
 pub mod message;
 pub mod options;
+mod owed_alarms;
 mod pid_one;
 mod pulses;
 mod receiver;
+mod recording;
 mod reload;
 mod requests;
 mod scripts;
@@ -38,17 +44,19 @@ pub mod selection;
 mod sightings;
 mod sockets;
 mod starlingx;
+mod starting;
 mod status_views;
 mod steps;
 mod sweep;
 mod telling;
 mod turns;
+mod unit_stops;
 mod views;
 mod work;
 
 use std::{
     collections::BTreeSet,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex},
     time::Duration,
@@ -57,12 +65,14 @@ use std::{
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Notify, mpsc::unbounded_channel},
+    sync::Notify,
 };
 
 use self::{
     backend::{Daemon, Helpers},
+    hands::Hands,
     inheritance::{Memory, Past},
+    lanes::Lanes,
     looks::Looks,
     message::{Inbox, Message},
     options::Options,
@@ -75,7 +85,12 @@ use crate::{
     alarm::{self, AlarmSink, dispatch::Dispatch, event::AlarmEvent},
     audit::{self, AuditSettings},
     causes::in_full,
-    config::{self, Loaded, Sources, settings::Settings},
+    config::{
+        self, Loaded, Sources,
+        settings::Settings,
+        watch::ConfigWatch,
+        watched::{Watched, load_watched},
+    },
     control::{
         access::{AccessRules, group_id},
         backend::Backend as _,
@@ -114,7 +129,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     // While there is one thread.
     let aside = spawn::set_descriptors_aside();
-    let _logging = logging::start();
+    let log = logging::start();
     if let Err(error) = aside {
         tracing::warn!(%error, "sockets cannot be passed to programs");
     }
@@ -125,7 +140,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         StarlingX::start(config::starlingx(&sources, &host))
     };
-    let mut loaded = config::load(&sources, &host);
+    if let Some(syslog) = starlingx.syslog() {
+        log.also_to(syslog);
+    }
+    let (mut loaded, watch) = first_load(options, &sources, &host);
     loaded.findings.extend(findings);
     options.apply_to(&mut loaded.settings);
     starlingx.overlay().apply_to(&mut loaded.settings);
@@ -166,12 +184,27 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         options,
         sources,
         loaded,
+        watch,
         &mut starlingx,
     ));
     drop(starlingx);
     runtime.shutdown_timeout(SHUTDOWN);
     drop(lock);
+    drop(log);
     result
+}
+
+/// The configuration; who goes on running has what it was read from watched.
+fn first_load(
+    options: &Options,
+    sources: &Sources,
+    host: &config::LocalHost,
+) -> (Loaded, Result<ConfigWatch, String>) {
+    if options.check {
+        return (config::load(sources, host), Err("nobody asks".to_owned()));
+    }
+    let Watched { loaded, watch } = load_watched(sources, host);
+    (loaded, watch)
 }
 
 /// What comes after this daemon.
@@ -188,6 +221,7 @@ async fn serve_until_stopped(
     options: &Options,
     sources: Sources,
     loaded: Loaded,
+    config_watch: Result<ConfigWatch, String>,
     starlingx: &mut StarlingX,
 ) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -209,15 +243,17 @@ async fn serve_until_stopped(
     let (past, history) = Past::of(journalled.incidents, backend::HISTORY);
     let mut registrations = remembered.registrations;
     registrations.next_incident = registrations.next_incident.max(newest + 1);
-    let told_earlier = alarms::told_earlier(&receiver::host_name(), &registrations);
+    let told_earlier = owed_alarms::told_earlier(&receiver::host_name(), &registrations);
     let store = Store::start(state_dir, registrations.clone())?;
-    let volatile = Store::start_volatile(run_dir, registrations.clone())?;
+    // Detection comes first, then recovery.
+    let priority = settings.daemon.receiver_priority.saturating_sub(1);
+    let volatile = Store::start_volatile(run_dir, registrations.clone(), priority)?;
 
     let socket_path = run_dir.join("pmon.sock");
     let access = access_rules(settings);
     let socket = ControlSocket::bind(&socket_path, &access)?;
 
-    let (work_sender, work) = unbounded_channel();
+    let (hands, handed_out) = Hands::new();
     // The workers end with the engine, whoever else could give them work.
     let starter = Starter::new(settings.daemon.clone());
     let (watch, host) = starlingx.first_look().unzip();
@@ -232,12 +268,21 @@ async fn serve_until_stopped(
             host,
         },
         degraded,
-        work_sender,
+        hands,
     )?;
     let inbox = engine.inbox.clone();
     starlingx.engine_is_up(&inbox, engine.health.clone());
     let units = units(&inbox);
-    let executor = Arc::new(executor(state_dir, &inbox, units.clone()));
+    let lanes = Lanes::start(priority)?;
+    let questions = run_dir.join("questions");
+    end_questions(&questions).await;
+    let executor = Arc::new(executor(
+        &lanes,
+        state_dir,
+        questions,
+        &inbox,
+        units.clone(),
+    ));
     let telling = Arc::new(Telling::default());
     let history = Arc::new(Mutex::new(history));
     let audit = start_audit(settings, &inbox);
@@ -253,7 +298,7 @@ async fn serve_until_stopped(
         subfunctions: starlingx.subfunctions.clone(),
         overlay: starlingx.overlay(),
     };
-    let workers = Workers {
+    let workers = Arc::new(Workers {
         executor: Arc::clone(&executor),
         pulses: pulses::start(&settings.daemon, &inbox),
         audit,
@@ -262,13 +307,15 @@ async fn serve_until_stopped(
         volatile,
         telling: Arc::clone(&telling),
         history: Arc::clone(&history),
-        gates: watch.and_then(|watch| starlingx.watch_gates(watch, &inbox)),
+        gates: watch.and_then(|watch| starlingx.watch_gates(watch, units.as_ref(), &inbox)),
         alarms: alarms.clone(),
-        looks: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
+        looks: Looks::new(inbox.clone(), lanes.runtime().clone()),
+        sweeps: Looks::new(inbox.clone(), tokio::runtime::Handle::current()),
         units: units.clone(),
         inbox: inbox.clone(),
-    };
-    let workers = tokio::spawn(workers.run(work));
+    });
+    let prompt = (lanes.runtime()).spawn(Arc::clone(&workers).run(handed_out.prompt));
+    let patient = tokio::spawn(Arc::clone(&workers).run(handed_out.patient));
     let handed_over = Arc::new(Notify::new());
     let daemon = Arc::new(Daemon {
         inbox: inbox.clone(),
@@ -296,7 +343,10 @@ async fn serve_until_stopped(
     if settings.daemon.auto_reload {
         let (daemon, inbox) = (Arc::clone(&daemon), inbox.clone());
         tokio::spawn(async move {
-            let why = auto_reload::run(daemon).await;
+            let why = match config_watch {
+                Ok(watch) => auto_reload::run(daemon, watch).await,
+                Err(why) => why,
+            };
             let why = format!("changed configuration files are not noticed: {why}");
             tracing::error!("{why}");
             inbox.send(Message::Degraded(why));
@@ -342,11 +392,13 @@ async fn serve_until_stopped(
     if let (End::ForGood, Some(units)) = (end, &units) {
         units.give_back().await;
     }
-    let (store, volatile) = workers.await.context("the workers failed")?;
+    prompt.await.context("the workers failed")?;
+    patient.await.context("the workers failed")?;
+    lanes.end().await;
     // What is not told now is on record.
     let told = tokio::task::spawn_blocking(move || alarms.close(LAST_ALARMS)).await;
     told.context("telling the last alarms failed")?;
-    save_all(&store, &volatile, run_dir).await;
+    save_all(&workers.store, &workers.volatile, run_dir).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -390,12 +442,37 @@ fn units(inbox: &Inbox) -> Option<Units> {
     Some(Units::start(&runtime, settings, Box::new(teller)))
 }
 
-fn executor(state_dir: &Path, inbox: &Inbox, units: Option<Units>) -> Executor {
+/// Ends what a killed daemon has asked and would not hear any more.
+async fn end_questions(directory: &Path) {
+    /// A script in state D is not waited for.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let directory = directory.to_owned();
+    let ending = tokio::task::spawn_blocking(move || effect::end_orphans(&directory));
+    match tokio::time::timeout(PATIENCE, ending).await {
+        Ok(Ok(ended)) => {
+            for process in ended {
+                tracing::info!(%process, "a status script of an earlier daemon was ended");
+            }
+        }
+        Ok(Err(_)) | Err(_) => {
+            tracing::warn!("status scripts of an earlier daemon may be at work still");
+        }
+    }
+}
+
+fn executor(
+    lanes: &Lanes,
+    state_dir: &Path,
+    questions: PathBuf,
+    inbox: &Inbox,
+    units: Option<Units>,
+) -> Executor {
     let (inbox, launches) = (inbox.clone(), inbox.clone());
     Executor::recording(
-        tokio::runtime::Handle::current(),
+        lanes.runtime().clone(),
         effect::Settings {
             units,
+            question_directory: Some(questions),
             ..effect::Settings::detect(state_dir)
         },
         Arc::new(move |entity, report| {
@@ -432,15 +509,14 @@ fn executor(state_dir: &Path, inbox: &Inbox, units: Option<Units>) -> Executor {
                 Report::Failed { what } => Message::Trouble { entity, what },
             });
         }),
-        Box::new(move |entity, process| {
-            let (recorded, on_record) = tokio::sync::oneshot::channel();
+        Box::new(move |entity, process, role, passage| {
             // Nobody records any more when the daemon ends.
             launches.send(Message::Launching {
                 entity,
                 process,
-                recorded,
+                role,
+                passage,
             });
-            on_record
         }),
     )
 }
@@ -467,8 +543,8 @@ fn start_alarms(
     inbox: &Inbox,
 ) -> anyhow::Result<Dispatch> {
     let inbox = inbox.clone();
-    Dispatch::start(sinks, told, move |entity, cleared| {
-        inbox.send(Message::AlarmSettled { entity, cleared });
+    Dispatch::start(sinks, told, move |closed| {
+        inbox.send(Message::AlarmSettled(closed));
     })
     .context("cannot start the receivers of alarms")
 }

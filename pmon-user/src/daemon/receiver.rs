@@ -11,14 +11,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     End,
     engine::{Engine, Facts},
     gates::Gates,
+    hands::Hands,
     inheritance::Memory,
-    message::{Inbox, Work},
+    message::Inbox,
     selection::{self, Started, Starter},
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     causes::in_full,
     config::{Loaded, settings::Settings},
     source::selection::Selection,
-    state::registrations::{self, EntityRecord},
+    state::{record::EntityRecord, registrations},
     sys::{clock, limits, sched, wake::Wake},
     table::{Table, budget::Budget},
 };
@@ -47,7 +47,7 @@ pub(super) fn start(
     loaded: Loaded,
     remembered: Memory,
     degraded: Vec<String>,
-    work: UnboundedSender<Work>,
+    work: Hands,
 ) -> anyhow::Result<Running> {
     let budget = pidfd_budget(settings);
     let wake = Wake::new().context("cannot create an eventfd")?;
@@ -203,7 +203,7 @@ impl Engine {
             if let Some(ad_hoc) = record.ad_hoc.clone() {
                 self.add_ad_hoc(&name, ad_hoc, record);
             } else {
-                self.clear_orphan(&name, record);
+                self.clear_orphan(&name, &record);
             }
         }
         self.relate();

@@ -13,7 +13,7 @@ use crate::{
         Loaded,
         plan::{self, Change, KeyChange, Plan, Wanted},
     },
-    state::registrations::EntityRecord,
+    state::record::EntityRecord,
     table::EntityName,
     view::diagnosis::{EntityChangeView, KeyChangeView, ReloadView},
 };
@@ -95,7 +95,7 @@ impl Engine {
             if let Some(sockets) = sockets {
                 self.keep_sockets(&name, sockets);
             }
-            self.hand_out(Work::Unit(Arc::clone(&name), spec.start.clone()));
+            self.hand_out(Work::Unit(Arc::clone(&name), spec.start.clone(), None));
             self.hand_out(Work::Watch(name, spec.watched_pidfile().cloned()));
         }
         self.relate();

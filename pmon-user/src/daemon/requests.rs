@@ -9,6 +9,7 @@ use super::{
     incident_views::incident_view,
     logging::KernelLines,
     message::{Reply, Request},
+    starting,
     views::entity_view,
 };
 use aya_log::EbpfLogger;
@@ -26,14 +27,14 @@ use crate::{
     },
     look::Remembered,
     source::ebpf::{Plan, Replaced, Replacement},
-    state::registrations::{AdHoc, EntityRecord},
+    state::record::{AdHoc, EntityRecord},
     sys::clock,
     table::EntityName,
     view::{entity::EntityView, incident::IncidentView},
 };
 
 /// An asker that has gone away is no concern of ours.
-fn reply<T>(to: Reply<T>, answer: Result<T, Refusal>) {
+pub(super) fn reply<T>(to: Reply<T>, answer: Result<T, Refusal>) {
     let _asker_gone: Result<(), _> = to.send(answer);
 }
 
@@ -71,7 +72,10 @@ impl Engine {
                 reply: to,
             } => {
                 let request = OperatorRequest { action, reason, by };
-                reply(to, self.operate(&name, request));
+                let answer = self.operate(&name, request);
+                // It may go by another name.
+                let name = answer.as_ref().map_or(name, |view| view.name.clone());
+                self.reply_on_record(&name, answer, to);
             }
             Request::Command {
                 command,
@@ -84,12 +88,19 @@ impl Engine {
                 process,
                 by,
                 reply: to,
-            } => reply(to, self.register_ad_hoc(request, process, by)),
+            } => {
+                let name = request.name.clone();
+                let answer = self.register_ad_hoc(request, process, by);
+                self.reply_on_record(&name, answer, to);
+            }
             Request::Unregister {
                 name,
                 by,
                 reply: to,
-            } => reply(to, self.unregister_ad_hoc(&name, &by)),
+            } => {
+                let answer = self.unregister_ad_hoc(&name, &by);
+                self.reply_on_record(&name, answer, to);
+            }
             Request::Reload(loaded, wanted, to) => reply(to, Ok(self.reload(*loaded, wanted))),
             Request::Bpf(to) => reply(to, Ok(self.snapshot())),
             Request::PlanPrograms(to) => reply(to, self.plan_programs()),
@@ -260,9 +271,19 @@ impl Engine {
             notices,
         } = holds::resume(&spec, &record, now);
         let effects = self.gates.place(&spec, &mut recovery, effects);
+        if let Some(storm) = record.storm.clone() {
+            recovery.resume_storm(&spec, storm);
+        }
+        if let (true, Some(process)) = (record.answers, record.process) {
+            recovery.recall_answers(process.identity);
+        }
+        let resumed = starting::resume(&spec, &mut recovery, &record, now);
         let quorum = record.quorum;
         let name = EntityName::from(spec.name.as_str());
         self.adopt(Entity::new(spec, recovery, record), effects);
+        if let Some(resumed) = resumed {
+            self.go_on_with_start(&name, resumed);
+        }
         self.take_over_alarm(&name, quorum, now);
         self.tell_all(&name, notices, now);
     }

@@ -21,7 +21,8 @@ pub(super) fn state_word(recovery: &Recovery) -> StateWord {
     match recovery.stage() {
         // pmon did not stop it, and does not know whether it runs.
         Stage::Stopped | Stage::Held { .. } => StateWord::Held,
-        Stage::Unmonitored => StateWord::Unknown,
+        Stage::Ignore => StateWord::Failed,
+        Stage::Unmonitored | Stage::Polling { .. } | Stage::StartWait { .. } => StateWord::Unknown,
         Stage::Unknown
         | Stage::Manage
         | Stage::Looking
@@ -31,11 +32,8 @@ pub(super) fn state_word(recovery: &Recovery) -> StateWord {
         | Stage::MonitorWait { .. }
         | Stage::Monitor { .. }
         | Stage::RestartWait { .. }
-        | Stage::Polling { .. }
-        | Stage::StartWait { .. }
         | Stage::Gated
         | Stage::Queued
-        | Stage::Ignore
         | Stage::Unverifiable => {
             if recovery.is_manual() {
                 StateWord::Starting
@@ -51,13 +49,18 @@ pub(super) fn state_word(recovery: &Recovery) -> StateWord {
 }
 
 /// The stage, in pmond's words for status mode.
-pub(super) const fn stage(recovery: &Recovery) -> &'static str {
+pub(super) fn stage(recovery: &Recovery) -> &'static str {
     match recovery.status().state() {
         State::Rest => recovery.stage().as_str(),
+        // A start waits for leave, which tells more.
+        State::Begin { .. } | State::StartDue { .. } if *recovery.stage() != Stage::Manage => {
+            recovery.stage().as_str()
+        }
         state @ (State::Begin { .. }
         | State::ExecuteStatusWait { .. }
         | State::ExecuteStartWait { .. }
-        | State::IntervalWait { .. }) => state.as_str(),
+        | State::IntervalWait { .. }
+        | State::StartDue { .. }) => state.as_str(),
     }
 }
 
@@ -66,8 +69,17 @@ pub(super) fn next_action(spec: &EntitySpec, recovery: &Recovery) -> Option<Stri
     let status = spec.status.as_ref()?;
     let text = match recovery.status().state() {
         State::Rest if *recovery.stage() == Stage::Unmonitored => return None,
+        State::Rest if recovery.is_deferred() => {
+            "ask it when its part of the host is configured".to_owned()
+        }
         State::Rest => format!("nothing until `pmon start {}`", spec.name),
-        State::Begin { .. } => format!("ask: {}", command(status, ScriptTask::Status)),
+        State::Begin { .. } | State::StartDue { .. } => {
+            let ask = format!("ask: {}", command(status, ScriptTask::Status));
+            match recovery.start_restrained_until(clock::now()) {
+                Some(until) => format!("{ask}; nothing is started before {}", clock::wall(until)),
+                None => ask,
+            }
+        }
         State::ExecuteStatusWait { .. } | State::ExecuteStartWait { .. } => {
             "kill the script if it has not ended by then".to_owned()
         }
@@ -82,7 +94,9 @@ pub(super) fn next_action_at(spec: &EntitySpec, recovery: &Recovery) -> Option<j
     let due = match recovery.status().state() {
         State::Rest => return None,
         // After a restart of the daemon it is due since ever.
-        State::Begin { until } | State::IntervalWait { until } => until.max(recovery.since()),
+        State::Begin { until } | State::IntervalWait { until } | State::StartDue { until, .. } => {
+            until.max(recovery.since())
+        }
         State::ExecuteStatusWait { since } | State::ExecuteStartWait { since, .. } => {
             since + status.timeout
         }
@@ -112,7 +126,9 @@ pub(super) fn script_view(entity: &Entity) -> Option<ScriptView> {
     let (running, running_since) = match monitor.state() {
         State::ExecuteStatusWait { since } => (Some("status"), Some(since)),
         State::ExecuteStartWait { since, .. } => (Some("start"), Some(since)),
-        State::Rest | State::Begin { .. } | State::IntervalWait { .. } => (None, None),
+        State::Rest | State::Begin { .. } | State::IntervalWait { .. } | State::StartDue { .. } => {
+            (None, None)
+        }
     };
     Some(ScriptView {
         running: running.map(str::to_owned),

@@ -5,17 +5,20 @@
 
 use std::sync::Arc;
 
-use super::{engine::Engine, entity::Entity, message::Work, steps::Found};
+use super::{engine::Engine, message::Work, steps::Found};
 use crate::{
     core::{
         death::LastSeen,
+        discrepancy::Discrepancy,
         event::{Event, Occasion, Outcome},
         identity::Identity,
+        notice::Notice,
         recovery::Registered,
     },
     effect::Job,
     look::Look,
-    sys::pidfd::VerifiedPid,
+    state::record::UnitStop,
+    sys::{clock, pidfd::VerifiedPid},
     table::EntityName,
 };
 
@@ -39,8 +42,12 @@ impl Engine {
             known_alive,
             known_gone: _,
             names_gone: _,
+            unit_stopped,
             other_main,
         } = look;
+        if let (Some(invocation), Some(entity)) = (unit_stopped, self.entities.get_mut(name)) {
+            entity.unit_stop = Some(UnitStop { invocation });
+        }
         if self
             .entities
             .get(name)
@@ -127,17 +134,26 @@ impl Engine {
         }
     }
 
-    /// systemd's idea of the main process is another one than ours: told once of
-    /// each pair.
+    /// systemd's idea of the main process is another one than the pidfile's, which
+    /// is what the service's own tools and pmon go by: told once of each pair.
     fn main_differs(&mut self, name: &EntityName, identity: Identity, main: u32) {
-        let what = format!(
-            "systemd holds {main} for the unit's main process, and the pidfile names {}",
-            identity.pid
-        );
-        let known = |entity: &Entity| entity.last_trouble.as_ref() == Some(&what);
-        if !self.entities.get(name).is_some_and(known) {
-            self.trouble(name, what);
+        let Some(entity) = self.entities.get_mut(name) else {
+            return;
+        };
+        let pair = Some((identity, main));
+        if std::mem::replace(&mut entity.other_main, pair) == pair {
+            return;
         }
+        let discrepancy = Discrepancy::OtherMainProcess;
+        self.discrepancies.count(discrepancy);
+        let notice = Notice::Audited {
+            discrepancy,
+            seen: format!(
+                "systemd holds {main} for the unit's main process, and the pidfile names {identity}"
+            ),
+            done: vec![format!("{identity} is monitored, as the pidfile says")],
+        };
+        self.tell(name, notice, clock::now());
     }
 
     pub(super) fn current(&self, name: &EntityName) -> Option<Registered> {

@@ -22,7 +22,8 @@ use crate::{
         petting::{Cadence, Core, Petting, Proof, Receivers},
         platform::Platform,
         root::Root,
-        system_state::Systemctl,
+        syslog::Syslog,
+        system_state::{OverBus, Systemctl},
         troubles::{Concern, Troubles},
     },
     config::{
@@ -32,6 +33,7 @@ use crate::{
     control::backend::Backend as _,
     core::gate::{Knowledge, System},
     render,
+    systemd::Units,
 };
 
 /// Where the engine is asked whether it lives.
@@ -88,6 +90,19 @@ impl StarlingX {
         (starlingx, findings)
     }
 
+    /// pmond's place in the host's log.
+    pub(super) fn syslog(&self) -> Option<Syslog> {
+        let AtWork { settings, .. } = self.at_work.as_ref()?;
+        match Syslog::of(&settings.root) {
+            Ok(syslog) => Some(syslog),
+            Err(error) => {
+                self.troubles
+                    .report(Concern::Files, Some(error.to_string()));
+                None
+            }
+        }
+    }
+
     /// The original, if it runs beside us.
     pub(super) fn original(&self) -> Option<u32> {
         files::original(&self.at_work.as_ref()?.settings.root)
@@ -124,11 +139,25 @@ impl StarlingX {
     }
 
     /// Has somebody look after the gates.
-    pub(super) fn watch_gates(&self, watch: Watch, inbox: &Inbox) -> Option<Gates> {
+    pub(super) fn watch_gates(
+        &self,
+        watch: Watch,
+        units: Option<&Units>,
+        inbox: &Inbox,
+    ) -> Option<Gates> {
         let root = &self.at_work.as_ref()?.settings.root;
         let inbox = inbox.clone();
         let report = move |report| inbox.send(Message::Gates(report));
-        gates::start(watch, Systemctl::new(root), self.troubles.clone(), report)
+        let troubles = self.troubles.clone();
+        let started = match units.filter(|_| *root == Root::default()) {
+            Some(units) => {
+                let runtime = tokio::runtime::Handle::current();
+                let source = OverBus::new(units.clone(), runtime, root);
+                gates::start(watch, source, troubles, report)
+            }
+            None => gates::start(watch, Systemctl::new(root), troubles, report),
+        };
+        started
             .map_err(|error| {
                 let trouble = format!("the gates are not looked after: {error}");
                 self.troubles.report(Concern::SystemState, Some(trouble));

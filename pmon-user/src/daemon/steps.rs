@@ -83,6 +83,7 @@ impl Engine {
         self.reschedule(name);
         self.remember(name);
         self.note_standing(name);
+        self.attend_execution(name);
         // Telling people comes last: it must not delay what is to be done.
         for notice in notices {
             self.tell(name, notice, now);
@@ -294,6 +295,8 @@ impl Engine {
         let Some(entity) = self.entities.get_mut(name) else {
             return;
         };
+        entity.forget_ended_start();
+        entity.forget_ended_unit_stop();
         let record_of = entity.record_of();
         if entity.remembered.replace(record_of) != Some(record_of) {
             let memory = Arc::new(entity.memory());
@@ -320,7 +323,8 @@ impl Engine {
         let spec = Arc::clone(&entity.spec);
         let pidfile = spec.watched_pidfile().cloned();
         self.hand_out(Work::Watch(Arc::clone(&name), pidfile));
-        self.hand_out(Work::Unit(Arc::clone(&name), spec.start.clone()));
+        let unit_stop = entity.unit_stop.clone();
+        self.hand_out(Work::Unit(Arc::clone(&name), spec.start.clone(), unit_stop));
         self.entities.insert(Arc::clone(&name), entity);
         self.follow(&name);
         for effect in effects {
@@ -343,7 +347,6 @@ impl Engine {
     }
 
     pub(super) fn hand_out(&self, work: Work) {
-        // Nobody is left to do it only when the daemon ends.
-        let _ended: Result<(), _> = self.work.send(work);
+        self.work.give(work);
     }
 }

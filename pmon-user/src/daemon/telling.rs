@@ -235,6 +235,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Flapping { .. }
         | Notice::StillFlapping { .. }
         | Notice::WaitedInVain { .. }
+        | Notice::GroupInVain { .. }
         | Notice::StillDelayed { .. }
         | Notice::FirstFailure => Level::Warning,
         Notice::Unkillable(_)

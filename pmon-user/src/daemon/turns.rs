@@ -113,6 +113,10 @@ impl Engine {
                     let delay = self.delay(blocker);
                     self.happen(&name, Event::Delayed(delay), now);
                 }
+                Order::GroupInVain { name, group, other } => {
+                    let (group, other) = (group.to_string(), other.to_string());
+                    self.tell(&name, Notice::GroupInVain { group, name: other }, now);
+                }
                 Order::End { name, group } => {
                     let group = group.to_string();
                     self.happen(&name, Event::Cycle { group }, now);
@@ -120,7 +124,17 @@ impl Engine {
             }
         }
         for name in self.budget.grant(now) {
-            self.happen(&name, Event::Turn, now);
+            // Others may have failed while it waited.
+            let entities = &self.entities;
+            let blocker = (self.gate).ask(&name, now, |other| standing(entities, other));
+            let event = match blocker {
+                None => Event::Turn,
+                Some(blocker) => {
+                    self.budget.give_back(&name);
+                    Event::Delayed(self.delay(blocker))
+                }
+            };
+            self.happen(&name, event, now);
         }
     }
 

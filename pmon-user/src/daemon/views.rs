@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     engine::Engine,
     entity::Entity,
-    incident_views::{certificate, container_of, incident_view},
+    incident_views::{container_of, incident_view, last_death},
     pulses::{active_view, correspondence, heartbeat_view, misses},
     scripts,
 };
@@ -91,18 +91,9 @@ impl Engine {
 
 /// The entity as users see it.
 pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
-    let Entity {
-        spec,
-        recovery,
-        incidents,
-        ..
-    } = entity;
+    let Entity { spec, recovery, .. } = entity;
     let current = recovery.current();
     let starts = recovery.starts();
-    let last_death = incidents
-        .newest()
-        .filter(|incident| incident.death.as_ref() == recovery.last_death())
-        .map(|incident| (incident.number, incident.recovered_at));
     EntityView {
         name: spec.name.clone(),
         mode: spec.mode,
@@ -139,10 +130,7 @@ pub(super) fn entity_view(entity: &Entity, now: Time) -> EntityView {
                 .or_else(|| recovery.returns_at())
                 .map(clock::wall),
         },
-        last_death: recovery.last_death().map(|death| {
-            let (number, recovered_at) = last_death.unwrap_or((0, None));
-            certificate(death, number, recovered_at)
-        }),
+        last_death: last_death(entity),
         heartbeat: heartbeat_view(entity),
         script: scripts::script_view(entity),
         held: entity.hold_view(),

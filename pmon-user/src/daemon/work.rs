@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{
     backend::HISTORY,
@@ -22,10 +22,14 @@ use crate::{
     audit::AuditHandle,
     compat::starlingx::gates::Gates,
     core::{entity::StartMethod, event::Occasion, identity::Identity},
-    effect::Executor,
+    effect::{Executor, Passage},
     look::LookRequest,
     pulse::endpoint,
-    state::{Store, changes::Change, registrations::EntityRecord},
+    state::{
+        Store,
+        changes::Change,
+        record::{EntityRecord, UnitStop},
+    },
     systemd::Units,
     table::EntityName,
     view::incident::IncidentView,
@@ -56,8 +60,10 @@ pub(super) struct Workers {
     pub gates: Option<Gates>,
     /// Receivers of alarms.
     pub alarms: Dispatch,
-    /// Looks.
+    /// Looks that somebody waits for.
     pub looks: Looks,
+    /// Those of the sweep, and the pid table's inquiries.
+    pub sweeps: Looks,
     /// systemd, where it runs the host.
     pub units: Option<Units>,
     /// Back to the engine.
@@ -65,9 +71,8 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Works until the engine has ended; gives back the stores, of which the
-    /// second is volatile.
-    pub(super) async fn run(self, mut work: UnboundedReceiver<Work>) -> (Store, Store) {
+    /// Works until the engine has ended. Runs on two threads, with what each is to do.
+    pub(super) async fn run(self: Arc<Self>, mut work: UnboundedReceiver<Work>) {
         while let Some(work) = work.recv().await {
             match work {
                 Work::Look {
@@ -81,7 +86,7 @@ impl Workers {
                 }
                 Work::Sweep(slice) => {
                     let asked = |(entity, request)| Asked { entity, request };
-                    self.looks.sweep(slice.into_iter().map(asked).collect());
+                    self.sweeps.sweep(slice.into_iter().map(asked).collect());
                 }
                 Work::AskGate(question) => {
                     if let Some(gates) = &self.gates {
@@ -94,9 +99,13 @@ impl Workers {
                 Work::Count(census) => instances::count(census, self.inbox.clone()),
                 Work::CountAgain(names) => instances::count_again(names, self.inbox.clone()),
                 Work::Source(work) => self.starter.submit(work, &self.inbox),
-                Work::Inquire(inquiries) => self.looks.inquire(inquiries),
+                Work::Inquire(inquiries) => self.sweeps.inquire(inquiries),
                 Work::Pulse(order) => self.pulse(order),
-                Work::Job { entity, job } => self.executor.submit(&entity, job),
+                Work::Job { entity, job } => {
+                    self.executor.submit(&entity, job);
+                    // The lane first: what comes next is for people and disks.
+                    tokio::task::yield_now().await;
+                }
                 Work::Tell(told) => self.telling.tell(told),
                 Work::Opened(incident) => self.opened(&incident),
                 Work::Closed(incident) => self.closed(*incident),
@@ -109,11 +118,17 @@ impl Workers {
                     let record = (!record.is_empty()).then_some(record);
                     self.remember(&Change::Entity(entity, record));
                 }
+                Work::Record {
+                    entity,
+                    memory,
+                    reach,
+                    then,
+                } => self.record(entity, memory, reach, then),
                 Work::Launched {
                     entity,
                     identity,
-                    recorded,
-                } => self.launched(entity, identity, recorded),
+                    passage,
+                } => self.launched(entity, identity, passage),
                 Work::HandedOver {
                     entity,
                     memory,
@@ -127,15 +142,21 @@ impl Workers {
                     }
                     if let Some(audit) = &self.audit {
                         audit.watch(Arc::clone(&entity), None);
+                        audit.await_execution(Arc::clone(&entity), None);
                     }
                     self.remember(&Change::Entity(entity, None));
                 }
-                Work::Unit(entity, start) => self.unit(entity, start),
+                Work::Unit(entity, start, stop) => self.unit(entity, start, stop),
                 Work::Alarm {
                     entity,
                     memory,
                     events,
                 } => self.alarm(entity, memory, events),
+                Work::AwaitExecution(entity, program) => {
+                    if let Some(audit) = &self.audit {
+                        audit.await_execution(entity, program);
+                    }
+                }
                 Work::Watch(entity, pidfile) => {
                     if let Some(audit) = &self.audit {
                         audit.watch(entity, pidfile);
@@ -143,7 +164,6 @@ impl Workers {
                 }
             }
         }
-        (self.store, self.volatile)
     }
 
     /// Looks, after systemd was asked where it knows more: not for each look of a
@@ -156,7 +176,7 @@ impl Workers {
         let wanted = match request.occasion {
             Occasion::Asked => true,
             Occasion::PidfileChanged => request.spec.pidfile.is_none(),
-            Occasion::PidfileStirred | Occasion::Sweep => false,
+            Occasion::PidfileStirred | Occasion::Executed | Occasion::Sweep => false,
         };
         let (Some(unit), Some(units), true) = (unit, &self.units, wanted) else {
             return self.looks.look(Asked { entity, request });
@@ -169,12 +189,14 @@ impl Workers {
         });
     }
 
-    fn unit(&self, entity: EntityName, start: StartMethod) {
+    fn unit(&self, entity: EntityName, start: StartMethod, stop: Option<UnitStop>) {
         let Some(units) = &self.units else {
             return;
         };
         match start {
-            StartMethod::Unit { unit, policy } => units.watch(entity, unit, policy),
+            StartMethod::Unit { unit, policy } => {
+                units.watch(entity, unit, policy, stop.map(|stop| stop.invocation));
+            }
             StartMethod::Script { .. } | StartMethod::Command(_) | StartMethod::None { .. } => {
                 units.forget(&entity);
             }
@@ -240,13 +262,12 @@ impl Workers {
         });
     }
 
-    fn launched(&self, entity: EntityName, identity: Identity, recorded: oneshot::Sender<()>) {
+    fn launched(&self, entity: EntityName, identity: Identity, passage: Passage) {
         let change = Change::Launched(entity, identity);
-        self.store.save(change.clone());
-        self.volatile.save_then(change, move || {
-            // The start may have been cancelled meanwhile.
-            let _cancelled: Result<(), ()> = recorded.send(());
-        });
+        // First who is waited for.
+        self.volatile
+            .save_then(change.clone(), move || passage.open());
+        self.store.save(change);
     }
 
     /// Who goes on is recorded, and the engine is told when that is done.

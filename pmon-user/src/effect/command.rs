@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    Settings, Shared,
+    Role, Settings, Shared,
     lane::Voice,
     log::{self, Output, Tail},
     name::escape,
@@ -84,6 +84,33 @@ impl Invocation {
         match self {
             Self::Systemctl { .. } | Self::Script { .. } | Self::StatusScript { .. } => false,
             Self::Command(command) => !command.daemonizes,
+        }
+    }
+
+    /// What is to be on record before it is executed: whatever may bring a process
+    /// up that the next daemon would have to know of. systemd keeps its own record.
+    pub(super) const fn role(&self) -> Option<Role> {
+        match self {
+            Self::Systemctl { .. }
+            | Self::StatusScript {
+                task: ScriptTask::Status,
+                ..
+            } => None,
+            Self::Script { .. }
+            | Self::StatusScript {
+                task: ScriptTask::Start,
+                ..
+            } => Some(Role::StartCommand),
+            Self::Command(command) if command.daemonizes => Some(Role::StartCommand),
+            Self::Command(_) => Some(Role::Process),
+        }
+    }
+
+    /// Whether it only asks for the status of an entity.
+    pub(super) const fn is_question(&self) -> bool {
+        match self {
+            Self::StatusScript { task, .. } => matches!(task, ScriptTask::Status),
+            Self::Systemctl { .. } | Self::Script { .. } | Self::Command(_) => false,
         }
     }
 

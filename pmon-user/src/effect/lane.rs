@@ -30,11 +30,11 @@ use tokio::{
 };
 
 use super::{
-    Job, Report, Shared, errno_name, leftovers, pidfile, start, status_script,
+    Job, Report, Shared, errno_name, leftovers, pidfile, resumed, start, status_script,
     trace::{self, Deed},
 };
 use crate::{
-    core::{entity::StopPolicy, identity::Identity, time::Time},
+    core::{effect::ScriptTask, entity::StopPolicy, identity::Identity, time::Time},
     sys::pidfd::VerifiedPid,
 };
 
@@ -93,6 +93,7 @@ impl Voice {
             settings,
             said_no_cgroup: AtomicBool::new(false),
             at_work: super::AtWork::default(),
+            questions: super::Questions::default(),
             sockets: super::Sockets::default(),
             report: Arc::new(|_, _| {}),
             record: None,
@@ -127,9 +128,33 @@ struct Running {
     voice: Arc<Voice>,
     /// Gives back the program in the foreground that it has become.
     task: JoinHandle<Option<VerifiedPid>>,
+    /// It asks for a status, which is of use only to this daemon.
+    is_question: bool,
 }
 
 impl Running {
+    fn new(
+        voice: &Arc<Voice>,
+        work: impl Future<Output = Option<VerifiedPid>> + Send + 'static,
+    ) -> Self {
+        Self {
+            voice: Arc::clone(voice),
+            task: tokio::spawn(work),
+            is_question: false,
+        }
+    }
+
+    /// One that becomes no program in the foreground.
+    fn without_process(
+        voice: &Arc<Voice>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        Self::new(voice, async {
+            work.await;
+            None
+        })
+    }
+
     fn silence(&self) {
         self.voice.silent.store(true, Ordering::Release);
     }
@@ -156,6 +181,9 @@ pub(super) async fn run(
         let job = match order {
             Order::Job(job) => job,
             Order::Flush(done) => {
+                if let Some(question) = started.take_if(|running| running.is_question) {
+                    question.cancel().await;
+                }
                 // Nobody to tell: the shutdown did not wait that long.
                 let _ = done.send(());
                 continue;
@@ -176,8 +204,15 @@ pub(super) async fn run(
                 if let Some(running) = started.take() {
                     running.cancel().await;
                 }
-                let task = tokio::spawn(start::start(Arc::clone(&voice), spec, verb, run));
-                started = Some(Running { voice, task });
+                let start = start::start(Arc::clone(&voice), spec, verb, run);
+                started = Some(Running::new(&voice, start));
+            }
+            Job::ResumeStart { spec, command, run } => {
+                if let Some(running) = started.take() {
+                    running.cancel().await;
+                }
+                let going_on = resumed::go_on(Arc::clone(&voice), spec, command, run);
+                started = Some(Running::without_process(&voice, going_on));
             }
             Job::RunScript {
                 spec,
@@ -195,23 +230,18 @@ pub(super) async fn run(
                     failure_text,
                 };
                 let turns = Arc::clone(&turns);
-                let asking = status_script::run(Arc::clone(&voice), asked, turns);
-                let task = tokio::spawn(async {
-                    asking.await;
-                    None
+                let script = status_script::run(Arc::clone(&voice), asked, turns);
+                started = Some(Running {
+                    is_question: task == ScriptTask::Status,
+                    ..Running::without_process(&voice, script)
                 });
-                started = Some(Running { voice, task });
             }
             Job::StopUnit { spec } => {
                 if let Some(running) = stopping.take() {
                     running.cancel().await;
                 }
                 let stop = start::stop_unit(Arc::clone(&voice), spec);
-                let task = tokio::spawn(async {
-                    stop.await;
-                    None
-                });
-                stopping = Some(Running { voice, task });
+                stopping = Some(Running::without_process(&voice, stop));
             }
             Job::KeepSockets { sockets } => {
                 on_sockets(&voice, move |voice| {

@@ -4,8 +4,8 @@
 //! the start was cancelled while execve(2) was still hanging, is killed with
 //! its group as soon as there is one. A start command that nobody claims
 //! because pmon is ending goes on, as all that pmon has started does; a
-//! foreground program does not, and executes nothing before its identity is on
-//! record, so that the next daemon knows it.
+//! foreground program does not. Neither executes anything before its identity is
+//! on record, so that the next daemon knows it.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -16,9 +16,11 @@ use tokio::{
 };
 
 use super::{
+    Role,
     command::{Invocation, Prepared, no_cgroup, prepare},
     lane::Voice,
     log::Tail,
+    passage::Passage,
 };
 use crate::sys::{
     pidfd::{VerifiedPid, verify},
@@ -68,17 +70,14 @@ pub(super) async fn launch(
     deadline: Instant,
 ) -> Result<Launched, String> {
     let foreground = invocation.is_foreground();
-    let preparing = {
-        let voice = Arc::clone(voice);
-        spawn_blocking(move || prepare(&invocation, &voice))
-    };
-    let Prepared { launch, tail } = preparing.await.map_err(|error| error.to_string())??;
-    let launch = Arc::new(launch);
+    let role = invocation.role();
+    let mut invocation = Some(invocation);
+    let mut ready: Option<Prepared> = None;
     let mut retries = 0;
     loop {
-        let recorded = foreground && voice.shared.record.is_some();
-        let (gate, barrier) = match recorded.then(gate) {
-            Some(Ok((gate, barrier))) => (Some(gate), Some(barrier)),
+        let role = role.filter(|_| voice.shared.record.is_some());
+        let (gate, barrier) = match role.map(|role| gate().map(|gate| (role, gate))) {
+            Some(Ok((role, (gate, barrier)))) => (Some((role, gate)), Some(barrier)),
             Some(Err(error)) => {
                 tracing::debug!(%error, "a start goes unrecorded");
                 (None, None)
@@ -86,31 +85,41 @@ pub(super) async fn launch(
             None => (None, None),
         };
         let mut attempt = {
-            let launch = Arc::clone(&launch);
             let voice = Arc::clone(voice);
+            let (ready, invocation) = (ready.take(), invocation.take());
             spawn_blocking(move || {
-                spawn(&launch, barrier).map(|spawned| Unclaimed {
+                let prepared = match (ready, invocation) {
+                    (Some(prepared), _) => prepared,
+                    (None, Some(invocation)) => prepare(&invocation, &voice)?,
+                    (None, None) => return Err("nothing is to be executed".to_owned()),
+                };
+                if voice.is_cancelled() || Instant::now() >= deadline {
+                    return Err("it was given up while it was prepared".to_owned());
+                }
+                let spawned = spawn(&prepared.launch, barrier).map(|spawned| Unclaimed {
                     spawned: Some(spawned),
                     foreground,
                     voice,
                     deadline,
-                })
+                });
+                Ok((prepared, spawned))
             })
         };
         let mut process = None;
         let spawned = match gate {
             None => attempt.await,
-            Some(gate) => tokio::select! {
+            Some((role, gate)) => tokio::select! {
                 biased;
                 // It failed before it came to the gate.
                 spawned = &mut attempt => spawned,
-                passed = pass(voice, gate) => {
+                passed = pass(voice, role, gate) => {
                     process = passed;
                     attempt.await
                 }
             },
         };
-        let error = match spawned.map_err(|error| error.to_string())? {
+        let (prepared, spawned) = spawned.map_err(|error| error.to_string())??;
+        let error = match spawned {
             Ok(unclaimed) => {
                 let spawned = unclaimed.claim().ok_or("the process was lost")?;
                 if let Some(errno) = spawned.cgroup_error {
@@ -119,27 +128,29 @@ pub(super) async fn launch(
                 return Ok(Launched {
                     spawned,
                     process,
-                    tail,
+                    tail: prepared.tail,
                 });
             }
             Err(error) => error,
         };
         match pause(error, retries).filter(|pause| Instant::now() + *pause < deadline) {
             Some(pause) => sleep(pause).await,
-            None => return Err(describe(launch, error, retries).await),
+            None => return Err(describe(&prepared.launch, error, retries).await),
         }
+        ready = Some(prepared);
         retries += 1;
     }
 }
 
 /// Records the child at the gate, then lets it through. Where nobody records any
 /// more, because pmon is ending, it does not get through.
-async fn pass(voice: &Voice, gate: Gate) -> Option<VerifiedPid> {
+async fn pass(voice: &Voice, role: Role, gate: Gate) -> Option<VerifiedPid> {
     let pid = gate.child().await.ok()?;
     // A child that waits at the gate has next to no memory of its own.
     let process = verify(pid).ok();
     if let (Some(record), Some(process)) = (&voice.shared.record, &process) {
-        let recorded = record(Arc::clone(voice.entity()), process.clone());
+        let (passage, recorded) = Passage::new(gate.key());
+        record(Arc::clone(voice.entity()), process.clone(), role, passage);
         match timeout(RECORD, recorded).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return None,
@@ -161,7 +172,7 @@ fn pause(error: SpawnError, retries: usize) -> Option<Duration> {
     pauses.get(retries).copied()
 }
 
-async fn describe(launch: Arc<Launch>, error: SpawnError, retries: usize) -> String {
+async fn describe(launch: &Launch, error: SpawnError, retries: usize) -> String {
     let subject = match error.step {
         Step::Directory => &launch.directory,
         Step::Fork

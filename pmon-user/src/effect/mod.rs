@@ -16,7 +16,10 @@ mod launch;
 mod leftovers;
 mod log;
 mod name;
+mod passage;
 mod pidfile;
+mod questions;
+mod resumed;
 mod sockets;
 mod start;
 mod status_script;
@@ -40,8 +43,8 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-pub use self::log::Journal;
-use self::{at_work::AtWork, cgroup::Cgroups, lane::Order, sockets::Sockets};
+use self::{at_work::AtWork, cgroup::Cgroups, lane::Order, questions::Questions, sockets::Sockets};
+pub use self::{log::Journal, passage::Passage, questions::end_orphans};
 use crate::{
     core::{
         death::WaitStatus,
@@ -113,6 +116,17 @@ pub enum Job {
         /// Whose unit.
         spec: Arc<EntitySpec>,
     },
+    /// Go on with a start command or script of an earlier daemon as if this one had
+    /// run it: it is ended at its deadline, or when it is cancelled. Its end is
+    /// reported like any other's, as [`StartEnd::Untold`].
+    ResumeStart {
+        /// Whose.
+        spec: Arc<EntitySpec>,
+        /// Which process, the leader of its process group, if it lives still.
+        command: Identity,
+        /// Number of the run, repeated in its report.
+        run: u64,
+    },
     /// SIGKILL the process group of a start command or script that is still running; its
     /// end is not reported any more, except one that is under way already. A
     /// foreground program that was reported as running is no start command.
@@ -179,10 +193,18 @@ pub enum Report {
 /// Where reports go. Called from the runtime's threads; must not block.
 pub type Reporter = Arc<dyn Fn(Arc<str>, Report) + Send + Sync>;
 
-/// Puts the identity of a program on record that is about to be executed and is
-/// itself the monitored process; the answer comes, or goes away, when that is
-/// done. Called from the runtime's threads; must not block.
-pub type Recorder = Box<dyn Fn(Arc<str>, VerifiedPid) -> oneshot::Receiver<()> + Send + Sync>;
+/// What a program is that is about to be executed for an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The monitored process itself.
+    Process,
+    /// A start command, which is to bring that up.
+    StartCommand,
+}
+
+/// Puts the identity of a program on record that is about to be executed, and lets
+/// it through when that is done. Called from the runtime's threads; must not block.
+pub type Recorder = Box<dyn Fn(Arc<str>, VerifiedPid, Role, Passage) + Send + Sync>;
 
 /// What the host offers to started programs.
 #[derive(Clone, Debug)]
@@ -197,6 +219,9 @@ pub struct Settings {
     /// The same of version 1's CPU controller, where that is mounted: for the
     /// questions of status mode.
     pub cpu_cgroup_parent: Option<PathBuf>,
+    /// Directory in which questions of status mode are on record while they are at
+    /// work ([`end_orphans`]).
+    pub question_directory: Option<PathBuf>,
     /// The minimal environment of everything started.
     pub environment: BTreeMap<String, String>,
     /// Path of systemctl(1), for when systemd cannot be asked otherwise.
@@ -221,6 +246,7 @@ impl Settings {
                 }),
             cgroup_parent: cgroup::mount_point().map(|root| root.join("pmon.services")),
             cpu_cgroup_parent: cgroup::cpu_mount_point().map(|root| root.join("pmon.services")),
+            question_directory: None,
             environment: minimal_environment(),
             systemctl: tool("systemctl"),
             units: None,
@@ -260,6 +286,7 @@ struct Shared {
     /// That programs stay in pmon's cgroup is said once, not at each start.
     said_no_cgroup: AtomicBool,
     at_work: AtWork,
+    questions: Questions,
     sockets: Sockets,
     report: Reporter,
     record: Option<Recorder>,
@@ -289,7 +316,8 @@ impl Executor {
         Self::build(runtime, settings, report, None)
     }
 
-    /// An executor that executes no monitored program before that is on record.
+    /// An executor that executes no monitored program and no start command before
+    /// that is on record.
     #[must_use]
     pub fn recording(
         runtime: Handle,
@@ -311,6 +339,7 @@ impl Executor {
             shared: Arc::new(Shared {
                 cgroups: Cgroups::new(settings.cgroup_parent.clone())
                     .with_cpu(settings.cpu_cgroup_parent.clone()),
+                questions: Questions::new(settings.question_directory.clone()),
                 settings,
                 said_no_cgroup: AtomicBool::new(false),
                 at_work: AtWork::default(),
@@ -364,7 +393,7 @@ impl Executor {
 
     /// Waits at most `within` for the jobs submitted so far, then removes what
     /// is empty of the cgroups. Running start commands and programs are left
-    /// alone: they do not end with pmon.
+    /// alone: they do not end with pmon. Questions of status mode do.
     pub async fn shutdown(&self, within: Duration) {
         let lanes = self
             .lanes

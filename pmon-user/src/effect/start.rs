@@ -86,6 +86,7 @@ pub(super) async fn stop_unit(voice: Arc<Voice>, spec: Arc<EntitySpec>) {
             None => format!("exit code {code}"),
         },
         Some(StartEnd::Signalled { signal }) => format!("signal {signal}"),
+        Some(StartEnd::Untold) => "how it ended was told to nobody".to_owned(),
         Some(StartEnd::TimedOut) => "systemctl hangs".to_owned(),
         Some(StartEnd::Yielded { to }) => format!("gives way to {to}"),
         Some(StartEnd::NotExecuted { reason } | StartEnd::JobFailed { reason }) => reason,
@@ -115,6 +116,7 @@ pub(super) async fn run_to_end(
 ) -> Option<(StartEnd, Option<VerifiedPid>)> {
     let deadline = Instant::now() + limit;
     let foreground = invocation.is_foreground();
+    let is_question = invocation.is_question();
     let launched = tokio::select! {
         biased;
         () = voice.cancelled.notified() => return None,
@@ -131,6 +133,11 @@ pub(super) async fn run_to_end(
         Err(_) => return not_executed(format!("could not be executed within {limit:?}")),
     };
     let _until_it_ends = voice.shared.at_work.enter(spawned.pid());
+    let _on_record = if is_question {
+        Some(voice.shared.questions.note(spawned.pid()).await)
+    } else {
+        None
+    };
     if foreground {
         let process = match process.filter(|_| followed) {
             Some(process) => Ok(process),

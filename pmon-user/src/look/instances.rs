@@ -206,6 +206,7 @@ pub fn traits(pid: u32) -> Option<Traits> {
     let stat = stat(pid)?;
     (!matches!(stat.state, 'Z' | 'X' | 'x')).then(|| Traits {
         executable,
+        program: fs::read_link(directory(pid).join("exe")).ok(),
         command_line,
         uid,
         pid_namespace,

@@ -11,7 +11,7 @@
 //! they are older than the process, and no leaders of a process group of their
 //! own.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use crate::{core::entity::EntitySpec, look::container, look::names};
 
@@ -20,6 +20,8 @@ use crate::{core::entity::EntitySpec, look::container, look::names};
 pub struct Traits {
     /// Device and inode of the executed file.
     pub executable: (u64, u64),
+    /// Its path, which may lead to another file by now.
+    pub program: Option<PathBuf>,
     /// Its words, each ended by a NUL.
     pub command_line: Vec<u8>,
     /// Effective user.
@@ -115,7 +117,7 @@ fn names_entity(spec: &EntitySpec, main: &Traits) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::PathBuf, time::Duration};
+    use std::time::Duration;
 
     use proptest::prelude::*;
 
@@ -152,6 +154,7 @@ mod tests {
     fn main() -> Traits {
         Traits {
             executable: (1, 2),
+            program: None,
             command_line: b"/usr/sbin/webd\0-p\0/run/web.pid\0".to_vec(),
             uid: 0,
             pid_namespace: 3,
@@ -270,6 +273,7 @@ mod tests {
             let main = Traits { executable: (0, 0), pid_namespace: 0, root: (0, 0), ..main() };
             let other = Traits {
                 executable: (0, executable),
+                program: None,
                 uid,
                 pid_namespace,
                 root: (0, root),

@@ -16,6 +16,7 @@ use crate::{
         event::{Occasion, Outcome, Sighting},
         identity::Identity,
         time::Time,
+        unit::UnitReport,
     },
     sys::{
         clock,
@@ -96,6 +97,8 @@ pub struct Look {
     pub known_gone: bool,
     /// The number in the pidfile, if nobody has it any more.
     pub names_gone: Option<u32>,
+    /// The invocation in which somebody has stopped the unit, if that is so.
+    pub unit_stopped: Option<Vec<u8>>,
     /// The unit's main process, if it is alive and another one than was found.
     pub other_main: Option<u32>,
 }
@@ -178,6 +181,10 @@ pub fn look(request: &LookRequest) -> Look {
         known_gone,
         names_gone,
         other_main: main_pid,
+        unit_stopped: request.unit.as_ref().and_then(|unit| {
+            let stopped = matches!(unit.report, UnitReport::Stopped { .. });
+            stopped.then(|| unit.invocation.clone())
+        }),
     }
 }
 

@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     Then,
     atomic::{self, Reach},
-    registrations::{self, EntityRecord, Registrations},
+    record::EntityRecord,
+    registrations::{self, Registrations},
 };
 use crate::core::identity::Identity;
 
@@ -92,6 +93,11 @@ impl Unsaved {
     pub(super) fn add_then(&mut self, change: Change, then: Then) {
         self.add(change);
         self.waiting.push(then);
+    }
+
+    /// Whether somebody waits for it.
+    pub(super) const fn is_awaited(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     pub(super) fn take_waiting(&mut self) -> Vec<Then> {

@@ -26,12 +26,16 @@ pub mod atomic;
 pub mod changes;
 pub mod journal;
 pub mod lock;
+pub mod record;
 pub mod registrations;
+mod trusted;
 
 use atomic::Reach;
 use changes::{Change, Saved, Unsaved};
 use journal::Journal;
 use registrations::Registrations;
+
+use crate::sys::sched;
 
 /// Registrations change in bursts (a recovery changes them several times); they
 /// are written this long after the first change.
@@ -161,16 +165,34 @@ impl Store {
 
     /// Starts the thread that writes registrations to a volatile directory, each
     /// as it comes and without waiting for a disk: what the next daemon needs to
-    /// know when this one is killed (see [`registrations::load_newest`]).
+    /// know when this one is killed (see [`registrations::load_newest`]). A program
+    /// that is to be executed waits for it: `priority` is its thread's under
+    /// SCHED_FIFO, where that is permitted; 0 for none.
     ///
     /// # Errors
     ///
     /// See [`StoreError`].
-    pub fn start_volatile(directory: &Path, initial: Registrations) -> Result<Self, StoreError> {
-        Self::start_with(directory, initial, Duration::ZERO, RETRY, Reach::Cache)
+    pub fn start_volatile(
+        directory: &Path,
+        initial: Registrations,
+        priority: u8,
+    ) -> Result<Self, StoreError> {
+        let reach = Reach::Cache;
+        Self::start_under(priority, directory, initial, Duration::ZERO, RETRY, reach)
     }
 
     fn start_with(
+        directory: &Path,
+        initial: Registrations,
+        debounce: Duration,
+        retry: Duration,
+        reach: Reach,
+    ) -> Result<Self, StoreError> {
+        Self::start_under(0, directory, initial, debounce, retry, reach)
+    }
+
+    fn start_under(
+        priority: u8,
         directory: &Path,
         initial: Registrations,
         debounce: Duration,
@@ -200,7 +222,14 @@ impl Store {
         };
         thread::Builder::new()
             .name("pmon-state".to_owned())
-            .spawn(move || writer.run(&receiver))
+            .spawn(move || {
+                if priority > 0
+                    && let Err(error) = sched::set_fifo(i32::from(priority))
+                {
+                    tracing::debug!(%error, "normal priority");
+                }
+                writer.run(&receiver);
+            })
             .map_err(StoreError::Thread)?;
         Ok(Self {
             shared,
@@ -215,7 +244,7 @@ impl Store {
         self.wake(Command::Save);
     }
 
-    /// The same; calls `then` when it is written.
+    /// The same at once; calls `then` when it is written.
     pub fn save_then(&self, change: Change, then: impl FnOnce() + Send + 'static) {
         lock(&self.shared.unsaved).add_then(change, Box::new(then));
         self.wake(Command::Save);
@@ -337,8 +366,13 @@ impl Writer {
             }
             let now = Instant::now();
             // Whatever the command was: others may have found no room.
-            if self.save_at.is_none() && self.saved.is_behind(&lock(&self.shared.unsaved)) {
-                self.save_at = Some(now + self.debounce);
+            {
+                let unsaved = lock(&self.shared.unsaved);
+                if self.save_error.is_none() && unsaved.is_awaited() {
+                    self.save_at = Some(now);
+                } else if self.save_at.is_none() && self.saved.is_behind(&unsaved) {
+                    self.save_at = Some(now + self.debounce);
+                }
             }
             if self.append_at.is_none() && !lock(&self.shared.backlog).lines.is_empty() {
                 self.append_at = Some(now);

@@ -3,29 +3,19 @@
 //!
 //! Must stay true: a damaged, foreign or newer file never prevents a start; it
 //! is put aside and told. Processes of another boot are dropped on loading,
-//! because pid and start time mean nothing there. The file names commands that
-//! are run with pmon's rights, so one that others could have written is
-//! refused, too.
+//! because pid and start time mean nothing there. One that others could have
+//! written is refused, too.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, OpenOptions},
-    io::{self, Read},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use jiff::Timestamp;
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     atomic::{self, Reach},
     changes,
-};
-use crate::{
-    core::{entity::Severity, identity::Identity, recovery::Quorum},
-    look::Remembered,
+    record::EntityRecord,
+    trusted,
 };
 
 /// Name in the state directory.
@@ -34,9 +24,6 @@ pub const FILE: &str = "registrations.json";
 const REFUSED: &str = "registrations.json.refused";
 /// Of the format; a file of a higher one is refused.
 const VERSION: u32 = 1;
-/// More is no file of ours: some 300 bytes per entity.
-const MAX_BYTES: u64 = 256 << 20;
-
 /// What is remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registrations {
@@ -44,122 +31,6 @@ pub struct Registrations {
     pub next_incident: u64,
     /// By entity name.
     pub entities: BTreeMap<String, EntityRecord>,
-}
-
-/// What is remembered of one entity.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EntityRecord {
-    /// Its process, and its pidfile at that time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub process: Option<Remembered>,
-    /// An operator wants it to stay down.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stopped: Option<StoppedByOperator>,
-    /// An operator has taken it out of recovery.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held: Option<HeldByOperator>,
-    /// It comes from `pmon register`, not from a file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ad_hoc: Option<AdHoc>,
-    /// Processes before this one whose deaths may not be in the journal yet.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unsettled: Vec<Identity>,
-    /// A program that was about to be executed after it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub launched: Option<Identity>,
-    /// Its alarm, as long as a receiver may believe it to be raised.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alarm: Option<AlarmRecord>,
-    /// Strikes of a quorum member.
-    #[serde(default, skip_serializing_if = "Quorum::is_sound")]
-    pub quorum: Quorum,
-}
-
-/// An alarm that receivers may have heard of. It is kept over boots, as they may
-/// be on other hosts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlarmRecord {
-    /// How bad.
-    pub severity: Severity,
-    /// When it was raised.
-    pub since: Timestamp,
-    /// In which incident.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub incident: Option<u64>,
-    /// What a status script said, a part of the alarm's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// When it was cleared; some receiver may not know yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cleared: Option<Timestamp>,
-}
-
-/// Why an entity is to stay down.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoppedByOperator {
-    /// Who, for instance `uid 0 (pid 4711)`.
-    pub by: String,
-    /// Why, in the operator's words.
-    pub reason: Option<String>,
-    /// When.
-    pub at: Timestamp,
-    /// When it is over by itself; never when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Timestamp>,
-}
-
-/// Why an entity is out of recovery.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldByOperator {
-    /// Who, for instance `uid 0 (pid 4711)`.
-    pub by: String,
-    /// Why, in the operator's words.
-    pub reason: Option<String>,
-    /// When.
-    pub at: Timestamp,
-    /// When it is over by itself; never when absent.
-    pub until: Option<Timestamp>,
-}
-
-/// All that makes an ad-hoc entity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AdHoc {
-    /// File that names the process; without it only the remembered process counts.
-    pub pidfile: Option<PathBuf>,
-    /// Shell command that starts a successor.
-    pub restart: Option<String>,
-    /// Whether it is followed into the background.
-    #[serde(default)]
-    pub follow: bool,
-    /// Who registered it, for instance `uid 0 (pid 4711)`.
-    pub by: String,
-    /// When.
-    pub at: Timestamp,
-}
-
-impl EntityRecord {
-    /// Whether there is nothing to remember.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        let Self {
-            process,
-            stopped,
-            held,
-            ad_hoc,
-            unsettled,
-            launched,
-            alarm,
-            quorum,
-        } = self;
-        alarm.is_none()
-            && quorum.is_sound()
-            && process.is_none()
-            && stopped.is_none()
-            && held.is_none()
-            && ad_hoc.is_none()
-            && unsettled.is_empty()
-            && launched.is_none()
-    }
 }
 
 /// The file's content.
@@ -225,7 +96,7 @@ fn load_for(directory: &Path, boot: &str) -> Loaded {
                 id,
                 mut registrations,
             } = document;
-            let problem = match read_file(&directory.join(changes::FILE)) {
+            let problem = match trusted::read(&directory.join(changes::FILE)) {
                 Ok(None) => None,
                 Ok(Some(text)) => changes::apply(&text, id, &mut registrations),
                 Err(reason) => Some(format!(
@@ -237,9 +108,7 @@ fn load_for(directory: &Path, boot: &str) -> Loaded {
             // Not knowing the boot is as good as another one.
             if boot.is_empty() || boot_id != boot {
                 for record in registrations.entities.values_mut() {
-                    dropped += usize::from(record.process.take().is_some());
-                    record.unsettled.clear();
-                    record.launched = None;
+                    dropped += usize::from(record.forget_boot());
                 }
             }
             registrations
@@ -270,7 +139,7 @@ fn load_for(directory: &Path, boot: &str) -> Loaded {
 
 /// Reads the snapshot; the error is for people.
 fn read(path: &Path) -> Result<Option<Document>, String> {
-    let Some(text) = read_file(path)? else {
+    let Some(text) = trusted::read(path)? else {
         return Ok(None);
     };
     // The version first: a newer file may look different otherwise.
@@ -285,44 +154,6 @@ fn read(path: &Path) -> Result<Option<Document>, String> {
     serde_json::from_slice(&text)
         .map(Some)
         .map_err(|error| error.to_string())
-}
-
-/// Reads a file that nobody but us and root could have written.
-fn read_file(path: &Path) -> Result<Option<Vec<u8>>, String> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(atomic::flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
-        .open(path);
-    let file = match file {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.to_string()),
-    };
-    let metadata = file.metadata().map_err(|error| error.to_string())?;
-    if !metadata.is_file() {
-        return Err("expected a regular file".to_owned());
-    }
-    let own = rustix::process::geteuid().as_raw();
-    if metadata.uid() != own && metadata.uid() != 0 {
-        return Err(format!(
-            "it belongs to uid {}, expected root or uid {own}",
-            metadata.uid()
-        ));
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return Err(format!(
-            "group or others may write to it (mode {:04o}), expected 0600",
-            metadata.mode() & 0o7777
-        ));
-    }
-    if metadata.len() > MAX_BYTES {
-        return Err(format!("expected at most {MAX_BYTES} bytes"));
-    }
-    let mut text = Vec::new();
-    file.take(MAX_BYTES)
-        .read_to_end(&mut text)
-        .map_err(|error| error.to_string())?;
-    Ok(Some(text))
 }
 
 /// Writes the file into a directory, as a whole and as far as `reach`; its id,
@@ -379,8 +210,22 @@ mod tests {
 
     use std::os::unix::fs::PermissionsExt;
 
-    use super::*;
-    use crate::look::pidfile::{FileTime, Stamp};
+    use super::{
+        super::record::{
+            AdHoc, AlarmRecord, AlarmSort, HeldByOperator, StoppedByOperator, UnitStop,
+        },
+        *,
+    };
+    use crate::{
+        core::{
+            entity::Severity, identity::Identity, recovery::Quorum, storm::record::StormRecord,
+            time::Time,
+        },
+        look::{
+            Remembered,
+            pidfile::{FileTime, Stamp},
+        },
+    };
 
     fn example() -> Registrations {
         let time = FileTime {
@@ -426,7 +271,16 @@ mod tests {
                             at,
                             until: Some(Timestamp::constant(1_700_001_800, 0)),
                         }),
+                        further_alarms: vec![AlarmRecord {
+                            sort: AlarmSort::Flapping,
+                            severity: Severity::Minor,
+                            since: at,
+                            incident: None,
+                            text: None,
+                            cleared: None,
+                        }],
                         alarm: Some(AlarmRecord {
+                            sort: AlarmSort::Failure,
                             severity: Severity::Major,
                             since: at,
                             incident: Some(41),
@@ -447,6 +301,16 @@ mod tests {
                             follow: true,
                             by: "uid 0 (pid 1)".to_owned(),
                             at,
+                        }),
+                        starting: Some(process.identity),
+                        storm: Some(StormRecord {
+                            attempts: 2,
+                            next_attempt: Some(Time::from_boot_ns(5)),
+                            ..StormRecord::default()
+                        }),
+                        answers: true,
+                        unit_stop: Some(UnitStop {
+                            invocation: vec![1, 2],
                         }),
                         unsettled: vec![Identity {
                             pid: 5,
@@ -487,6 +351,34 @@ mod tests {
         assert_eq!(loaded.registrations, example());
     }
 
+    /// As the first version of this file was written.
+    #[test]
+    fn what_an_earlier_version_wrote_is_loaded() {
+        let directory = tempfile::tempdir().unwrap();
+        let boot = boot_id().unwrap();
+        let text = format!(
+            r#"{{"version":1,"boot_id":"{boot}","written_at":"2023-11-14T22:13:20Z","id":3,
+            "next_incident":42,"entities":{{"web":{{
+            "process":{{"identity":{{"pid":7,"start_time":8}},"stamp":null}},
+            "alarm":{{"severity":"major","since":"2023-11-14T22:13:20Z","text":"x"}}}}}}}}"#
+        );
+        let path = directory.path().join(FILE);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let loaded = load(directory.path());
+        assert_eq!(loaded.problem, None);
+        let web = &loaded.registrations.entities["web"];
+        let alarm = web.alarm.as_ref().unwrap();
+        assert_eq!(alarm.sort, AlarmSort::Failure);
+        assert_eq!(alarm.text.as_deref(), Some("x"));
+        assert_eq!(web.process.map(|it| it.identity.pid), Some(7));
+        assert_eq!(
+            (&web.storm, web.starting, web.answers),
+            (&None, None, false)
+        );
+        assert!(web.further_alarms.is_empty() && web.unit_stop.is_none());
+    }
+
     #[test]
     fn processes_of_another_boot_are_dropped_and_the_rest_stays() {
         let directory = tempfile::tempdir().unwrap();
@@ -499,6 +391,12 @@ mod tests {
             assert_eq!(names, ["ad-hoc", "stopped"]);
             let ad_hoc = &loaded.registrations.entities["ad-hoc"];
             assert_eq!(ad_hoc.process, None);
+            // Nothing else that means something in that boot only.
+            let forgotten = EntityRecord {
+                ad_hoc: ad_hoc.ad_hoc.clone(),
+                ..EntityRecord::default()
+            };
+            assert_eq!(*ad_hoc, forgotten);
             assert_eq!(ad_hoc.ad_hoc, example().entities["ad-hoc"].ad_hoc);
         }
     }

@@ -90,7 +90,7 @@ async fn a_volatile_directory_has_the_newest_at_once() {
     let load = || registrations::load_newest(run.path(), state.path()).registrations;
     registrations::write(state.path(), 1, [].into_iter(), Reach::Disk).unwrap();
     assert_eq!(load(), next(1));
-    let store = Store::start_volatile(run.path(), Registrations::default()).unwrap();
+    let store = Store::start_volatile(run.path(), Registrations::default(), 0).unwrap();
     for number in [2, 3] {
         let before = Instant::now();
         store.save(Change::NextIncident(number));
@@ -175,15 +175,15 @@ async fn a_backlog_has_an_end() {
     assert_eq!(store.status().borrow().lost, surplus);
 }
 
-fn record(by: &str) -> Arc<registrations::EntityRecord> {
-    Arc::new(registrations::EntityRecord {
-        stopped: Some(registrations::StoppedByOperator {
+fn record(by: &str) -> Arc<record::EntityRecord> {
+    Arc::new(record::EntityRecord {
+        stopped: Some(record::StoppedByOperator {
             by: by.to_owned(),
             reason: None,
             at: jiff::Timestamp::UNIX_EPOCH,
             until: None,
         }),
-        ..registrations::EntityRecord::default()
+        ..record::EntityRecord::default()
     })
 }
 
@@ -197,7 +197,7 @@ async fn changes_follow_a_snapshot() {
         next_incident: 7,
         entities: [("old".to_owned(), (*record("x")).clone())].into(),
     };
-    let store = Store::start_volatile(directory.path(), initial).unwrap();
+    let store = Store::start_volatile(directory.path(), initial, 0).unwrap();
     let mut snapshots = std::collections::BTreeSet::new();
     let mut expected = std::collections::BTreeMap::new();
     for number in 0..6000 {
@@ -324,7 +324,7 @@ async fn a_launch_is_remembered_until_its_process_is() {
         assert_eq!(loaded.problem, None);
         loaded.registrations.entities["web"].launched
     };
-    let store = Store::start_volatile(directory.path(), Registrations::default()).unwrap();
+    let store = Store::start_volatile(directory.path(), Registrations::default(), 0).unwrap();
     store.save(Change::Entity(Arc::clone(&name), Some(record("operator"))));
     let (written, is_written) = oneshot::channel();
     let change = Change::Launched(Arc::clone(&name), identity);
@@ -339,16 +339,16 @@ async fn a_launch_is_remembered_until_its_process_is() {
 
     // The next daemon begins with a snapshot.
     let loaded = registrations::load(directory.path()).registrations;
-    let store = Store::start_volatile(directory.path(), loaded).unwrap();
+    let store = Store::start_volatile(directory.path(), loaded, 0).unwrap();
     store.save(Change::NextIncident(2));
     store.flush().await.unwrap();
     assert_eq!(launched(), Some(identity));
-    let registered = registrations::EntityRecord {
+    let registered = record::EntityRecord {
         process: Some(crate::look::Remembered {
             identity,
             stamp: None,
         }),
-        ..registrations::EntityRecord::default()
+        ..record::EntityRecord::default()
     };
     store.save(Change::Entity(name, Some(Arc::new(registered))));
     store.flush().await.unwrap();

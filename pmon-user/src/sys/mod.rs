@@ -7,6 +7,7 @@ pub mod clock;
 pub mod epoll;
 #[cfg(test)]
 pub mod exchange;
+pub mod inotify;
 pub mod limits;
 pub mod map_batch;
 pub mod memory;

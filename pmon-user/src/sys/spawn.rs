@@ -11,6 +11,7 @@ mod child;
 mod fork;
 pub mod gate;
 mod passed;
+mod share;
 mod spawned;
 
 use std::{
@@ -31,7 +32,6 @@ use thiserror::Error;
 
 use self::{
     child::{Ids, Image, Join, Pointers},
-    fork::Side,
     gate::Barrier,
     passed::Passed,
     spawned::reap_failed,
@@ -181,7 +181,7 @@ impl SpawnError {
 
 /// Starts a program and returns once execve(2) has succeeded. Blocks for as
 /// long as the kernel takes to load it, and until the gate is opened, where
-/// there is one; needs a tokio runtime's context.
+/// there is one, by another thread; needs a tokio runtime's context.
 ///
 /// # Errors
 ///
@@ -230,14 +230,7 @@ pub fn spawn(launch: &Launch, barrier: Option<Barrier>) -> Result<Spawned, Spawn
     // Closed by execve(2); what comes through it is why there was none.
     let (failure, failed) = pipe_with(PipeFlags::CLOEXEC).map_err(refused)?;
     children_can_be_waited_for();
-    // SAFETY: the child makes system calls only, on memory prepared before; it
-    // takes no lock, allocates nothing, and ends in `become_program_or_end`.
-    let side = unsafe { fork::fork(cgroup.as_ref().map(|cgroup| cgroup.directory.as_fd())) }
-        .map_err(fork)?;
-    let (pid, pidfd) = match side {
-        Side::Child { in_cgroup } => image.become_program_or_end(in_cgroup, &failed),
-        Side::Parent { pid, pidfd } => (pid, pidfd),
-    };
+    let (pid, pidfd) = image.start(&failed).map_err(fork)?;
     drop(failed);
     if let Some(error) = why_not(&failure) {
         reap_failed(&pidfd);

@@ -22,6 +22,10 @@ const OWN: usize = 1024;
 /// Main processes that are remembered of each unit.
 const MAINS: usize = 8;
 
+/// Stands for the job that stopped a unit when there was another daemon; systemd's
+/// own numbers begin with 1.
+pub(super) const EARLIER: JobId = JobId(0);
+
 /// How a job ended, in systemd's words (`JobRemoved`): `done`, `canceled`,
 /// `timeout`, `failed`, `dependency`, `skipped`, …
 pub(super) type JobResult = String;
@@ -65,6 +69,19 @@ impl Memory {
         let unit = self.units.entry(state.id.clone()).or_default();
         unit.invocation.clone_from(&state.invocation);
         unit.saw(state);
+    }
+
+    /// Somebody had stopped the unit in that invocation when an earlier daemon ended;
+    /// it has not been started since if it is down and in the same one.
+    pub(super) fn recall_stop(&mut self, state: &UnitState, invocation: &[u8]) {
+        let same = state.invocation.is_empty() || state.invocation == invocation;
+        if let Some(unit) = self.units.get_mut(&state.id)
+            && state.is_down()
+            && state.job.is_none()
+            && same
+        {
+            unit.stopped.get_or_insert(EARLIER);
+        }
     }
 
     /// Whether that process was the unit's main process lately.
@@ -252,6 +269,30 @@ mod tests {
         let mut crashed = unit("failed", "failed");
         crashed.invocation = vec![2];
         assert_eq!(memory.stopped(&crashed), None);
+    }
+
+    #[test]
+    fn a_stop_that_an_earlier_daemon_saw_counts_until_the_unit_is_started() {
+        let dead = unit("inactive", "dead");
+        let mut forgotten = dead.clone();
+        forgotten.invocation = Vec::new();
+        for state in [&dead, &forgotten] {
+            let mut memory = Memory::default();
+            memory.watch(state);
+            memory.recall_stop(state, &dead.invocation);
+            assert_eq!(memory.stopped(state), Some(EARLIER));
+            assert_eq!(memory.stopped(&unit("active", "running")), None);
+            assert_eq!(memory.stopped(state), None);
+        }
+        // Started, and crashed, while there was no daemon; or up.
+        let mut crashed = unit("failed", "failed");
+        crashed.invocation = vec![2];
+        for state in [crashed, unit("active", "running")] {
+            let mut memory = Memory::default();
+            memory.watch(&state);
+            memory.recall_stop(&state, &dead.invocation);
+            assert_eq!(memory.stopped(&state), None);
+        }
     }
 
     #[test]

@@ -96,6 +96,9 @@ pub struct UnitSeen {
     pub id: String,
     /// The unit's main process, in systemd's pid namespace.
     pub main_pid: Option<u32>,
+    /// The invocation that it is in, or was in last; empty where systemd has
+    /// forgotten it.
+    pub invocation: Vec<u8>,
     /// The process that is gone was the unit's main process, so that the one of
     /// now has taken its place.
     pub is_successor: bool,
@@ -142,6 +145,9 @@ struct Watched {
     policy: UnitPolicy,
     /// Its main name, once systemd has told it.
     id: Option<String>,
+    /// The invocation that was stopped when an earlier daemon ended, until systemd
+    /// has been asked.
+    stopped: Option<Vec<u8>>,
 }
 
 impl Units {
@@ -161,12 +167,20 @@ impl Units {
         Self { shared }
     }
 
-    /// An entity's unit is of interest from now on.
-    pub fn watch(&self, entity: EntityName, unit: String, policy: UnitPolicy) {
+    /// An entity's unit is of interest from now on. `stopped` is the invocation that
+    /// somebody had stopped when an earlier daemon ended.
+    pub fn watch(
+        &self,
+        entity: EntityName,
+        unit: String,
+        policy: UnitPolicy,
+        stopped: Option<Vec<u8>>,
+    ) {
         let watched = Watched {
             unit,
             policy,
             id: None,
+            stopped,
         };
         self.shared
             .lock()
@@ -197,16 +211,14 @@ impl Units {
     }
 
     /// `running`, `degraded`, `stopping`, … (systemctl(1), is-system-running);
-    /// none where systemd cannot be asked. Without units, [`Units::connect`] comes first.
+    /// none where there is no bus. Without units, [`Units::connect`] comes first.
     pub async fn system_state(&self) -> Option<String> {
         self.connected().await;
-        if let Some(bus) = self.bus()
-            && let Ok(state) = bus.system_state().await
-        {
-            return Some(state);
-        }
-        let state = client::system_state(&self.shared.settings.systemctl).await;
-        state.ok().filter(|state| !state.is_empty())
+        let bus = self.bus()?;
+        let state = bus.system_state().await;
+        state
+            .inspect_err(|error| tracing::debug!(error = in_full(error), "no system state"))
+            .ok()
     }
 
     /// What systemd says of a unit whose process is not there as far as we know;
@@ -235,6 +247,7 @@ impl Units {
             report: state.report(stopped),
             is_successor,
             id: state.id,
+            invocation: state.invocation,
             main_pid: state.main_pid,
         })
     }

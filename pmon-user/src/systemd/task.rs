@@ -198,8 +198,13 @@ impl Tracker<'_> {
             Ok(found) => {
                 let mut state = self.shared.lock();
                 state.memory.watch(&found);
+                let mut stopped = None;
                 if let Some(watched) = state.watched.get_mut(entity) {
                     watched.id = Some(found.id.clone());
+                    stopped = watched.stopped.take();
+                }
+                if let Some(invocation) = stopped {
+                    state.memory.recall_stop(&found, &invocation);
                 }
                 state.restarts.found(&found);
             }

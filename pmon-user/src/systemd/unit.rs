@@ -116,6 +116,9 @@ impl UnitState {
                 up_for: self.up_for.unwrap_or(Duration::MAX),
             },
             "inactive" | "failed" => match stopped {
+                Some(super::memory::EARLIER) => UnitReport::Stopped {
+                    by: format!("a stop job of `{unit}`, before pmon was restarted"),
+                },
                 Some(JobId(number)) => UnitReport::Stopped {
                     by: format!("systemd's stop job {number} of `{unit}`"),
                 },

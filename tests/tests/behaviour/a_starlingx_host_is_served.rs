@@ -10,21 +10,13 @@ use pmon_tests::{
     process::{self, Process},
     script::{self, Lsb, foreground_entity, quoted},
     skip_if,
-    starlingx::{self, GOENABLED, Host, Hostwd, INITIAL_CONFIG},
+    starlingx::{
+        self, CLEAR, GOENABLED, Host, Hostwd, INITIAL_CONFIG, LOG, MAJOR, READY, about, troubles,
+    },
     wait,
 };
 use rustix::process::Signal;
 use serde_json::Value;
-
-/// What stands in `degraded` about StarlingX.
-fn troubles(daemon: &Daemon) -> Vec<String> {
-    let status = daemon.status();
-    let degraded = status["degraded"].as_array().unwrap();
-    let told = degraded.iter().filter_map(Value::as_str);
-    told.filter(|it| it.starts_with("StarlingX"))
-        .map(str::to_owned)
-        .collect()
-}
 
 #[test]
 fn s3_the_petting_goes_on_while_every_recovery_hangs() {
@@ -47,8 +39,7 @@ fn s3_the_petting_goes_on_while_every_recovery_hangs() {
         .map(|(key, it)| (*key, it.as_str()))
         .collect();
     let entity = script::entity(&name, &settings);
-    place.configure(&format!("{}{entity}", host.configuration()));
-    let daemon = Daemon::start(&place);
+    let daemon = host.served(&place, &entity);
     daemon.in_stage(&name, "monitor_wait");
     // Beyond the start delay of a second these are proven by the engine.
     hostwd.petted(5);
@@ -65,12 +56,7 @@ fn s22_without_a_hostwd_it_works_and_a_late_one_is_told() {
     let place = Place::new();
     let host = Host::new(&place);
     let name = place.name("web");
-    place.configure(&format!(
-        "{}{}",
-        host.configuration(),
-        foreground_entity(&name, &[])
-    ));
-    let daemon = Daemon::start(&place);
+    let daemon = host.served(&place, &foreground_entity(&name, &[]));
     let _pid = daemon.up(&name);
     let wanted = "StarlingX: the host watchdog is not told: Connection refused (os error 111)";
     let told = wait::until_seen(
@@ -108,13 +94,8 @@ fn nothing_is_recovered_before_the_host_is_configured() {
     let (absent, present) = (place.name("absent"), place.name("present"));
     let running = Lsb::new(&place, &present, &[]);
     running.by_hand("start");
-    place.configure(&format!(
-        "{}{}{}",
-        host.configuration(),
-        foreground_entity(&absent, &[]),
-        running.entity(&[])
-    ));
-    let daemon = Daemon::start(&place);
+    let entities = [foreground_entity(&absent, &[]), running.entity(&[])];
+    let daemon = host.served(&place, &entities.concat());
     let adopted = daemon.up(&present);
     assert_eq!(Some(adopted), running.pid());
     let entity = daemon.entity_when(&absent, "it waits", LONG, |it| it["problem"].is_string());
@@ -150,12 +131,7 @@ fn v15_nothing_is_recovered_in_a_shutdown_unless_it_is_cancelled() {
     let host = Host::new(&place);
     host.system_state("degraded");
     let name = place.name("web");
-    place.configure(&format!(
-        "{}{}",
-        host.configuration(),
-        foreground_entity(&name, &[])
-    ));
-    let daemon = Daemon::start(&place);
+    let daemon = host.served(&place, &foreground_entity(&name, &[]));
     let events = daemon.events();
     let first = daemon.up(&name);
     Process::open(first).unwrap().kill();
@@ -194,13 +170,12 @@ fn s4_a_part_that_is_not_configured_is_not_monitored() {
     let (name, typo) = (place.name("worker"), place.name("typo"));
     let service = Lsb::new(&place, &name, &[]);
     service.by_hand("start");
-    place.configure(&format!(
-        "[daemon]\naudit_interval = \"1s\"\n\n{}{}{}",
-        host.configuration(),
+    let entities = [
+        "[daemon]\naudit_interval = \"1s\"\n\n".to_owned(),
         service.entity(&[("subfunction", "\"last-config\"")]),
         foreground_entity(&typo, &[("subfunction", "\"compute\"")]),
-    ));
-    let daemon = Daemon::start(&place);
+    ];
+    let daemon = host.served(&place, &entities.concat());
     let entity = daemon.in_stage(&name, "polling");
     assert_eq!(entity["state"], "unknown");
     assert_eq!(entity["registered"], false);
@@ -243,12 +218,7 @@ fn pmonds_own_files_are_there_and_its_signals_are_known() {
     let place = Place::new();
     let host = Host::new(&place);
     let name = place.name("web");
-    place.configure(&format!(
-        "{}{}",
-        host.configuration(),
-        foreground_entity(&name, &[])
-    ));
-    let daemon = Daemon::start(&place);
+    let daemon = host.served(&place, &foreground_entity(&name, &[]));
     let _pid = daemon.up(&name);
     let pidfile = host.path("/var/run/pmond.pid");
     assert_eq!(
@@ -289,17 +259,10 @@ fn v3_a_quorum_member_beyond_recovery_is_told_to_hostwd_and_mtc_agent() {
         ("restarts", "2"),
         ("quorum", "true"),
     ]);
-    place.configure(&format!("{}{entity}", host.configuration()));
-    let daemon = Daemon::start(&place);
+    let daemon = host.served(&place, &entity);
 
-    let hostname = rustix::system::uname();
-    let hostname = hostname.nodename().to_str().unwrap();
-    let about = |process: &str| {
-        format!(r#"{{"hostname":"{hostname}","service":"pmond","process":"{process}"}}"#)
-    };
-    assert_eq!(host.event(), (0xf0f0_f0f0, about("pmond")));
-    let all = format!(r#"{{"hostname":"{hostname}","service":"pmond"}}"#);
-    let healthy = (0x0202_0202, all);
+    assert_eq!(host.event(), (READY, about(Some("pmond"))));
+    let healthy = (CLEAR, about(None));
     assert_eq!(host.event(), healthy);
     // Told every 10 s until the alarm is raised.
     let next = || loop {
@@ -308,8 +271,8 @@ fn v3_a_quorum_member_beyond_recovery_is_told_to_hostwd_and_mtc_agent() {
             return event;
         }
     };
-    assert_eq!(next(), (0x0303_0303, about(&name)));
-    assert_eq!(next(), (0x0505_0505, about(&name)));
+    assert_eq!(next(), (LOG, about(Some(&name))));
+    assert_eq!(next(), (MAJOR, about(Some(&name))));
 
     let failed = starlingx::beyond_recovery(&name);
     while hostwd.next() != failed {}

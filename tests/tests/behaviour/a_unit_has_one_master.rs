@@ -248,3 +248,91 @@ fn a_unit_needs_no_pidfile() {
     let web = host.entity(NAME);
     assert_eq!(web["restarts"]["auto"], 1, "{web:#}");
 }
+
+/// The pidfile is what the service's own tools and pmon go by. That systemd holds
+/// another process for the main one is a finding of its own, told once.
+#[test]
+fn a_pidfile_that_names_another_than_the_main_process_is_followed_and_told_of() {
+    let place = Place::new();
+    configure(&place, &[]);
+    // The main process starts a worker, which writes the pidfile.
+    let worker = service(&place, NAME, "");
+    let pidfile = place.path("web.pid");
+    let pidfile = pidfile.display();
+    let program = pmon_tests::binary::service();
+    let program = program.display();
+    let main = format!("ExecStart={program} --tag {NAME} --pidfile {pidfile}");
+    assert!(worker.text.contains(&main), "{}", worker.text);
+    let both = format!(
+        "ExecStart=/bin/sh -c '{program} --tag {NAME} --pidfile {pidfile} & exec {program} --tag {NAME}.main'"
+    );
+    let unit = Unit {
+        text: worker.text.replace(&main, &both),
+        ..worker
+    };
+    let host = Host::boot(&place, &[unit]);
+    host.systemctl(&["start", UNIT]);
+    let named = wait::until("the worker has written the pidfile", LONG, || {
+        let text = std::fs::read_to_string(place.path("web.pid")).ok()?;
+        text.trim().parse::<u32>().ok()
+    });
+    let main: u32 = host.property(UNIT, "MainPID").parse().unwrap();
+    assert_ne!(main, named);
+    host.start_pmon();
+    let web = host.entity_when(NAME, "it is up", |web| {
+        web["state"] == "up" && web["registered"] == true
+    });
+    assert_eq!(web["pid"], named, "{web:#}");
+    let found = || host.status()["audit"]["discrepancies"]["other_main_process"].clone();
+    wait::until("it is counted", LONG, || (found() == 1).then_some(()));
+    let history = host.ask(&["history"]).stdout;
+    assert!(history.contains("other_main_process"), "{history}");
+    assert!(
+        history.contains(&format!("systemd holds {main}")),
+        "{history}"
+    );
+
+    // Whoever restarts it by hand is not fought, and the new pair is a new finding.
+    host.systemctl(&["restart", UNIT]);
+    let web = host.entity_when(NAME, "the new one is up", |web| {
+        web["state"] == "up" && web["registered"] == true && web["pid"] != named
+    });
+    let named = std::fs::read_to_string(place.path("web.pid")).unwrap();
+    assert_eq!(web["pid"].to_string(), named.trim());
+    assert_eq!(starts(&place, NAME), 2);
+    assert_untouched(&host);
+}
+
+/// The gates ask systemd itself for the state of the host; no client is run for that.
+#[test]
+fn the_state_of_the_host_is_asked_over_the_bus() {
+    let place = Place::new();
+    let pidfile = format!("{:?}", place.path("web.pid").to_str().unwrap());
+    place.configure(&format!(
+        "[compat.starlingx]\nenabled = true\ncontroller = \"127.0.0.1\"\n\n{}",
+        entity(NAME, &[("service", "\"web\""), ("pidfile", &pidfile)])
+    ));
+    let host = Host::boot(&place, &[service(&place, NAME, "")]);
+    let prepare = "mkdir -p /etc/platform && \
+         printf 'system_type=standard\\nsystem_mode=simplex\\nsubfunction=controller\\n\
+         management_interface=lo\\n' >/etc/platform/platform.conf && \
+         : >/etc/platform/.initial_config_complete && : >/var/run/.goenabled";
+    assert!(
+        host.exec(&["sh", "-c", prepare])
+            .status()
+            .unwrap()
+            .success()
+    );
+    host.systemctl(&["start", UNIT]);
+    host.start_pmon();
+    let pid = host.up(NAME);
+    // From now on there is no client.
+    let away = "mv /usr/bin/systemctl /usr/bin/systemctl.away";
+    assert!(host.exec(&["sh", "-c", away]).status().unwrap().success());
+    host.kill(pid);
+    let web = host.entity_when(NAME, "it is recovered", |web| {
+        web["state"] == "up" && web["registered"] == true && web["pid"] != pid
+    });
+    assert_eq!(web["restarts"]["auto"], 1, "{web:#}");
+    assert_eq!(starts(&place, NAME), 2);
+}

@@ -190,9 +190,14 @@ fn v12_is_replaced_when_it_stops_answering(language: Language) {
     assert_eq!(entity["alarm"], Value::Null);
     assert_eq!(world.told_since(mark, "first_failure"), 1);
     assert_eq!(world.told_since(mark, "alarm_raised"), 0);
+    let last = &entity["last_death"];
+    assert_eq!(last["cause"], "heartbeat", "{entity:#}");
+    assert_eq!(last["pid"], old);
+    assert!(last["recovered_at"].is_string(), "{last:#}");
     let history = world.daemon.json(&["history", world.name()]);
     let incident = &history["incidents"][0];
     assert_eq!(incident["result"], "recovered", "{incident:#}");
+    assert_eq!(last["incident"], incident["incident"]);
     let death = &incident["death"];
     assert_eq!(death["cause"], "heartbeat", "{incident:#}");
     assert_eq!(death["pid"], old);

@@ -58,7 +58,7 @@ const WAIT: Duration = Duration::from_secs(60);
 struct Bench {
     dispatch: Dispatch,
     told: mpsc::Receiver<(AlarmKind, String)>,
-    settled: mpsc::Receiver<(Arc<str>, Timestamp)>,
+    settled: mpsc::Receiver<Closed>,
 }
 
 fn bench(gates: Vec<Option<mpsc::Receiver<Result<(), ()>>>>, earlier: &[AlarmEvent]) -> Bench {
@@ -73,8 +73,8 @@ fn bench(gates: Vec<Option<mpsc::Receiver<Result<(), ()>>>>, earlier: &[AlarmEve
         }) as Box<dyn AlarmSink>
     };
     let sinks = gates.into_iter().map(sink).collect();
-    let dispatch = Dispatch::start(sinks, earlier, move |entity, at| {
-        settle.send((entity, at)).unwrap();
+    let dispatch = Dispatch::start(sinks, earlier, move |closed| {
+        settle.send(closed).unwrap();
     });
     Bench {
         dispatch: dispatch.unwrap(),
@@ -156,8 +156,8 @@ fn an_alarm_is_settled_when_the_last_receiver_knows_that_it_is_over() {
     bench.settled.try_recv().unwrap_err();
     open.send(Ok(())).unwrap();
     assert_eq!(bench.next(), (AlarmKind::Clear, "web".to_owned()));
-    let (entity, at) = bench.settled.recv_timeout(WAIT).unwrap();
-    assert_eq!((&*entity, at), ("web", cleared.at));
+    let closed = bench.settled.recv_timeout(WAIT).unwrap();
+    assert_eq!((&*closed.entity, closed.at), ("web", cleared.at));
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn without_receivers_every_alarm_is_settled_at_once() {
         event(AlarmKind::Raise, "web", 1),
         event(AlarmKind::Clear, "web", 2),
     ]);
-    assert_eq!(&*bench.settled.recv_timeout(WAIT).unwrap().0, "web");
+    assert_eq!(&*bench.settled.recv_timeout(WAIT).unwrap().entity, "web");
 }
 
 #[test]
@@ -179,6 +179,6 @@ fn what_is_due_is_done_without_an_event() {
         gate: None,
         tick: Some(clock::now() + Duration::from_millis(20)),
     };
-    let _dispatch = Dispatch::start(vec![Box::new(probe)], &[], |_, _| {}).unwrap();
+    let _dispatch = Dispatch::start(vec![Box::new(probe)], &[], |_| {}).unwrap();
     assert_eq!(told.recv_timeout(WAIT).unwrap().1, "tick");
 }

@@ -48,7 +48,7 @@ fn events_are_told_in_their_order() {
         .map(|told| told.0)
         .collect();
     assert_eq!(told, all);
-    assert!(!queue.owes("host=host-1.process=web"));
+    assert!(!queue.owes(Clear, "host=host-1.process=web"));
 }
 
 #[test]
@@ -67,11 +67,12 @@ fn an_alarms_end_is_reported_with_its_exact_name() {
         closed,
         [Closed {
             entity: "sm".into(),
+            kind: Clear,
             instance: "host=host-1.process=sm".to_owned(),
             at: Timestamp::constant(2, 0),
         }]
     );
-    assert!(queue.owes("host=host-1.process=sm-api"), "untouched");
+    assert!(queue.owes(Clear, "host=host-1.process=sm-api"), "untouched");
 }
 
 #[test]
@@ -112,10 +113,10 @@ fn what_may_have_been_heard_is_cleared() {
     queue.push(event(Raise, "web", 1));
     fails(&mut queue, start);
     queue.push(event(Clear, "web", 2));
-    assert!(queue.owes("host=host-1.process=web"));
+    assert!(queue.owes(Clear, "host=host-1.process=web"));
     let due = queue.retry_at().unwrap();
     assert_eq!(tell_all(&mut queue, due), words(&[(Clear, "web")]));
-    assert!(!queue.owes("host=host-1.process=web"));
+    assert!(!queue.owes(Clear, "host=host-1.process=web"));
 }
 
 #[test]

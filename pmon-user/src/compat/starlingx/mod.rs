@@ -5,7 +5,7 @@
 //! configured; `message` is the common codec; `watchdog` and `pulse` are the two
 //! sockets of the petting, `liveness` decides when they may be used, `petting` is
 //! their thread; `gates` looks for flag files and asks for the system state;
-//! `files` are pmond's own files.
+//! `files` are pmond's own files, `syslog` its place in the host's log.
 //!
 //! Must stay true: each thread in here works for itself. Whatever one of them
 //! waits for, the petting goes on, and the petting stops when the core does.
@@ -21,6 +21,7 @@ pub mod platform;
 pub mod pulse;
 pub mod resolver;
 pub mod root;
+pub mod syslog;
 pub mod system_state;
 pub mod troubles;
 pub mod watchdog;

@@ -1,4 +1,5 @@
-//! What state the host's service manager is in, asked of it.
+//! What state the host's service manager is in, asked of it: over the bus where this
+//! host's systemd can be asked, or else by systemctl.
 //!
 //! Blocking, with a deadline: for the thread of `gates` alone. What follows from
 //! the answer is `core::gate`'s.
@@ -7,6 +8,7 @@ use std::{
     io::Read as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::mpsc,
     time::Duration,
 };
 
@@ -19,6 +21,7 @@ use super::root::Root;
 use crate::{
     core::gate::{System, SystemState},
     sys::clock,
+    systemd::Units,
 };
 
 /// Somebody who knows the state.
@@ -90,6 +93,46 @@ impl SystemStateSource for Systemctl {
         match self.run() {
             Ok(state) => System::Is(state),
             Err(reason) => System::Silent { reason },
+        }
+    }
+}
+
+/// systemd over the connection that is held for units; where that does not say, the
+/// client is asked.
+#[derive(Debug)]
+pub struct OverBus {
+    units: Units,
+    runtime: tokio::runtime::Handle,
+    client: Systemctl,
+}
+
+impl OverBus {
+    /// Has the connection held from now on. Only for the host itself: the bus is
+    /// this host's.
+    #[must_use]
+    pub fn new(units: Units, runtime: tokio::runtime::Handle, root: &Root) -> Self {
+        units.connect();
+        Self {
+            units,
+            runtime,
+            client: Systemctl::new(root),
+        }
+    }
+}
+
+impl SystemStateSource for OverBus {
+    fn ask(&mut self) -> System {
+        let (answer, answered) = mpsc::channel();
+        let units = self.units.clone();
+        // Not waited for with the runtime, which may have ended.
+        self.runtime.spawn(async move {
+            // Who has asked may have given up.
+            let _late = answer.send(units.system_state().await);
+        });
+        let said = answered.recv_timeout(DEADLINE).ok().flatten();
+        match said.as_deref().and_then(SystemState::parse) {
+            Some(state) => System::Is(state),
+            None => self.client.ask(),
         }
     }
 }

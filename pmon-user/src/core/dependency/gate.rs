@@ -68,6 +68,15 @@ pub enum Order {
         /// Whose plan wants that.
         group: Name,
     },
+    /// The plan of its group is over, without one that could not be ended in time.
+    GroupInVain {
+        /// Who has failed, and is started now.
+        name: Name,
+        /// Its group.
+        group: Name,
+        /// Who has not gone.
+        other: Name,
+    },
 }
 
 /// See the module.
@@ -220,11 +229,23 @@ impl Gate {
         for (group, plan) in &mut self.plans {
             match plan.advance(now, &standing) {
                 Next::Wait => {}
-                Next::End(name) => orders.push(Order::End {
-                    name,
-                    group: Name::clone(group),
-                }),
+                Next::End(name) => {
+                    // It may have nothing to end, and then nothing of it changes.
+                    self.plans_again = true;
+                    orders.push(Order::End {
+                        name,
+                        group: Name::clone(group),
+                    });
+                }
                 Next::Over => over.push(Name::clone(group)),
+                Next::InVain(other) => {
+                    orders.extend(plan.fallen().map(|name| Order::GroupInVain {
+                        name: Name::clone(name),
+                        group: Name::clone(group),
+                        other: Name::clone(&other),
+                    }));
+                    over.push(Name::clone(group));
+                }
             }
         }
         for group in over {

@@ -45,6 +45,8 @@ pub enum Next {
     End(Name),
     /// Everybody may be started.
     Over,
+    /// The same, although this one has not gone in time.
+    InVain(Name),
 }
 
 impl Plan {
@@ -69,6 +71,11 @@ impl Plan {
         self.fallen.insert(name);
     }
 
+    /// Who has failed in it.
+    pub fn fallen(&self) -> impl Iterator<Item = &Name> {
+        self.fallen.iter()
+    }
+
     /// When time alone moves it on.
     #[must_use]
     pub fn deadline(&self) -> Time {
@@ -82,7 +89,7 @@ impl Plan {
         }
         self.gathers_until = None;
         if now >= self.until {
-            return Next::Over;
+            return self.ending.take().map_or(Next::Over, Next::InVain);
         }
         if let Some(ending) = &self.ending
             && standing(ending) == Standing::Ending

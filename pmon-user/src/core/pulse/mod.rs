@@ -62,6 +62,8 @@ pub struct Pulse {
     misses: u32,
     /// It has answered since it was started or last failed.
     answered: bool,
+    /// Who is known to have answered an earlier daemon.
+    answered_before: Option<Identity>,
     /// Right answers that are still wanted after a failure.
     wanted: Option<u64>,
     counts: Counts,
@@ -162,6 +164,20 @@ impl Pulse {
         self.process
     }
 
+    /// This process has answered an earlier daemon.
+    pub(super) const fn recall_answers(&mut self, process: Identity) {
+        self.answered_before = Some(process);
+    }
+
+    /// Whether the one who is asked has answered.
+    pub(super) fn has_answered(&self) -> bool {
+        match self.process {
+            Some(_) => self.answered,
+            // Nobody has been asked yet.
+            None => self.answered_before.is_some(),
+        }
+    }
+
     /// Asks nobody any more.
     pub(super) fn rest(&mut self) {
         self.state = State::Rest;
@@ -180,7 +196,9 @@ impl Pulse {
         self.process = Some(process);
         self.sequence = 0;
         self.misses = 0;
-        self.answered = false;
+        // Nobody else can take that pid and start time.
+        let before = self.answered_before.take();
+        self.answered = before == Some(process) && !after_failure;
         self.last_request = None;
         self.last_answer = None;
         self.wanted = after_failure.then(|| Self::answers_wanted(active));

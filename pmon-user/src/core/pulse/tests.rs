@@ -435,3 +435,33 @@ fn shifted(event: PulseEvent, current: u64) -> PulseEvent {
         PulseEvent::Unheard { round } => PulseEvent::Unheard { round: near(round) },
     }
 }
+
+#[test]
+fn who_answered_an_earlier_daemon_is_not_taken_for_one_that_comes_up() {
+    let active = active();
+    let others = Identity {
+        pid: 500,
+        start_time: 2,
+    };
+    for (recalled, after_failure, fails_at) in [
+        (None, false, 36),
+        (Some(PROCESS), false, 5),
+        // It has to prove itself as any other that has failed.
+        (Some(PROCESS), true, 36),
+        (Some(others), false, 36),
+    ] {
+        let mut pulse = Pulse::default();
+        if let Some(recalled) = recalled {
+            pulse.recall_answers(recalled);
+            assert!(pulse.has_answered(), "until it is asked");
+        }
+        pulse.begin(&active, PROCESS, after_failure);
+        assert_eq!(pulse.fails_at(&active), fails_at, "{recalled:?}");
+        assert_eq!(pulse.has_answered(), fails_at == 5);
+        assert_eq!(pulse.misses(), 0);
+        // That was of this process; of the next one nothing is known.
+        pulse.rest();
+        pulse.begin(&active, PROCESS, false);
+        assert_eq!(pulse.fails_at(&active), 36);
+    }
+}

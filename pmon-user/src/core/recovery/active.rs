@@ -16,6 +16,7 @@ use crate::core::{
     identity::Identity,
     notice::Notice,
     pulse::{Outcome, Pulse, PulseEvent},
+    time::Time,
 };
 
 impl Recovery {
@@ -94,10 +95,13 @@ impl Recovery {
             // Nobody would start another one, so that this one is the best there
             // is. It may come round.
             self.problem = Some(format!("{what}; no automatic recovery: {reason}"));
+            // While the gates were asked it was not known for failed.
+            self.pulse.rest();
             return;
         }
         self.judged = true;
         self.problem = Some(what);
+        self.silenced = Some((identity, step.now));
         self.end(step, identity, AfterStop::Respawn);
     }
 
@@ -116,6 +120,26 @@ impl Recovery {
         self.judged = false;
         self.leftovers_of.clear();
         self.enter(step, Stage::Manage);
+    }
+
+    /// An earlier daemon had an answer from that process: its silence is not
+    /// forgiven as that of one which may still be coming up. Its misses count anew,
+    /// as nobody knows whether requests were lost with the daemon.
+    pub const fn recall_answers(&mut self, process: Identity) {
+        self.pulse.recall_answers(process);
+    }
+
+    /// Whether its process has answered since it was started or last failed.
+    #[must_use]
+    pub fn has_answered(&self) -> bool {
+        self.pulse.has_answered()
+    }
+
+    /// Its last process that was ended because it did not answer, and when that
+    /// was decided.
+    #[must_use]
+    pub const fn silenced(&self) -> Option<(Identity, Time)> {
+        self.silenced
     }
 
     /// Active monitoring, for people.

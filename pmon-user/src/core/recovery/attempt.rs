@@ -66,6 +66,9 @@ impl Recovery {
 
     /// One attempt. The caller has made sure that no process is known alive.
     pub(super) fn attempt(&mut self, step: &mut Step<'_>) {
+        if step.spec.status.is_some() {
+            return self.attempt_by_script(step);
+        }
         // The first try assumes a clean slate; later ones that something may be half up.
         let verb = if self.attempts == 0 {
             StartVerb::Start
@@ -132,8 +135,11 @@ impl Recovery {
             return self.yielded(step, to);
         }
         let started = match &end {
-            StartEnd::Running(identity) => Some(*identity),
-            StartEnd::Exited { code: 0, .. } => None,
+            // It may have ended, or gone into the background, before this was told.
+            StartEnd::Running(identity) => {
+                Some(*identity).filter(|identity| self.ended != Some(*identity))
+            }
+            StartEnd::Exited { code: 0, .. } | StartEnd::Untold => None,
             StartEnd::Exited { .. }
             | StartEnd::Signalled { .. }
             | StartEnd::TimedOut
@@ -146,7 +152,7 @@ impl Recovery {
                 None
             }
         };
-        let succeeded = matches!(end, StartEnd::Exited { code: 0, .. });
+        let succeeded = matches!(end, StartEnd::Exited { code: 0, .. } | StartEnd::Untold);
         self.start = StartCommand::Ended(end);
         if let (Some(identity), Stage::MonitorWait { .. } | Stage::Held { .. }) =
             (started, self.stage)
@@ -227,6 +233,9 @@ impl Recovery {
             self.manual = false;
             self.cycled = false;
             self.problem = None;
+            // It may have been raised for the old one, which did not go.
+            self.clear_alarm(step);
+            self.forgive(step);
             step.say(Notice::Restarted(identity));
             self.attempts = 0;
             self.leftovers_of.clear();
@@ -270,6 +279,10 @@ impl Recovery {
 
     /// It exists again: healthy, unless it has to answer first.
     pub(super) fn finish(&mut self, step: &mut Step<'_>, identity: Identity) {
+        if self.releasing.is_some() {
+            // Not before the old one is gone (`early`).
+            return self.monitor(step, identity);
+        }
         match &step.spec.active {
             Some(active) if self.failed || self.alarm().is_some() => {
                 self.await_answers(step, identity, active);
@@ -314,6 +327,7 @@ pub(super) fn describe(end: &StartEnd) -> String {
         StartEnd::Signalled { signal } => format!("was ended by signal {signal}"),
         StartEnd::JobFailed { reason } => format!("failed: {reason}"),
         StartEnd::Yielded { to } => format!("gave way to {to}"),
+        StartEnd::Untold => "of an earlier daemon ended, and no process appeared".to_owned(),
         StartEnd::TimedOut => "hung past its deadline and was killed".to_owned(),
         StartEnd::NotExecuted { reason } => format!("could not be executed: {reason}"),
     }

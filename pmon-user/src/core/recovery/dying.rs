@@ -36,6 +36,11 @@ impl Recovery {
         if self.released(step, &death) {
             return;
         }
+        if self.leaving == Some(identity) {
+            // It had gone before it was to be ended, while it was found out whether
+            // somebody goes on in its place.
+            return self.gone(step, identity);
+        }
         if self.registered.is_none_or(|r| r.identity != identity) {
             return;
         }

@@ -77,7 +77,7 @@ impl Recovery {
                 let reason = self.problem.clone().unwrap_or_default();
                 step.say(Notice::GaveUp { reason });
             }
-            Stage::Manage if !self.failed => {
+            Stage::Manage | Stage::Held { .. } if !self.failed => {
                 if let Some(registered) = self.registered {
                     step.say(Notice::Recovered(registered.identity));
                 }

@@ -25,19 +25,46 @@ pub(super) struct Gates {
     /// A live process that has failed, and how often it did not answer; what is
     /// done about it waits for the answer.
     unanswered: Option<(Identity, u32)>,
+    /// A live process that its group wants to be ended, and which group; likewise.
+    pub(super) cycle: Option<(Identity, String)>,
     /// An operator wants the process ended that the next look may show.
     pub(super) end_once_seen: Option<AfterStop>,
+    /// An init script of somebody else's that has been waited for long enough.
+    pub(super) waited_out: Option<u32>,
     /// What people were last told.
     told: Option<String>,
+}
+
+impl Gates {
+    /// The recovery has come to another stage: leave to go on is good for the look
+    /// that was made for it, and what an operator wants is so until there was one.
+    pub(super) const fn entered(&mut self, stage: &Stage) {
+        let looks = matches!(stage, Stage::Looking);
+        let waits = matches!(stage, Stage::Waiting { .. });
+        if !looks {
+            self.admitted = false;
+        }
+        if !looks && !waits && !matches!(stage, Stage::Yielding { .. }) {
+            self.end_once_seen = None;
+        }
+        if !looks && !waits && !matches!(stage, Stage::Gated) {
+            self.waited_out = None;
+        }
+    }
 }
 
 impl Recovery {
     /// A newly configured entity that nobody has looked at is not monitored before
     /// `condition` holds. Whether it is such a one.
     pub fn defer(&mut self, spec: &EntitySpec, condition: Condition) -> bool {
-        if self.stage != Stage::Unknown {
+        let fresh = match &spec.status {
+            Some(_) => self.stage == Stage::Manage && self.status.counts().asked == 0,
+            None => self.stage == Stage::Unknown,
+        };
+        if !fresh {
             return false;
         }
+        self.status.rest();
         let subfunction = spec.subfunction.as_deref().unwrap_or_default();
         self.stage = Stage::Polling { condition };
         self.problem = Some(match condition {
@@ -109,6 +136,13 @@ impl Recovery {
     }
 
     fn verdict(&mut self, step: &mut Step<'_>, verdict: Verdict) {
+        if verdict == Verdict::Open
+            && let Some((identity, group)) = self.gates.cycle.take()
+            && self.is_cyclable(identity)
+        {
+            self.gates.told = None;
+            return self.end_for_group(step, group);
+        }
         if let Some((identity, misses)) = self.gates.unanswered.take()
             && self.stage == Stage::Manage
             && self.registered.is_some_and(|it| it.identity == identity)
@@ -127,6 +161,10 @@ impl Recovery {
             return;
         }
         match verdict {
+            Verdict::Open if step.spec.status.is_some() => {
+                let had_to_wait = self.gates.told.take().is_some();
+                self.admitted_to_start(step, had_to_wait);
+            }
             Verdict::Open => {
                 self.gates.told = None;
                 self.look(step);
@@ -154,6 +192,9 @@ impl Recovery {
     /// START_WAIT is over.
     pub(super) fn begin_monitoring(&mut self, step: &mut Step<'_>) {
         self.problem = None;
+        if let Some(status) = &step.spec.status {
+            return self.begin_asking(step, status);
+        }
         self.enter(step, Stage::Unknown);
         step.ask(Effect::Look {
             foreign_script: true,
@@ -163,6 +204,11 @@ impl Recovery {
     /// An operator wants it ended although nobody has looked at it, or only in
     /// passing; whether there is a process has to be seen first.
     pub(super) fn look_before_ending(&mut self, step: &mut Step<'_>, then: AfterStop) -> bool {
+        if let Some(wanted) = &mut self.gates.end_once_seen {
+            // The last word counts.
+            *wanted = then;
+            return true;
+        }
         if !self.is_deferred() {
             return false;
         }

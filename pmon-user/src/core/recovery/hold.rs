@@ -13,8 +13,8 @@ use super::{
     AfterHold, AfterStop, Recovery, Stage, StartCommand, Step, operator::UNKILLABLE_AFTER,
 };
 use crate::core::{
-    effect::Effect, entity::EntitySpec, identity::Identity, notice::Notice, recovery::Phase,
-    time::Time,
+    effect::Effect, entity::EntitySpec, event::StartEnd, identity::Identity, notice::Notice,
+    recovery::Phase, time::Time,
 };
 
 impl Recovery {
@@ -50,6 +50,8 @@ impl Recovery {
                 then: AfterStop::StayDown,
                 ..
             } => AfterHold::StayDown,
+            // A stop that waits for the look that shows whether there is a process.
+            _ if self.gates.end_once_seen == Some(AfterStop::StayDown) => AfterHold::StayDown,
             // An operator's word ends a deferral, too.
             Stage::Unknown | Stage::Polling { .. } | Stage::StartWait { .. } => AfterHold::Recover,
             Stage::Manage
@@ -102,7 +104,8 @@ impl Recovery {
             self.failed = false;
             return self.enter(step, Stage::Manage);
         }
-        if self.leaving.is_some() {
+        // Unless somebody has started another one meanwhile.
+        if self.leaving.is_some() && self.registered.is_none() {
             let then = match then {
                 AfterHold::Recover => AfterStop::Respawn,
                 AfterHold::StayDown => AfterStop::StayDown,
@@ -115,7 +118,7 @@ impl Recovery {
             (Some(registered), _) if self.failed => self.monitor(step, registered.identity),
             (Some(_), _) => self.enter(step, Stage::Manage),
             (None, AfterHold::StayDown) => self.enter(step, Stage::Stopped),
-            (None, AfterHold::Recover) if self.start == StartCommand::Running => {
+            (None, AfterHold::Recover) if self.may_bring_one_up() => {
                 // Never a second start beside it.
                 let ends = step.now + step.spec.startuptime;
                 let deadline = step.now + step.spec.start_timeout.max(step.spec.startuptime);
@@ -133,6 +136,17 @@ impl Recovery {
         }
     }
 
+    /// Whether a start from before the hold may still show a process.
+    const fn may_bring_one_up(&self) -> bool {
+        match &self.start {
+            StartCommand::Running => true,
+            StartCommand::Ended(end) => {
+                matches!(end, StartEnd::Exited { code: 0, .. } | StartEnd::Untold)
+            }
+            StartCommand::None => false,
+        }
+    }
+
     /// A process is there, and none is registered.
     pub(super) fn seen_while_held(&mut self, step: &mut Step<'_>, identity: Identity) {
         let Stage::Held { then, until } = self.stage else {
@@ -142,7 +156,7 @@ impl Recovery {
         if !is_successor || self.unwatched == Some(identity) {
             return self.register(step, identity);
         }
-        if self.start == StartCommand::Running {
+        if self.may_bring_one_up() {
             return self.successor(step, identity, false);
         }
         self.successor(step, identity, true);
@@ -150,7 +164,8 @@ impl Recovery {
             then: AfterHold::Recover,
             until,
         };
-        if std::mem::take(&mut self.failed) {
+        // Otherwise that is told when the old one is gone (`early`).
+        if std::mem::take(&mut self.failed) && self.releasing.is_none() {
             step.say(Notice::Recovered(identity));
         }
         self.judged = false;
@@ -174,6 +189,10 @@ impl Recovery {
     /// Its death has been told.
     pub(super) fn died_while_held(&mut self, identity: Identity) {
         self.failed = true;
+        if let StartCommand::Ended(_) = self.start {
+            // It was what had been started.
+            self.start = StartCommand::None;
+        }
         self.problem = Some(format!("({}) died while held", identity.pid));
     }
 }

@@ -77,10 +77,13 @@ mod group;
 mod hold;
 mod operator;
 mod quorum;
+mod remembered;
+mod resumed;
 mod returning;
 mod sighting;
 mod stage;
 mod status;
+mod status_start;
 mod storm;
 #[cfg(test)]
 mod tests;
@@ -90,6 +93,7 @@ use std::collections::VecDeque;
 
 pub use counts::Starts;
 pub use quorum::Quorum;
+pub use remembered::StormMark;
 pub use stage::{AfterHold, AfterStop, Phase, Stage};
 pub use storm::FLAPPING;
 
@@ -151,6 +155,8 @@ pub struct Recovery {
     starts: Starts,
     deaths: Deaths,
     last_death: Option<Death>,
+    /// Who was ended last because it did not answer, and when that was decided.
+    silenced: Option<(Identity, Time)>,
     /// The last process that is known to have ended: a look that was made
     /// before may still show it.
     ended: Option<Identity>,
@@ -244,6 +250,7 @@ impl Recovery {
             starts: Starts::default(),
             deaths: Deaths::default(),
             last_death: None,
+            silenced: None,
             ended: None,
             adoption_until: None,
             cancelled: None,
@@ -424,6 +431,9 @@ impl Recovery {
 
     /// Asks for a look before anything is started.
     fn look(&mut self, step: &mut Step<'_>) {
+        if step.spec.status.is_some() {
+            return self.ask_anew(step);
+        }
         self.enter(step, Stage::Looking);
         if self.releasing.is_some() {
             // An early start has failed: its death asks for the look.
@@ -435,10 +445,7 @@ impl Recovery {
     }
 
     fn enter(&mut self, step: &Step<'_>, stage: Stage) {
-        if !matches!(stage, Stage::Looking | Stage::Waiting { .. }) {
-            self.gates.admitted = false;
-            self.gates.end_once_seen = None;
-        }
+        self.gates.entered(&stage);
         self.stage = stage;
         self.since = step.now;
     }

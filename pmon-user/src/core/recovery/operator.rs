@@ -46,6 +46,13 @@ impl Recovery {
     }
 
     fn operator_start(&mut self, step: &mut Step<'_>) {
+        if let Some(AfterStop::StayDown) = self.gates.end_once_seen {
+            // It was to be stopped as soon as it was seen.
+            self.gates.end_once_seen = None;
+            self.manual = true;
+            return;
+        }
+        self.storm.paused_until = None;
         match &mut self.stage {
             Stage::Stopping { then, .. } => {
                 *then = AfterStop::Respawn;
@@ -102,7 +109,7 @@ impl Recovery {
             && self.registered.is_none()
             && matches!(
                 self.start,
-                StartCommand::Ended(StartEnd::Exited { code: 0, .. })
+                StartCommand::Ended(StartEnd::Exited { code: 0, .. } | StartEnd::Untold)
             )
     }
 

@@ -29,7 +29,8 @@ impl Recovery {
             foreign_script,
             unit,
         } = sighting;
-        if occasion == Occasion::PidfileStirred && !matches!(outcome, Outcome::Process(_)) {
+        let early = matches!(occasion, Occasion::PidfileStirred | Occasion::Executed);
+        if early && !matches!(outcome, Outcome::Process(_)) {
             return;
         }
         match outcome {
@@ -191,7 +192,7 @@ impl Recovery {
                 if self.gates.end_once_seen == Some(AfterStop::StayDown) {
                     return self.stay_down(step);
                 }
-                if !self.admitted(step) {
+                if self.pauses_still(step) || !self.admitted(step) {
                     return;
                 }
                 if !self.failed {
@@ -281,6 +282,9 @@ impl Recovery {
     }
 
     fn wait_for(&mut self, step: &mut Step<'_>, script: u32) {
+        if self.gates.admitted && self.gates.waited_out == Some(script) {
+            return self.decide(step);
+        }
         let until = if let Stage::Waiting {
             script: Some(_),
             until,
@@ -294,6 +298,7 @@ impl Recovery {
             step.now + step.spec.start_timeout
         };
         if step.now >= until {
+            self.gates.waited_out = Some(script);
             if self.admitted(step) {
                 self.decide(step);
             }

@@ -3,11 +3,13 @@
 //!
 //! In status mode there is no process that would be watched: the entity rests in
 //! *Manage*, or in *Stopped* where nobody is asked, and `core::status` tells where
-//! it stands. Must stay true: a failure is counted when its start has ended, once;
+//! it stands; whether a start that is due may be made is `status_start`'s. Must stay true: a failure is counted when its start has ended, once;
 //! the alarm is raised with the text that the script left at that moment, and
 //! that text stays until the alarm is raised anew, so that whoever clears it
 //! names the same alarm (field story S7); no pidfile is touched. (FIX: the
 //! original deleted it with a script that hung.)
+
+use std::time::Duration;
 
 use super::{Recovery, Stage, Step};
 use crate::core::{
@@ -31,7 +33,13 @@ impl Recovery {
             return;
         };
         let monitored = match self.stage {
-            Stage::Stopped | Stage::Held { .. } | Stage::Unmonitored => false,
+            // What has begun to start it goes on, as any start command does.
+            Stage::Held { .. } if self.is_starting() => return,
+            Stage::Stopped
+            | Stage::Held { .. }
+            | Stage::Unmonitored
+            | Stage::Polling { .. }
+            | Stage::StartWait { .. } => false,
             Stage::Unknown
             | Stage::Manage
             | Stage::Looking
@@ -41,8 +49,6 @@ impl Recovery {
             | Stage::MonitorWait { .. }
             | Stage::Monitor { .. }
             | Stage::RestartWait { .. }
-            | Stage::Polling { .. }
-            | Stage::StartWait { .. }
             | Stage::Gated
             | Stage::Queued
             | Stage::Ignore
@@ -59,7 +65,10 @@ impl Recovery {
     }
 
     pub(super) fn status_tick(&mut self, step: &mut Step<'_>) {
-        if let Some(outcome) = self.status.tick(step.now) {
+        let Some(status) = &step.spec.status else {
+            return;
+        };
+        if let Some(outcome) = self.status.tick(status, step.now) {
             self.follow_status(step, outcome, None);
         }
     }
@@ -77,7 +86,8 @@ impl Recovery {
             return;
         };
         let result = match end {
-            StartEnd::Exited { code: 0, .. } => Ok(()),
+            // Whether it was of any use, the next question shows.
+            StartEnd::Exited { code: 0, .. } | StartEnd::Untold => Ok(()),
             StartEnd::Running(_)
             | StartEnd::Exited { .. }
             | StartEnd::Signalled { .. }
@@ -89,25 +99,39 @@ impl Recovery {
         let outcomes = self
             .status
             .ended(status, step.spec.interval, run, result, step.now);
+        if self.is_held() {
+            // Nothing follows from it.
+            return;
+        }
         for outcome in outcomes {
             self.follow_status(step, outcome, text);
         }
     }
 
-    fn follow_status(&mut self, step: &mut Step<'_>, outcome: Outcome, text: Option<&str>) {
+    pub(super) fn follow_status(
+        &mut self,
+        step: &mut Step<'_>,
+        outcome: Outcome,
+        text: Option<&str>,
+    ) {
         match outcome {
             Outcome::Execute { task, run } => self.execute(step, task, run),
             Outcome::Good => self.status_good(step),
-            Outcome::Bad { reason } => self.status_bad(step, reason),
+            Outcome::Bad { reason, wished } => self.status_bad(step, reason, wished),
+            Outcome::StartDue => self.start_due(step),
             Outcome::StartEnded {
                 failed,
                 status_failed,
             } => {
-                if failed.is_some() || status_failed {
+                // That what an operator wants started was down is no failure.
+                if failed.is_some() || (status_failed && !self.manual) {
                     self.account_for_failure(step, text);
                 }
+                // Its wish has been done; the next answer is as good as any.
+                self.manual &= !status_failed;
+                let next_in = self.rest_after_start(step, failed.is_some());
                 if let Some(reason) = failed {
-                    self.start_script_failed(step, reason);
+                    self.start_script_failed(step, reason, next_in);
                 }
             }
         }
@@ -141,10 +165,15 @@ impl Recovery {
         // Before the incident ends, so that it tells of it.
         self.clear_alarm(step);
         self.forgive(step);
+        self.is_well(step);
         let first = self.status.counts().asked == 1;
         if self.failed || self.manual || first {
             step.say(Notice::StatusGood);
             self.since = step.now;
+        }
+        if self.stage != Stage::Manage {
+            // It waited for leave to be started, and needs none any more.
+            self.enter(step, Stage::Manage);
         }
         self.failed = false;
         self.manual = false;
@@ -152,28 +181,28 @@ impl Recovery {
         self.problem = None;
     }
 
-    fn status_bad(&mut self, step: &mut Step<'_>, reason: String) {
-        self.manual = false;
+    fn status_bad(&mut self, step: &mut Step<'_>, reason: String, wished: bool) {
+        self.manual &= wished;
         if !std::mem::replace(&mut self.failed, true) {
             self.since = step.now;
+            if !self.manual {
+                self.fell(step);
+            }
         }
-        self.problem = Some(format!("the status script {reason}"));
+        let said_why_not =
+            self.stage == Stage::Ignore || (self.stage == Stage::Gated && self.is_kept_out());
+        if !said_why_not {
+            self.problem = Some(format!("the status script {reason}"));
+        }
         step.say(Notice::StatusBad { reason });
         self.confirm_alarm(step);
     }
 
-    fn start_script_failed(&mut self, step: &mut Step<'_>, reason: String) {
+    fn start_script_failed(&mut self, step: &mut Step<'_>, reason: String, next_in: Duration) {
         // From here on it is a failure like any other, with alarm and count.
         self.manual = false;
         self.failed = true;
         self.problem = Some(format!("the start script {reason}"));
-        let next_in = match self.status.state() {
-            State::IntervalWait { until } => until.since(step.now),
-            State::Rest
-            | State::Begin { .. }
-            | State::ExecuteStatusWait { .. }
-            | State::ExecuteStartWait { .. } => step.spec.interval,
-        };
         step.say(Notice::AttemptFailed { reason, next_in });
     }
 
@@ -202,6 +231,8 @@ impl Recovery {
         }
         step.say(Notice::Operator(request));
         match action {
+            // Who asks is told so.
+            OperatorAction::Start | OperatorAction::Restart if self.is_held() => {}
             OperatorAction::Start => self.operator_asks(step),
             OperatorAction::Restart => self.operator_starts(step),
             OperatorAction::Hold { lasts } => self.operator_hold(step, lasts),
@@ -214,14 +245,11 @@ impl Recovery {
     fn operator_asks(&mut self, step: &mut Step<'_>) {
         match self.status.state() {
             State::IntervalWait { .. } => self.operator_starts(step),
-            State::Rest if self.stage == Stage::Stopped => {
-                self.manual = true;
-                self.enter(step, Stage::Manage);
+            State::Rest if self.stage == Stage::Stopped || self.is_deferred() => {
                 self.ask_now(step);
             }
+            State::StartDue { .. } => self.ask_now(step),
             State::Begin { .. } if self.failed || self.status.last_status().is_none() => {
-                self.manual = true;
-                self.attempts = 0;
                 self.ask_now(step);
             }
             State::Rest
@@ -231,9 +259,21 @@ impl Recovery {
         }
     }
 
+    /// For an operator, who wants it to run.
     fn ask_now(&mut self, step: &mut Step<'_>) {
-        let outcome = self.status.ask(step.now);
+        self.act_for_operator(step);
+        let outcome = self.status.ask_for_operator(step.now);
         self.follow_status(step, outcome, None);
+    }
+
+    /// What restrained it before does so no longer.
+    fn act_for_operator(&mut self, step: &Step<'_>) {
+        self.manual = true;
+        self.attempts = 0;
+        self.forget_attempts();
+        self.status.release();
+        self.problem = None;
+        self.enter(step, Stage::Manage);
     }
 
     fn operator_starts(&mut self, step: &mut Step<'_>) {
@@ -245,9 +285,7 @@ impl Recovery {
         if running.is_some() {
             step.ask(Effect::CancelStart);
         }
-        self.manual = true;
-        self.attempts = 0;
-        self.enter(step, Stage::Manage);
+        self.act_for_operator(step);
         let outcome = self.status.start(false, step.now);
         self.follow_status(step, outcome, None);
     }
@@ -268,6 +306,11 @@ impl Recovery {
                 spec.name
             )),
         }
+    }
+
+    /// Whether the script is at work to start the service.
+    pub(super) const fn is_starting(&self) -> bool {
+        matches!(self.status.running(), Some((ScriptTask::Start, _)))
     }
 
     /// Status monitoring, for people.

@@ -34,18 +34,20 @@ pub const FLAPPING: Severity = Severity::Minor;
 /// What restrains an entity.
 #[derive(Clone, Debug)]
 pub(super) struct Storm {
-    backoff: Backoff,
+    pub(super) backoff: Backoff,
     /// The pause that is under way is one of the back-off's.
-    backs_off: bool,
-    intensity: Intensity,
-    flapping: Flapping,
+    pub(super) backs_off: bool,
+    pub(super) intensity: Intensity,
+    pub(super) flapping: Flapping,
     /// Since when it has been well, if it is.
-    well_since: Option<Time>,
+    pub(super) well_since: Option<Time>,
+    /// The pause of an earlier daemon lasts until then.
+    pub(super) paused_until: Option<Time>,
     turn: Turn,
     /// Why it has to wait for its turn, and when that is told again.
     delay: Option<(Delay, Reminder)>,
     /// When a minor alarm is told again; pmond tells of it once.
-    minor: Option<Reminder>,
+    pub(super) minor: Option<Reminder>,
 }
 
 /// See the module.
@@ -64,6 +66,7 @@ impl Storm {
             intensity: Intensity::default(),
             flapping: Flapping::default(),
             well_since: None,
+            paused_until: None,
             turn: Turn::None,
             delay: None,
             minor: None,
@@ -127,6 +130,7 @@ impl Recovery {
     pub(super) fn forget_attempts(&mut self) {
         self.storm.backoff.reset();
         self.storm.backs_off = false;
+        self.storm.paused_until = None;
         self.storm.intensity.forget();
     }
 
@@ -213,6 +217,11 @@ impl Recovery {
         }
     }
 
+    /// Whether it has asked for its turn and has not been given it.
+    pub(super) fn waits_for_turn(&self) -> bool {
+        self.storm.turn == Turn::Asked
+    }
+
     /// It has to wait.
     pub(super) fn delayed(&mut self, step: &mut Step<'_>, why: Delay) {
         if self.storm.turn != Turn::Asked {
@@ -272,8 +281,9 @@ impl Recovery {
                 let started = matches!(phase, Phase::Window { .. }) && self.registered.is_some();
                 !(started && self.start != StartCommand::Running)
             }
+            // In status mode the script is the heavy part.
+            Stage::Manage => self.is_starting(),
             Stage::Unknown
-            | Stage::Manage
             | Stage::Waiting { .. }
             | Stage::Yielding { .. }
             | Stage::Stopping { .. }

@@ -26,6 +26,8 @@ impl Recovery {
                     return false;
                 }
                 self.start = StartCommand::None;
+                // That of an earlier stop of our own does not end this one.
+                self.returns_at = None;
                 self.rest_down(step, Notice::StoppedElsewhere { by });
             }
             Some(UnitReport::Active { up_for }) => return self.has_time_to_appear(step, up_for),

@@ -54,6 +54,12 @@ impl Backoff {
         Self { steps: 0, jitter }
     }
 
+    /// After so many pauses.
+    #[must_use]
+    pub const fn resumed(self, steps: u32) -> Self {
+        Self { steps, ..self }
+    }
+
     /// Pauses since it began anew.
     #[must_use]
     pub const fn steps(&self) -> u32 {

@@ -8,6 +8,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::reminder::Reminder;
 use crate::core::time::Time;
 
@@ -34,7 +36,8 @@ impl FlappingPolicy {
 }
 
 /// Whether it flaps.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Flapping {
     falls: VecDeque<Time>,
     since: Option<Time>,
@@ -59,6 +62,12 @@ impl Flapping {
     #[must_use]
     pub const fn since(&self) -> Option<Time> {
         self.since
+    }
+
+    /// When it fell last.
+    #[must_use]
+    pub fn last_fall(&self) -> Option<Time> {
+        self.falls.back().copied()
     }
 
     /// It was well, and is no longer.

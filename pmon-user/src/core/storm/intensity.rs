@@ -4,6 +4,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::core::time::Time;
 
 /// The most there may be.
@@ -21,7 +23,7 @@ impl IntensityPolicy {
 }
 
 /// Times of the latest automatic attempts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intensity(VecDeque<Time>);
 
 impl Intensity {
@@ -38,6 +40,12 @@ impl Intensity {
     pub fn is_reached(&self, policy: &IntensityPolicy, now: Time) -> bool {
         let young = |at: &&Time| now.since(**at) < policy.within;
         self.0.iter().filter(young).count() >= policy.restarts as usize
+    }
+
+    /// When the last one was.
+    #[must_use]
+    pub fn last(&self) -> Option<Time> {
+        self.0.back().copied()
     }
 
     /// Forgets all.

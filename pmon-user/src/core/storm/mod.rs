@@ -5,6 +5,7 @@
 //! * [`intensity`]: so many restarts within a time, and no more.
 //! * [`flapping`]: it fails again and again although each recovery succeeds.
 //! * [`reminder`]: who is told once is told again.
+//! * [`record`]: what of all this outlives the daemon.
 //!
 //! Must stay true: nothing here concerns what an operator asks for, and chance
 //! comes from a generator in the state, so that equal histories have equal
@@ -15,6 +16,7 @@ pub mod backoff;
 pub mod flapping;
 pub mod intensity;
 pub mod jitter;
+pub mod record;
 pub mod reminder;
 
 pub use backoff::BackoffPolicy;

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::core::time::Time;
 
 /// The first repetition comes after this time, each later one after twice the
@@ -12,7 +14,7 @@ pub const FIRST: Duration = Duration::from_secs(5 * 60);
 pub const LONGEST: Duration = Duration::from_secs(4 * 3600);
 
 /// When people are told again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reminder {
     due: Time,
     pause: Duration,

@@ -171,6 +171,7 @@ fn a_program_that_ends_at_once_is_either_seen_running_or_seen_ending() {
             end @ (StartEnd::Exited { .. }
             | StartEnd::Signalled { .. }
             | StartEnd::TimedOut
+            | StartEnd::Untold
             | StartEnd::JobFailed { .. }
             | StartEnd::Yielded { .. }
             | StartEnd::NotExecuted { .. }) => assert_eq!(end, exited(1, "")),

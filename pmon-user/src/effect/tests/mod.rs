@@ -8,6 +8,7 @@
 mod command;
 mod foreground;
 mod lane;
+mod resumed;
 mod script;
 mod status_script;
 
@@ -75,6 +76,7 @@ impl Fixture {
                 .flatten()
                 .map(|root| root.join(format!("pmon.test.{}.{next}", std::process::id()))),
             cpu_cgroup_parent: None,
+            question_directory: None,
             environment: minimal_environment(),
             systemctl: directory.path().join("systemctl"),
             units: None,

@@ -1,25 +1,33 @@
-//! What happens in the child, between fork and execve.
+//! Making the child, and what happens in it before execve.
 //!
 //! Must stay true: system calls only, on memory that the parent prepared; no
-//! allocation, no lock, nothing of std that might take one (signal-safety(7)).
+//! allocation, no lock, nothing of std that might take one (signal-safety(7)). The
+//! memory may be the parent's own (`share`): nothing is written but the image and
+//! the stack.
 
 use std::{
     ffi::{CStr, CString, c_char, c_long},
     io,
     mem::MaybeUninit,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     ptr,
 };
 
 use rustix::{
     fs::{CWD, Mode, OFlags, RawDir, openat},
-    io::{Errno, FdFlags, fcntl_setfd},
-    process::{chdir, setpriority_process, setsid, umask},
+    io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd},
+    process::{Pid, chdir, setpriority_process, setsid, umask},
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
     thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
-use super::{SpawnError, Step, gate::Barrier, passed::Passed};
+use super::{
+    SpawnError, Step,
+    fork::{self, Side},
+    gate::Barrier,
+    passed::Passed,
+    share,
+};
 use crate::sys::{limits::restore_open_files, user::Credentials};
 
 /// Strings as execve(2) takes them: pointers, ended by a null one.
@@ -108,7 +116,63 @@ pub(super) struct Image {
     pub(super) barrier: Option<Barrier>,
 }
 
+/// What a child that shares the memory is given.
+struct Shared<'a> {
+    image: &'a mut Image,
+    in_cgroup: bool,
+    failed: &'a OwnedFd,
+}
+
+/// # Safety
+///
+/// To be run in a child, with what nobody else uses meanwhile.
+unsafe extern "C" fn run(shared: *mut Shared<'_>) -> ! {
+    // SAFETY: the caller's promise.
+    let Shared {
+        image,
+        in_cgroup,
+        failed,
+    } = unsafe { &mut *shared };
+    image.become_program_or_end(*in_cgroup, failed)
+}
+
 impl Image {
+    /// Makes the child, with the memory of this process or, where that must not be,
+    /// a copy of it. Why there is no program comes through `failed`.
+    pub(super) fn start(&mut self, failed: &OwnedFd) -> io::Result<(Pid, OwnedFd)> {
+        if self.credentials.is_none() {
+            match self.start_sharing(failed) {
+                Ok(child) => return Ok(child),
+                Err(errno) if share::is_final(errno) => return Err(errno.into()),
+                // The kernel, a filter, or the cgroup does not allow it.
+                Err(_) => {}
+            }
+        }
+        let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.directory.as_fd());
+        // SAFETY: the child makes system calls only, on memory prepared before; it
+        // takes no lock, allocates nothing, and ends in `become_program_or_end`.
+        match unsafe { fork::fork(cgroup) }? {
+            Side::Child { in_cgroup } => self.become_program_or_end(in_cgroup, failed),
+            Side::Parent { pid, pidfd } => Ok((pid, pidfd)),
+        }
+    }
+
+    fn start_sharing(&mut self, failed: &OwnedFd) -> Result<(Pid, OwnedFd), Errno> {
+        let directory = self.cgroup.as_ref().map(|cgroup| &cgroup.directory);
+        let dup = |directory| fcntl_dupfd_cloexec(directory, 3);
+        let cgroup = directory.map(dup).transpose()?;
+        let mut shared = Shared {
+            image: self,
+            in_cgroup: cgroup.is_some(),
+            failed,
+        };
+        let cgroup = cgroup.as_ref().map(OwnedFd::as_fd);
+        // SAFETY: `run` gets what it wants, which this thread lends it and does not look
+        // at before the child has other memory; it makes system calls only and, as
+        // there are no credentials, changes no user.
+        unsafe { share::clone(run, &raw mut shared, cgroup) }
+    }
+
     /// Runs in the child: ends it where there is no program to become.
     pub(super) fn become_program_or_end(&mut self, in_cgroup: bool, failed: &OwnedFd) -> ! {
         let error = match self.prepare(in_cgroup) {
@@ -126,6 +190,9 @@ impl Image {
 
     fn prepare(&mut self, in_cgroup: bool) -> Result<(), SpawnError> {
         let at = |step| move |errno| SpawnError { step, errno };
+        if let Some(barrier) = &self.barrier {
+            barrier.announce().map_err(at(Step::Gate))?;
+        }
         let [null, output] = &self.streams;
         dup2_stdin(null).map_err(at(Step::Fork))?;
         dup2_stdout(output).map_err(at(Step::Fork))?;

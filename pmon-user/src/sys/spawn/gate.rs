@@ -1,15 +1,20 @@
-//! The gate between fork and execve: the child says who it is and waits for a
-//! go-ahead.
+//! The gate before execve: the child says who it is and waits for a go-ahead.
 //!
 //! In between the parent can write down whom it is about to start, so that a
 //! daemon that is killed at any moment either has not started the program or
-//! has left word of it. Must stay true: a child whose parent is gone, or has
-//! given the start up, never executes anything.
+//! has left word of it. The child says it first of all, so that it is written down
+//! while the child prepares itself. Must stay true: a child whose parent is gone, or has
+//! given the start up, never executes anything; of what the child is told the first
+//! word counts. The thread that makes the child may be suspended until it is
+//! through: the gate is another one's to open.
 
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rustix::{
@@ -34,8 +39,33 @@ const LOOK: Timespec = Timespec {
 #[derive(Debug)]
 pub struct Gate {
     word: Readable,
-    go: OwnedFd,
-    opened: bool,
+    key: Key,
+}
+
+/// Opens the gate, from wherever. Dropped unused it does nothing.
+#[derive(Clone, Debug)]
+pub struct Key(Arc<Go>);
+
+#[derive(Debug)]
+struct Go {
+    eventfd: OwnedFd,
+    said: AtomicBool,
+}
+
+impl Go {
+    fn say(&self, value: u64) {
+        if !self.said.swap(true, Ordering::AcqRel) {
+            // Cannot fail: the counter is 0 and the value small (eventfd(2)).
+            let _ = rustix::io::write(&self.eventfd, &value.to_ne_bytes());
+        }
+    }
+}
+
+impl Key {
+    /// The child may go on, unless the start has been given up.
+    pub fn open(self) {
+        self.0.say(GO);
+    }
 }
 
 /// The child's side.
@@ -61,8 +91,10 @@ pub fn gate() -> io::Result<(Gate, Barrier)> {
     };
     let gate = Gate {
         word: Readable::new(Arc::new(word))?,
-        go,
-        opened: false,
+        key: Key(Arc::new(Go {
+            eventfd: go,
+            said: AtomicBool::new(false),
+        })),
     };
     Ok((gate, barrier))
 }
@@ -83,35 +115,38 @@ impl Gate {
             .await
     }
 
-    /// The child may go on.
-    pub fn open(mut self) {
-        self.opened = true;
-        self.tell(GO);
+    /// What opens it.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        self.key.clone()
     }
 
-    fn tell(&self, value: u64) {
-        // Cannot fail: the counter is 0 and the value small (eventfd(2)).
-        let _ = rustix::io::write(&self.go, &value.to_ne_bytes());
+    /// The child may go on.
+    pub fn open(self) {
+        self.key().open();
     }
 }
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        if !self.opened {
-            self.tell(GIVEN_UP);
-        }
+        self.key.0.say(GIVEN_UP);
     }
 }
 
 impl Barrier {
-    /// Runs in the child, between fork and execve: system calls only. To be
+    /// Runs in the child: says who it is. System calls only.
+    pub(super) fn announce(&self) -> Result<(), Errno> {
+        let pid = u64::from(getpid().as_raw_nonzero().get().unsigned_abs());
+        rustix::io::write(&self.word, &pid.to_ne_bytes())?;
+        Ok(())
+    }
+
+    /// Runs in the child, right before execve: system calls only. To be
     /// called after the change of credentials, which clears the death signal
     /// (prctl(2), `PR_SET_PDEATHSIG`).
     pub(super) fn pass(&self) -> Result<(), Errno> {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         self.with_parent()?;
-        let pid = u64::from(getpid().as_raw_nonzero().get().unsigned_abs());
-        rustix::io::write(&self.word, &pid.to_ne_bytes())?;
         let mut fds = [PollFd::new(&self.go, PollFlags::IN)];
         loop {
             match poll(&mut fds, Some(&LOOK)) {
@@ -167,6 +202,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("made");
         for go in [false, true] {
+            assert!(!path.exists());
             let launch = touch(&path);
             let (gate, barrier) = gate().unwrap();
             let child = tokio::task::spawn_blocking(move || spawn(&launch, Some(barrier)));
@@ -178,7 +214,10 @@ mod tests {
                 assert!(spawned.wait().await.unwrap().success());
                 assert!(path.exists());
             } else {
+                // Who has the key comes too late.
+                let key = gate.key();
                 drop(gate);
+                key.open();
                 let error = child.await.unwrap().unwrap_err();
                 assert_eq!((error.step, error.errno), (Step::Gate, Errno::CANCELED));
                 assert!(!path.exists());

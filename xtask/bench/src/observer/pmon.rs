@@ -20,7 +20,8 @@ use pmon_user::{
     core::{death::SourceName, notice::Notice, time::Time},
     daemon::{
         engine::{Engine, Facts},
-        message::{Inbox, Message, Request, Tale, Told, Work},
+        hands::Hands,
+        message::{Inbox, Message, OnRecord, Request, Tale, Told, Work},
     },
     look::look,
     source::{
@@ -31,7 +32,7 @@ use pmon_user::{
     table::Table,
 };
 use tokio::sync::{
-    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    mpsc::{UnboundedReceiver, unbounded_channel},
     oneshot,
 };
 
@@ -64,7 +65,8 @@ impl Pmon {
         let (work, orders) = unbounded_channel();
         let (ready, started) = channel();
         let engine = std::thread::Builder::new().spawn(move || {
-            let engine = prepare(ebpf, priority, wake, messages, work);
+            let hands = Hands::of(work);
+            let engine = prepare(ebpf, priority, wake, messages, hands);
             let thread = rustix::thread::gettid().as_raw_nonzero().get();
             match engine {
                 Ok(engine) => {
@@ -182,7 +184,7 @@ fn prepare(
     priority: Option<u8>,
     wake: Wake,
     messages: Receiver<Message>,
-    work: UnboundedSender<Work>,
+    hands: Hands,
 ) -> Result<Engine> {
     if let Some(priority) = priority {
         sched::set_fifo(i32::from(priority)).context("SCHED_FIFO is refused")?;
@@ -199,7 +201,7 @@ fn prepare(
         Facts::default(),
         wake,
         messages,
-        work,
+        hands,
         1,
     )?)
 }
@@ -222,6 +224,7 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::HandedOver {
                 entity, identity, ..
             } => inbox.send(Message::Settled { entity, identity }),
+            Work::Record { then, .. } => then(OnRecord::Yes),
             Work::Job { .. }
             | Work::Pulse(_)
             | Work::Launched { .. }
@@ -232,6 +235,7 @@ fn work_on(mut work: UnboundedReceiver<Work>, inbox: &Inbox, telling: &Sender<To
             | Work::Closed(_)
             | Work::Remember(..)
             | Work::Watch(..)
+            | Work::AwaitExecution(..)
             | Work::Sweep(_)
             | Work::Inquire(_)
             | Work::AskGate(_)

@@ -1,8 +1,13 @@
 //! Hears from victims when their `main()` began, and holds on to the newest of
 //! each, so that nobody else is killed in its place.
+//!
+//! Who a victim is says the kernel, in the terms of this process's pid namespace:
+//! one may live in a container.
 
 use std::{
     collections::HashMap,
+    io::IoSliceMut,
+    mem::MaybeUninit,
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -11,6 +16,9 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use pmon_tests::process::Process;
 use pmon_user::core::time::Time;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt::set_socket_passcred,
+};
 
 /// A victim that lives.
 #[derive(Debug)]
@@ -31,8 +39,10 @@ pub(crate) struct Births {
 impl Births {
     /// Listens at a new path.
     pub(crate) fn at(path: PathBuf) -> Result<Self> {
+        let socket = UnixDatagram::bind(&path)?;
+        set_socket_passcred(&socket, true)?;
         Ok(Self {
-            socket: UnixDatagram::bind(&path)?,
+            socket,
             path,
             living: HashMap::new(),
         })
@@ -66,17 +76,26 @@ impl Births {
     fn hear(&mut self, patience: Duration) -> Result<()> {
         self.socket.set_read_timeout(Some(patience))?;
         let mut buffer = [0; 256];
-        let Ok(length) = self.socket.recv(&mut buffer) else {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let received = recvmsg(&self.socket, &mut parts, &mut ancillary, RecvFlags::empty());
+        let Ok(received) = received else {
             // Nothing was said; the deadline decides.
             return Ok(());
         };
-        let text = std::str::from_utf8(buffer.get(..length).unwrap_or_default())?;
+        let pid = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmCredentials(sender) => Some(sender.pid),
+            _ => None,
+        });
+        let pid = pid.context("the kernel does not say who a victim is")?;
+        let text = std::str::from_utf8(buffer.get(..received.bytes).unwrap_or_default())?;
         let words: Vec<&str> = text.split(' ').collect();
-        let [of, pid, born, what] = words[..] else {
+        let [of, born, what] = words[..] else {
             bail!("a victim says `{text}`");
         };
         // It may have died since.
-        if let Ok(process) = Process::open(pid.parse()?) {
+        if let Ok(process) = Process::open(pid.as_raw_pid().cast_unsigned()) {
             let victim = Victim {
                 process,
                 born: Time::from_boot_ns(born.parse()?),

@@ -143,7 +143,7 @@ impl Scene {
                 "--births",
                 &scene.births.path().to_string_lossy(),
                 "--bench",
-                &std::process::id().to_string(),
+                &supervisor.ends_with().to_string(),
                 "--bytes",
                 &bytes.to_string(),
             ]

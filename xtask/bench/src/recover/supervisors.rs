@@ -3,7 +3,8 @@
 //! All are configured as their manuals begin: a `run` script of one line for the
 //! daemontools family, one `[program]` for supervisord, a pidfile and the shortest
 //! cycle that there is (1 s) for monit. Nothing is installed here; who is not in
-//! `PATH` is left out, with the reason.
+//! `PATH` is left out, with the reason. Where systemd does not run the host, it runs a
+//! container of the tests.
 
 use std::{
     ffi::OsString,
@@ -13,6 +14,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use pmon_tests::{
+    place::Place,
+    systemd::{Host, Unit},
+};
 use serde::Serialize;
 
 use crate::{daemon::Daemon, keeper::Keeper};
@@ -70,13 +75,15 @@ impl Supervisor {
     }
 
     /// The program that must be there, other than ours.
-    const fn program(self) -> Option<&'static str> {
+    fn program(self) -> Option<&'static str> {
         match self {
             Self::Floor | Self::Pmon | Self::PmonEarly => None,
             Self::Daemontools => Some("supervise"),
             Self::Runit => Some("runsv"),
             Self::S6 => Some("s6-supervise"),
-            Self::Systemd => Some("systemd-run"),
+            Self::Systemd if runs_this_host() => Some("systemd-run"),
+            // What the container is made with.
+            Self::Systemd => Some("podman"),
             Self::Monit => Some("monit"),
             Self::Supervisord => Some("supervisord"),
         }
@@ -84,13 +91,19 @@ impl Supervisor {
 
     /// Why it cannot be measured here.
     pub(crate) fn missing(self) -> Option<String> {
-        if self == Self::Systemd && !Path::new("/run/systemd/system").exists() {
-            return Some("systemd does not run this host".to_owned());
-        }
         let program = self.program()?;
         let path = std::env::var_os("PATH").unwrap_or_default();
         let found = std::env::split_paths(&path).any(|it| it.join(program).is_file());
         (!found).then(|| format!("`{program}` is not in PATH"))
+    }
+
+    /// Pid, for its victim, of a process that ends with the measurement.
+    pub(crate) fn ends_with(self) -> u32 {
+        if self == Self::Systemd && !runs_this_host() {
+            1
+        } else {
+            std::process::id()
+        }
     }
 
     /// Has it keep a program alive; it writes the pidfile where it is given one.
@@ -114,6 +127,7 @@ impl Supervisor {
                     own.clone().into(),
                 ]
             }
+            Self::Systemd if !runs_this_host() => return Ok(container(directory, victim)),
             Self::Systemd => {
                 let unit = format!("pmon-bench-{}.service", std::process::id());
                 let mut words: Vec<OsString> = ["systemd-run", "--quiet", "--unit", &unit]
@@ -142,6 +156,7 @@ pub(crate) enum Running {
     Kept(Keeper),
     Daemon(Box<Daemon>),
     Unit(String),
+    Container(Box<(Host, Place)>),
 }
 
 impl Drop for Running {
@@ -152,7 +167,7 @@ impl Drop for Running {
                     eprintln!("{unit}: {error:#}");
                 }
             }
-            Self::Kept(_) | Self::Daemon(_) => {}
+            Self::Kept(_) | Self::Daemon(_) | Self::Container(_) => {}
         }
     }
 }
@@ -164,6 +179,27 @@ fn run(words: &[OsString]) -> Result<()> {
         .status()?;
     anyhow::ensure!(status.success(), "{words:?}: {status}");
     Ok(())
+}
+
+fn runs_this_host() -> bool {
+    Path::new("/run/systemd/system").exists()
+}
+
+/// A container with systemd as its first process.
+fn container(directory: &Path, victim: &[String]) -> Running {
+    const NAME: &str = "victim.service";
+    let place = Place::new();
+    let unit = Unit {
+        name: NAME.to_owned(),
+        text: format!(
+            "[Unit]\nStartLimitIntervalSec=0\n\
+             [Service]\nExecStart={}\nRestart=always\nRestartSec=0\n",
+            victim.join(" ")
+        ),
+    };
+    let host = Host::boot_sharing(&place, &[unit], &[directory]);
+    host.systemctl(&["start", NAME]);
+    Running::Container(Box::new((host, place)))
 }
 
 fn executable(path: &Path, text: &str) -> Result<()> {

@@ -21,7 +21,7 @@ pub(crate) struct Options {
     /// Where to tell it.
     #[arg(long)]
     births: PathBuf,
-    /// Pid of the measurement.
+    /// Pid of who it ends with: the measurement, or the first process of its container.
     #[arg(long)]
     bench: i32,
     /// Memory to have resident, in bytes.
@@ -43,13 +43,12 @@ pub(crate) fn run(options: &Options, born: Time) -> Result<()> {
     } = options;
     let bench = Pid::from_raw(*bench).context("no pid")?;
     let bench = pidfd_open(bench, PidfdFlags::empty())?;
-    let own = std::process::id();
     if let Some(pidfile) = pidfile {
-        fs::write(pidfile, format!("{own}\n"))?;
+        fs::write(pidfile, format!("{}\n", std::process::id()))?;
     }
     let socket = UnixDatagram::unbound()?;
     let tell = |what: &str| {
-        let word = format!("{of} {own} {} {what}", born.as_boot_ns());
+        let word = format!("{of} {} {what}", born.as_boot_ns());
         socket.send_to(word.as_bytes(), births)
     };
     tell("born")?;

@@ -61,6 +61,43 @@ fn each_relation_waits_for_what_it_says() {
     assert_eq!(gate.queue(), 0);
 }
 
+/// One that waits for its own turn to be started has nothing to end, and stands as
+/// before when it is told.
+#[test]
+fn a_plan_goes_on_when_there_is_nothing_to_end() {
+    let members = ["db", "web", "shop"];
+    let group = Group {
+        name: "storage".to_owned(),
+        strategy: GroupStrategy::All,
+        members: members.map(str::to_owned).to_vec(),
+    };
+    let rows = members.map(|name| {
+        let group = Some(group.clone());
+        let dependencies = Dependencies {
+            group,
+            ..Dependencies::default()
+        };
+        (name, dependencies)
+    });
+    let mut gate = gate(&rows);
+    gate.advance(NOW, |_| Standing::UnderWay);
+    gate.fell(&name("db"), NOW);
+    let gathered = gate.due().unwrap();
+    let ended = |order: &Order| match order {
+        Order::End { name, .. } => Some(Name::clone(name)),
+        Order::LetThrough { .. } | Order::Wait { .. } | Order::GroupInVain { .. } => None,
+    };
+    for expected in ["shop", "web"] {
+        assert!(gate.due().is_some_and(|due| due <= gathered), "{expected}");
+        let orders = gate.advance(gathered, |_| Standing::UnderWay);
+        let ended: Vec<Name> = orders.iter().filter_map(ended).collect();
+        assert_eq!(ended, [name(expected)]);
+    }
+    gate.advance(gathered, |_| Standing::UnderWay);
+    let blocker = gate.ask(&name("db"), gathered, |_| Standing::UnderWay);
+    assert_eq!(blocker, None, "the plan is over");
+}
+
 #[test]
 fn who_waits_is_let_through_when_that_one_comes() {
     let rows = [
@@ -167,6 +204,56 @@ fn a_plan_holds_its_group_until_it_is_over_and_then_order_counts() {
         in_vain: None,
     };
     assert_eq!(orders, [expected]);
+}
+
+/// Whoever waits for a group that does not end is started in the end, and told why it
+/// took so long.
+#[test]
+fn a_group_that_cannot_be_ended_is_told_of_to_those_who_waited() {
+    let group = Group {
+        name: "pair".to_owned(),
+        strategy: GroupStrategy::All,
+        members: vec!["db".to_owned(), "web".to_owned()],
+    };
+    let member = Dependencies {
+        group: Some(group),
+        ..Dependencies::default()
+    };
+    let mut gate = gate(&[("db", member.clone()), ("web", member)]);
+    let (db, web, pair) = (name("db"), name("web"), name("pair"));
+    gate.advance(NOW, |_| Standing::Up);
+    gate.fell(&db, NOW);
+    let blocked = Some(Blocker::Group(pair.clone()));
+    assert_eq!(gate.ask(&db, NOW, |_| Standing::Up), blocked);
+    let due = gate.due().unwrap();
+    let standing = |ends| {
+        move |one: &str| match one {
+            "web" if ends => Standing::Ending,
+            "web" => Standing::Up,
+            _ => Standing::UnderWay,
+        }
+    };
+    let end = Order::End {
+        name: web.clone(),
+        group: pair.clone(),
+    };
+    assert_eq!(gate.advance(due, standing(false)), [end]);
+    // It is looked at once whether there was something to end.
+    assert_eq!(gate.advance(due, standing(true)), []);
+    let due = gate.due().unwrap();
+    let orders = gate.advance(due, standing(true));
+    let expected = [
+        Order::GroupInVain {
+            name: db.clone(),
+            group: pair,
+            other: web,
+        },
+        Order::LetThrough {
+            name: db,
+            in_vain: None,
+        },
+    ];
+    assert_eq!(orders, expected);
 }
 
 proptest! {

@@ -39,7 +39,7 @@ impl World {
         loop {
             match self.advance(plan, NOW + GATHERING) {
                 Next::Wait => panic!("nobody is being ended"),
-                Next::Over => return ended,
+                Next::Over | Next::InVain(_) => return ended,
                 Next::End(name) => {
                     ended.push(name.to_string());
                     self.set(&name, Standing::Ending);
@@ -121,5 +121,10 @@ fn who_is_down_is_left_down_and_a_plan_does_not_last_for_ever() {
     world.set("web", Standing::Ending);
     assert_eq!(world.advance(&mut plan, now), Next::Wait);
     assert_eq!(plan.deadline(), NOW + PATIENCE);
-    assert_eq!(world.advance(&mut plan, NOW + PATIENCE), Next::Over);
+    let over = world.advance(&mut plan, NOW + PATIENCE);
+    assert_eq!(
+        over,
+        Next::InVain("web".into()),
+        "and says who is in its way"
+    );
 }

@@ -5,7 +5,7 @@
 use super::*;
 use crate::core::{entity::ActiveSpec, simulation::AnswerBehaviour};
 
-fn active(severity: Severity, restarts: u32) -> EntitySpec {
+pub(super) fn active(severity: Severity, restarts: u32) -> EntitySpec {
     EntitySpec {
         mode: Mode::Active,
         active: Some(ActiveSpec {
@@ -20,17 +20,17 @@ fn active(severity: Severity, restarts: u32) -> EntitySpec {
 }
 
 /// Healthy until [`DEATH`], at which a request was answered.
-fn answering(spec: &EntitySpec, start: StartBehaviour) -> Simulation<'_> {
+pub(super) fn answering(spec: &EntitySpec, start: StartBehaviour) -> Simulation<'_> {
     let world = healthy(spec, start);
     assert_eq!(world.recovery().pulse().last_answer(), Some(DEATH));
     world
 }
 
-fn requests(world: &Simulation<'_>) -> Vec<u64> {
+pub(super) fn requests(world: &Simulation<'_>) -> Vec<u64> {
     times(world, |e| matches!(e, Effect::RequestPulse { .. }))
 }
 
-fn alarms(world: &Simulation<'_>) -> Vec<u64> {
+pub(super) fn alarms(world: &Simulation<'_>) -> Vec<u64> {
     times(world, |e| matches!(e, Effect::Alarm(_)))
 }
 

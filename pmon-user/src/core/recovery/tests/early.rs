@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::core::entity::CommandSpec;
+use crate::core::{entity::CommandSpec, event::StartEnd, notice::Notice};
 
 /// Where the successor is the process that was executed, as with a command.
 fn early(severity: Severity) -> EntitySpec {
@@ -217,4 +217,54 @@ fn an_operator_may_stop_it_while_the_old_process_lets_go() {
     assert_eq!(said(&world, "stopped"), [2, 3], "its incident is closed");
     assert_eq!(starts(&world), [0]);
     assert_eq!(*world.recovery().stage(), Stage::Stopped);
+}
+
+/// Held at the same moment, so that nothing of ours comes up.
+#[test]
+fn what_somebody_starts_during_a_hold_has_recovered_when_the_old_process_is_gone() {
+    let spec = early(Severity::Major);
+    let mut world = exiting(&spec, StartBehaviour::Fails(1));
+    let hold = OperatorAction::Hold { lasts: None };
+    world.happen(request(OperatorAction::Restart));
+    world.happen(request(hold));
+    let identity = Identity {
+        pid: 900,
+        start_time: 9,
+    };
+    world.happen(Event::Seen(Sighting {
+        occasion: Occasion::PidfileChanged,
+        outcome: Outcome::Process(identity),
+        foreign_script: None,
+        unit: None,
+    }));
+    assert_eq!(said(&world, "recovered"), NEVER);
+    world.run_until(second(3));
+    release(&mut world);
+    assert_eq!(said(&world, "recovered"), [3]);
+}
+
+/// Its own successor could not be watched, and somebody else's takes its place.
+#[test]
+fn nobody_has_recovered_before_the_old_process_is_gone() {
+    let spec = early(Severity::Major);
+    let mut recovery = exiting(&spec, works()).recovery().clone();
+    let identity = |pid| Identity { pid, start_time: 9 };
+    let end = StartEnd::Running(identity(900));
+    recovery.step(&spec, Event::StartEnded { run: 1, end }, second(0));
+    let reason = "the table is full".to_owned();
+    let unwatchable = Event::Unwatchable {
+        identity: identity(900),
+        reason,
+    };
+    recovery.step(&spec, unwatchable, second(0));
+    let seen = Event::Seen(Sighting {
+        occasion: Occasion::PidfileChanged,
+        outcome: Outcome::Process(identity(901)),
+        foreign_script: None,
+        unit: None,
+    });
+    let effects = recovery.step(&spec, seen, second(1));
+    let recovered = Effect::Say(Notice::Recovered(identity(901)));
+    assert!(!effects.contains(&recovered), "{effects:?}");
+    assert_eq!(recovery.stage().as_str(), "monitor");
 }

@@ -155,3 +155,41 @@ fn what_a_cancelled_start_leaves_behind_is_ended_and_a_later_start_adopted() {
     assert_eq!(*recovery.stage(), Stage::Manage);
     assert_eq!(recovery.starts().external, 1);
 }
+
+/// It was raised because the old process did not go.
+#[test]
+fn the_alarm_of_an_old_process_ends_with_the_restart() {
+    let spec = spec(Severity::Major, 3);
+    let mut recovery = healthy(&spec, works()).recovery().clone();
+    recovery.step(&spec, request(OperatorAction::Restart), DEATH);
+    for tick in [second(10), second(20)] {
+        recovery.step(&spec, Event::Tick, tick);
+    }
+    assert_eq!(recovery.alarm(), Some(Severity::Major));
+    let seen = |outcome| {
+        Event::Seen(Sighting {
+            occasion: Occasion::Asked,
+            outcome,
+            foreign_script: None,
+            unit: None,
+        })
+    };
+    let nothing = Outcome::Nothing {
+        reason: "gone".to_owned(),
+    };
+    recovery.step(&spec, Event::Gone { identity: FIRST }, second(21));
+    recovery.step(&spec, seen(nothing), second(21));
+    let successor = Identity {
+        pid: 900,
+        start_time: 9,
+    };
+    recovery.step(&spec, seen(Outcome::Process(successor)), second(22));
+    let end = StartEnd::Exited {
+        code: 0,
+        last_line: None,
+    };
+    recovery.step(&spec, Event::StartEnded { run: 1, end }, second(23));
+    let effects = recovery.step(&spec, Event::Tick, second(26));
+    assert!(effects.contains(&Effect::Alarm(AlarmChange::Clear)));
+    assert_eq!(*recovery.stage(), Stage::Manage);
+}

@@ -129,3 +129,34 @@ fn a_process_that_goes_into_the_background_while_it_is_stopped_is_stopped_there(
     recovery.step(&spec, Event::Gone { identity: child }, second(1));
     assert_eq!(*recovery.stage(), Stage::Stopped);
 }
+
+/// It had exited when the stop came, and its child died before it was looked at.
+#[test]
+fn a_process_that_nobody_follows_after_all_is_gone_when_it_is_stopped() {
+    let spec = followed(Severity::Major);
+    let mut recovery = healthy(&spec, works()).recovery().clone();
+    recovery.step(&spec, request(OperatorAction::Stop), DEATH);
+    let death = healthy(&spec, works()).death(FIRST, WaitStatus(0));
+    recovery.step(&spec, Event::Died(death), second(1));
+    assert_eq!(*recovery.stage(), Stage::Stopped);
+    assert_eq!(recovery.alarm(), None);
+}
+
+/// A look had shown it before the end of its start command was told.
+#[test]
+fn who_has_gone_into_the_background_is_not_taken_for_the_one_that_runs() {
+    let spec = followed(Severity::Major);
+    let mut world = healthy(&spec, works());
+    world.kill(KILLED);
+    world.run_until(second(2));
+    let mut recovery = world.recovery().clone();
+    let started = recovery.current().unwrap().identity;
+    let child = world.go_into_background().unwrap();
+    let death = world.death(started, WaitStatus(0));
+    recovery.start = StartCommand::Running;
+    recovery.step(&spec, Event::Followed { death, child }, second(2));
+    let end = StartEnd::Running(started);
+    let run = recovery.run;
+    recovery.step(&spec, Event::StartEnded { run, end }, second(2));
+    assert_eq!(recovery.current().unwrap().identity, child);
+}

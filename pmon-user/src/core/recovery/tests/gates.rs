@@ -3,9 +3,10 @@
 
 use super::*;
 use crate::core::{
-    entity::ActiveSpec,
+    entity::{ActiveSpec, UnitPolicy},
     gate::{Condition, Flag, GateEvent, Verdict},
     simulation::AnswerBehaviour,
+    unit::UnitReport,
 };
 
 fn shutting_down() -> Verdict {
@@ -256,4 +257,110 @@ fn v15_a_process_that_does_not_answer_any_more_is_left_alone_in_a_shutdown() {
     world.run_for(Duration::from_secs(150));
     assert_eq!(said(&world, "signalled").len(), 1);
     assert_eq!(starts(&world).len(), 1);
+}
+
+/// Nobody starts another one: its answers make it good, as without gates.
+#[test]
+fn who_is_left_alone_before_gates_is_healthy_once_it_answers_again() {
+    let spec = EntitySpec {
+        mode: Mode::Active,
+        active: Some(ActiveSpec {
+            port: 2202,
+            period: Duration::from_secs(5),
+            timeout: Duration::from_secs(4),
+            threshold: 5,
+            full_init_required: false,
+        }),
+        ..spec(Severity::Major, 0)
+    };
+    let mut world = guarded(&spec, works());
+    world.set_answers(AnswerBehaviour::Silent);
+    world.run_for(Duration::from_secs(300));
+    assert_eq!(raised(&world, Severity::Major).len(), 1);
+    world.set_answers(AnswerBehaviour::Answers);
+    world.run_for(Duration::from_secs(300));
+    assert_eq!(world.recovery().alarm(), None);
+    assert!(!world.recovery().is_failed());
+}
+
+/// Its group wants it restarted, and stands before the gates as it does.
+#[test]
+fn no_live_member_of_a_group_is_ended_behind_closed_gates() {
+    let spec = spec(Severity::Major, 3);
+    let mut world = guarded(&spec, works());
+    world.set_gate(shutting_down());
+    world.happen(Event::Cycle {
+        group: "storage".to_owned(),
+    });
+    world.run_until(second(10));
+    assert_eq!(said(&world, "cycled"), NEVER);
+    assert_eq!(world.recovery().current().unwrap().identity, FIRST);
+    // Whoever is restarted with it waits for that.
+    let ending = crate::core::dependency::Standing::Ending;
+    assert_eq!(world.recovery().standing(), ending);
+    world.set_gate(Verdict::Open);
+    assert_eq!(said(&world, "cycled"), [10]);
+    assert_eq!(said(&world, "unregistered"), [10]);
+}
+
+/// And a hold that begins meanwhile.
+#[test]
+fn an_operators_stop_of_what_is_deferred_outlasts_somebody_elses_job() {
+    let spec = EntitySpec {
+        subfunction: Some("worker".to_owned()),
+        start: StartMethod::Unit {
+            unit: "probe.service".to_owned(),
+            policy: UnitPolicy::Leave,
+        },
+        ..spec(Severity::Major, 3)
+    };
+    let mut recovery = Recovery::new(&spec, DEATH).0;
+    recovery.guard();
+    assert!(recovery.defer(&spec, Condition::Flag(Flag::WorkerConfigured)));
+    let mut world = Simulation::of(&spec, recovery, DEATH, works());
+    world.set_unit(Some(UnitReport::AtWork {
+        what: "somebody's job".to_owned(),
+    }));
+    world.happen(request(OperatorAction::Stop));
+    world.run_until(second(5));
+    let lasts = Some(Duration::from_secs(1));
+    world.happen(request(OperatorAction::Hold { lasts }));
+    world.run_until(second(7));
+    world.set_unit(Some(UnitReport::Down {
+        result: "success".to_owned(),
+    }));
+    world.run_until(second(100));
+    assert_eq!(starts(&world), NEVER);
+    assert_eq!(*world.recovery().stage(), Stage::Stopped);
+}
+
+/// Once it was waited for, it is not waited for again because the gates were asked.
+#[test]
+fn a_foreign_script_that_hangs_is_waited_for_once() {
+    let spec = spec(Severity::Major, 3);
+    let mut world = guarded(&spec, works());
+    world.set_foreign_script(Some(77));
+    let death = world.death(FIRST, WaitStatus(15));
+    world.happen(Event::Died(death));
+    world.run_until(second(100));
+    assert_eq!(starts(&world), [30]);
+}
+
+/// Asked one after the other, before the look at what was deferred is answered.
+#[test]
+fn the_last_of_two_operators_counts_while_what_is_deferred_is_looked_at() {
+    let spec = EntitySpec {
+        subfunction: Some("worker".to_owned()),
+        ..spec(Severity::Major, 3)
+    };
+    for last in [OperatorAction::Restart, OperatorAction::Start] {
+        let mut recovery = Recovery::new(&spec, DEATH).0;
+        recovery.guard();
+        assert!(recovery.defer(&spec, Condition::Flag(Flag::WorkerConfigured)));
+        recovery.step(&spec, request(OperatorAction::Stop), DEATH);
+        recovery.step(&spec, request(last), DEATH);
+        let mut effects = recovery.step(&spec, seen(Occasion::Asked, nothing()), DEATH);
+        effects.retain(|effect| matches!(effect, Effect::Start { .. }));
+        assert_eq!(effects.len(), 1, "{last:?}");
+    }
 }

@@ -261,3 +261,52 @@ fn a_hold_outlives_the_daemon() {
     world.run_until(second(1));
     assert_eq!(starts(&world), [1]);
 }
+
+/// Its start command has ended well, and it is out of everybody's sight.
+#[test]
+fn a_process_on_its_way_when_the_hold_began_is_not_doubled() {
+    let spec = spec(Severity::Major, 3);
+    let start = StartBehaviour::Works {
+        appears: Duration::from_secs(3),
+        exits: Duration::from_secs(1),
+        lives: None,
+    };
+    let mut world = healthy(&spec, start);
+    world.kill(KILLED);
+    world.run_until(second(2));
+    world.happen(request(HOLD));
+    world.happen(request(OperatorAction::Resume));
+    world.run_until(second(100));
+    assert_eq!(starts(&world), [0]);
+    assert_eq!(*world.recovery().stage(), Stage::Manage);
+}
+
+/// Somebody starts another one while the old one is still on its way out.
+#[test]
+fn what_replaces_a_process_that_is_being_ended_rests_when_the_hold_is_over() {
+    let spec = spec(Severity::Major, 3);
+    let mut recovery = healthy(&spec, works()).recovery().clone();
+    recovery.step(&spec, request(OperatorAction::Stop), DEATH);
+    recovery.step(&spec, request(HOLD), DEATH);
+    let identity = Identity {
+        pid: 900,
+        start_time: 9,
+    };
+    let seen = Event::Seen(Sighting {
+        occasion: Occasion::PidfileChanged,
+        outcome: Outcome::Process(identity),
+        foreign_script: None,
+        unit: None,
+    });
+    recovery.step(&spec, seen, second(1));
+    let generation = 2;
+    let registered = Event::Registered {
+        identity,
+        generation,
+    };
+    recovery.step(&spec, registered, second(1));
+    recovery.step(&spec, request(OperatorAction::Resume), second(2));
+    recovery.step(&spec, Event::Gone { identity: FIRST }, second(3));
+    assert_eq!(*recovery.stage(), Stage::Manage);
+    assert_eq!(recovery.current().unwrap().identity, identity);
+}

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod active;
+mod active_vectors;
 mod adoption;
 mod alarms;
 mod early;
@@ -13,9 +14,12 @@ mod holding;
 mod manual;
 mod quorum;
 mod relations;
+mod remembered;
+mod resumed;
 mod standing;
 mod starts;
 mod status;
+mod status_starts;
 mod storms;
 mod units;
 mod vectors;

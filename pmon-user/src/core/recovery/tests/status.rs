@@ -9,15 +9,15 @@ use crate::core::{
     simulation::ScriptBehaviour, status::State,
 };
 
-const GOOD: ScriptBehaviour = ScriptBehaviour {
+pub(super) const GOOD: ScriptBehaviour = ScriptBehaviour {
     status: 0,
     start: 0,
     takes: Duration::ZERO,
 };
-const BAD: ScriptBehaviour = ScriptBehaviour { status: 1, ..GOOD };
-const HOPELESS: ScriptBehaviour = ScriptBehaviour { start: 1, ..BAD };
+pub(super) const BAD: ScriptBehaviour = ScriptBehaviour { status: 1, ..GOOD };
+pub(super) const HOPELESS: ScriptBehaviour = ScriptBehaviour { start: 1, ..BAD };
 
-fn asked_spec(restarts: u32) -> EntitySpec {
+pub(super) fn asked_spec(restarts: u32) -> EntitySpec {
     EntitySpec {
         mode: Mode::Status,
         interval: Duration::from_secs(10),
@@ -33,31 +33,31 @@ fn asked_spec(restarts: u32) -> EntitySpec {
     }
 }
 
-fn world(spec: &EntitySpec, scripts: ScriptBehaviour) -> Simulation<'_> {
+pub(super) fn world(spec: &EntitySpec, scripts: ScriptBehaviour) -> Simulation<'_> {
     let mut world = Simulation::new(spec, None, works());
     world.set_scripts(scripts);
     world
 }
 
-fn at(seconds: u64) -> Time {
+pub(super) fn at(seconds: u64) -> Time {
     Time::default() + Duration::from_secs(seconds)
 }
 
-fn when(world: &Simulation<'_>, wanted: impl Fn(&Effect) -> bool) -> Vec<u64> {
+pub(super) fn when(world: &Simulation<'_>, wanted: impl Fn(&Effect) -> bool) -> Vec<u64> {
     let log = world.log().iter();
     log.filter(|(_, effect)| wanted(effect))
         .map(|(at, _)| at.since(Time::default()).as_secs())
         .collect()
 }
 
-fn told(world: &Simulation<'_>, kind: &str) -> Vec<u64> {
+pub(super) fn told(world: &Simulation<'_>, kind: &str) -> Vec<u64> {
     when(
         world,
         |effect| matches!(effect, Effect::Say(notice) if notice.kind() == kind),
     )
 }
 
-fn runs(world: &Simulation<'_>, wanted: ScriptTask) -> Vec<u64> {
+pub(super) fn runs(world: &Simulation<'_>, wanted: ScriptTask) -> Vec<u64> {
     when(
         world,
         |effect| matches!(effect, Effect::RunScript { task, .. } if *task == wanted),

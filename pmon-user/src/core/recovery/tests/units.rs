@@ -219,3 +219,21 @@ fn a_unit_that_was_just_started_by_somebody_is_not_started_again_s12() {
     world.kill(KILLED);
     assert_eq!(starts(&world), [60]);
 }
+
+#[test]
+fn a_stop_through_the_manager_does_not_end_with_an_earlier_one_of_ours() {
+    let spec = unit_spec();
+    let mut world = healthy(&spec, works());
+    let lasts = Duration::from_secs(100);
+    world.happen(request(OperatorAction::StopFor { lasts }));
+    world.run_until(second(10));
+    world.happen(request(OperatorAction::Start));
+    world.run_until(second(50));
+    assert_eq!(*world.recovery().stage(), Stage::Manage);
+    world.set_unit(stopped());
+    world.kill(WaitStatus(15));
+    world.run_until(second(300));
+    assert_eq!(said(&world, "stopped_elsewhere"), [50]);
+    assert_eq!(said(&world, "stop_expired"), NEVER);
+    assert_eq!(*world.recovery().stage(), Stage::Stopped);
+}
