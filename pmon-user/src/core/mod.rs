@@ -17,6 +17,7 @@ pub mod event;
 pub mod evidence;
 pub mod forecast;
 pub mod gate;
+pub mod ham;
 pub mod identity;
 pub mod incident;
 pub mod notice;
